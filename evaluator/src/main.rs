@@ -1,0 +1,2 @@
+//! evaluator
+fn main() {}
