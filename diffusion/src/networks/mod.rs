@@ -1,0 +1,10 @@
+//! The frozen networks, each read from its diffusers or transformers folder.
+
+pub mod clip;
+pub mod clip_text;
+pub mod decoder;
+pub mod layers;
+pub mod lpips;
+pub mod tiny_vae;
+pub mod unet;
+pub mod vae;

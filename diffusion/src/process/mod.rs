@@ -1,0 +1,3 @@
+//! The diffusion process.
+
+pub mod schedule;

@@ -1,0 +1,3 @@
+//! The tokeniser.
+
+pub mod tokenizer;

@@ -1,0 +1,36 @@
+//! Where fixtures and assets lie, and how far two tensors are apart.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use tch::{Kind, Tensor};
+
+/// The repository's root.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A committed fixture under tests/fixtures.
+pub fn fixture(path: &str) -> PathBuf {
+    root().join("tests/fixtures").join(path)
+}
+
+/// A file of the embedded model family.
+pub fn pocket(path: &str) -> PathBuf {
+    root().join("assets/pocket").join(path)
+}
+
+/// All tensors of a safetensors file by name.
+pub fn tensors(path: &str) -> BTreeMap<String, Tensor> {
+    Tensor::read_safetensors(fixture(path)).expect("the fixture is readable").into_iter().collect()
+}
+
+/// Asserts that the largest difference is within `tolerance` of the expected tensor's spread (its standard deviation).
+#[track_caller]
+pub fn assert_close(name: &str, found: &Tensor, expected: &Tensor, tolerance: f64) {
+    assert_eq!(found.size(), expected.size(), "{name}: shape");
+    let (found, expected) = (found.to_kind(Kind::Double), expected.to_kind(Kind::Double));
+    let spread = expected.std(false).double_value(&[]).max(1e-12);
+    let difference = (found - expected).abs().max().double_value(&[]) / spread;
+    assert!(difference <= tolerance, "{name}: differs by {difference:.2e} of the spread, allowed {tolerance:.0e}");
+}

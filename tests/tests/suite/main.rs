@@ -1,0 +1,12 @@
+//! One binary: parity with other people's libraries, end-to-end runs, drills and the rules of the house.
+
+mod bad_input;
+mod collective;
+mod dataloader;
+mod editor;
+mod evaluator;
+mod fixtures;
+mod house;
+mod method;
+mod parity;
+mod trainer;

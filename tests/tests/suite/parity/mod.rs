@@ -1,0 +1,9 @@
+//! Parity with diffusers, transformers and lpips on committed fixtures.
+
+mod clip;
+mod images;
+mod lpips;
+mod schedule;
+mod tokenizer;
+mod unet;
+mod vae;
