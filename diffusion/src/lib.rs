@@ -3,12 +3,19 @@
 //!
 //! It knows no configuration files, environment, clock, network protocol or other process.
 
+pub mod delta;
+pub mod edit;
 pub mod error;
 pub mod hub;
 pub mod images;
+pub mod losses;
 pub mod networks;
+pub mod noise;
+pub mod pipeline;
 pub mod process;
+pub mod run;
 pub mod text;
+pub mod tokens;
 pub mod weights;
 
 pub use error::{Error, Result};

@@ -195,3 +195,60 @@ fn read_file(path: &Path, device: Device, kind: Kind) -> Result<BTreeMap<String,
     }
     Ok(tensors)
 }
+
+/// Writes named tensors as one safetensors file in their own kinds, with `metadata` in the header.
+pub fn write_file(
+    path: &Path, tensors: &[(String, Tensor)], metadata: Option<std::collections::HashMap<String, String>>,
+) -> Result<()> {
+    let views = tensors.iter().map(|(name, t)| Ok((name.clone(), OwnedView::new(t)?))).collect::<Result<Vec<_>>>()?;
+    let bytes = safetensors::serialize(views, metadata)
+        .map_err(|e| Error::Weights { path: path.to_path_buf(), message: e.to_string() })?;
+    std::fs::write(path, bytes).map_err(|e| Error::io(path, e))
+}
+
+/// The string metadata in a safetensors file's header.
+pub fn read_metadata(path: &Path) -> Result<std::collections::HashMap<String, String>> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes)
+        .map_err(|e| Error::Weights { path: path.to_path_buf(), message: e.to_string() })?;
+    Ok(header.metadata().clone().unwrap_or_default())
+}
+
+/// A tensor's bytes, copied out of libtorch for the safetensors writer.
+struct OwnedView {
+    dtype: safetensors::Dtype,
+    shape: Vec<usize>,
+    data: Vec<u8>,
+}
+
+impl OwnedView {
+    fn new(tensor: &Tensor) -> Result<Self> {
+        let dtype = match tensor.kind() {
+            Kind::Float => safetensors::Dtype::F32,
+            Kind::Half => safetensors::Dtype::F16,
+            Kind::BFloat16 => safetensors::Dtype::BF16,
+            Kind::Double => safetensors::Dtype::F64,
+            Kind::Int64 => safetensors::Dtype::I64,
+            other => return Err(Error::invalid("tensor to save", format!("kind {other:?} is not supported"))),
+        };
+        let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
+        let mut data = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+        tensor.f_copy_data_u8(&mut data, tensor.numel())?;
+        Ok(Self { dtype, shape: tensor.size().iter().map(|&d| d as usize).collect(), data })
+    }
+}
+
+impl safetensors::View for OwnedView {
+    fn dtype(&self) -> safetensors::Dtype {
+        self.dtype
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
+        std::borrow::Cow::Borrowed(&self.data)
+    }
+    fn data_len(&self) -> usize {
+        self.data.len()
+    }
+}

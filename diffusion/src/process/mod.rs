@@ -1,3 +1,6 @@
-//! The diffusion process.
+//! The diffusion process: schedule, DDIM and its inversion, the asymmetric edit, and where the edit begins.
 
+pub mod asyrp;
+pub mod ddim;
 pub mod schedule;
+pub mod thresholds;

@@ -1,0 +1,190 @@
+//! The edit: photos in, photos with an emotion out.
+//!
+//! Shapes: b batch, (h, w) pixels.
+
+use image::RgbImage;
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, Result};
+use crate::images;
+use crate::pipeline::Pipeline;
+use crate::process::asyrp::{reverse, Branch, Shift};
+use crate::process::ddim::{invert, Ladder, Trajectory};
+use crate::run::{pooled_token, Detail, Learned, Run, RunConfig};
+use crate::tokens::{Prompt, Tokens};
+
+/// A pipeline with one run's tokens and deltas.
+#[derive(Debug)]
+pub struct Editor {
+    pipeline: Pipeline,
+    config: RunConfig,
+    learned: Learned,
+    ladder: Ladder,
+    device: Device,
+}
+
+/// Photos, taken once up the ladder; edits at every strength and emotion share it.
+#[derive(Debug)]
+pub struct Source {
+    /// (b, 3, h, w) in [−1, 1].
+    pub images: Tensor,
+    /// Their VAE round trips.
+    pub round_trip: Tensor,
+    /// Their inversions.
+    pub trajectory: Trajectory,
+}
+
+/// The prompt that an emotion's edit uses, resolved.
+#[derive(Debug)]
+struct Target {
+    context: Tensor, // (1, l, d)
+    token: Tensor,   // (1, d)
+}
+
+impl Editor {
+    /// Loads `run`'s tensors onto `device` for `pipeline`; refuses a pipeline with other weights than the run's.
+    pub fn new(pipeline: Pipeline, run: &Run, device: Device) -> Result<Self> {
+        let learned = run.load(&pipeline, device)?;
+        Ok(Self::from_parts(pipeline, run.config.clone(), learned, device))
+    }
+
+    /// An editor over tensors that are already in memory.
+    pub fn from_parts(pipeline: Pipeline, config: RunConfig, learned: Learned, device: Device) -> Self {
+        let ladder = Ladder::new(&pipeline.schedule, config.edit.num_inversion_steps);
+        Self { pipeline, config, learned, ladder, device }
+    }
+
+    /// The run's settings.
+    pub fn config(&self) -> &RunConfig {
+        &self.config
+    }
+
+    /// The frozen parts.
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    /// Gives the pipeline back, so that the next run's editor need not read it again.
+    pub fn into_pipeline(self) -> Pipeline {
+        self.pipeline
+    }
+
+    /// Encodes and inverts `images` (b, 3, h, w) in [−1, 1], sides multiples of [`Pipeline::side_multiple`].
+    pub fn source(&self, images: &Tensor) -> Source {
+        let _no_grad = tch::no_grad_guard();
+        let images = images.to_device(self.device).to_kind(Kind::Float);
+        let latent = self.pipeline.latents_from_images(&images);
+        let trajectory =
+            invert(&self.pipeline.unet, &self.pipeline.schedule, &self.ladder, &latent, &self.source_context());
+        let round_trip = self.pipeline.images_from_latents(&latent);
+        Source { images, round_trip, trajectory }
+    }
+
+    /// Edits towards one emotion; images (b, 3, h, w) in [−1, 1]. Strength 0 gives the photos (or, without the detail
+    /// residual, their round trips) back exactly; negative and larger than 1 are allowed.
+    pub fn edit(&self, source: &Source, emotion: &str, strength: f64) -> Result<Tensor> {
+        self.edit_mixed(source, &[(emotion.to_string(), 1.0)], strength)
+    }
+
+    /// Edits towards several weighted emotions at once: Σ s_k Δh_k / √k (Asyrp, sec. 5.3), contexts likewise.
+    pub fn edit_mixed(&self, source: &Source, emotions: &[(String, f64)], strength: f64) -> Result<Tensor> {
+        let _no_grad = tch::no_grad_guard();
+        let decoded = self.pipeline.images_from_latents(&self.edited_latent(source, emotions, strength)?);
+        Ok(match self.config.edit.detail {
+            Detail::None => decoded,
+            Detail::Residual => (&source.images + (decoded - &source.round_trip)).clamp(-1.0, 1.0),
+        })
+    }
+
+    /// Edits one photo of any size and orientation at the run's resolution and returns it at its own size.
+    pub fn edit_photo(&self, photo: &RgbImage, emotions: &[(String, f64)], strength: f64) -> Result<RgbImage> {
+        Ok(self.edit_photo_at(photo, emotions, &[strength], self.config.resolution)?.remove(0))
+    }
+
+    /// As [`Editor::edit_photo`], at several strengths that share one inversion and at another resolution.
+    pub fn edit_photo_at(
+        &self, photo: &RgbImage, emotions: &[(String, f64)], strengths: &[f64], resolution: i64,
+    ) -> Result<Vec<RgbImage>> {
+        let _no_grad = tch::no_grad_guard();
+        let (width, height) = self.working_size(photo, resolution);
+        let small = images::resize(photo, width, height)?;
+        let source = self.source(&images::to_tensor(&small));
+        let (full_width, full_height) = (i64::from(photo.width()), i64::from(photo.height()));
+        let resized = |x: &Tensor| x.upsample_bicubic2d([full_height, full_width], false, None, None);
+        let edit = |&strength: &f64| {
+            let decoded = self.pipeline.images_from_latents(&self.edited_latent(&source, emotions, strength)?);
+            let output = match self.config.edit.detail {
+                Detail::None => resized(&decoded),
+                // The change alone is scaled, so that the photo keeps the detail its working size lacks.
+                Detail::Residual => images::to_tensor(photo).to_device(self.device) + resized(&(decoded - &source.round_trip)),
+            };
+            images::from_tensor(&output.clamp(-1.0, 1.0).to_device(Device::Cpu))
+        };
+        strengths.iter().map(edit).collect()
+    }
+
+    /// A size of about resolution² pixels with the photo's proportions, both sides multiples of what the networks need.
+    fn working_size(&self, photo: &RgbImage, resolution: i64) -> (u32, u32) {
+        let multiple = self.pipeline.side_multiple() as f64;
+        let (width, height) = (f64::from(photo.width()), f64::from(photo.height()));
+        let scale = resolution as f64 / (width * height).sqrt();
+        let side = |pixels: f64| ((pixels * scale / multiple).round().max(1.0) * multiple) as u32;
+        (side(width), side(height))
+    }
+
+    fn edited_latent(&self, source: &Source, emotions: &[(String, f64)], strength: f64) -> Result<Tensor> {
+        let targets = emotions.iter().map(|(e, _)| self.target(e)).collect::<Result<Vec<_>>>()?;
+        let batch = source.images.size()[0];
+        let source_context = self.source_context();
+        let root = (emotions.len() as f64).sqrt();
+        let mut edited_context = source_context.shallow_clone();
+        let mut shifts = Vec::new();
+        for ((emotion, weight), target) in emotions.iter().zip(&targets) {
+            edited_context = edited_context + (&target.context - &source_context) * (weight / root);
+            if let Some(deltas) = &self.learned.deltas {
+                let token = deltas.conditioned().then_some(&target.token);
+                shifts.push(Shift { delta: deltas.of(emotion)?, token, scale: weight / root });
+            }
+        }
+        let branch = Branch {
+            unet: &self.pipeline.unet,
+            schedule: &self.pipeline.schedule,
+            source_context: &source_context.expand([batch, -1, -1], false),
+            edited_context: &edited_context.expand([batch, -1, -1], false),
+            shifts,
+            condition: self.config.edit.condition,
+        };
+        let edit = &self.config.edit;
+        let seed = self.config.seed;
+        Ok(reverse(&branch, &self.ladder, &source.trajectory, edit.process, edit.interval(), strength, seed))
+    }
+
+    fn source_context(&self) -> Tensor {
+        self.pipeline.context(&Prompt::plain(&self.pipeline.tokenizer, &self.config.prompts.source), None)
+    }
+
+    fn target(&self, emotion: &str) -> Result<Target> {
+        if !self.config.emotions.iter().any(|e| e == emotion) {
+            let known = self.config.emotions.join(", ");
+            return Err(Error::invalid(format!("emotion {emotion}"), format!("this run was trained for {known}")));
+        }
+        let prompt = target_prompt(&self.pipeline, &self.config, self.learned.tokens.as_ref(), emotion)?;
+        let context = self.pipeline.context(&prompt, self.learned.tokens.as_ref());
+        Ok(Target { token: pooled_token(&context, prompt.eos), context })
+    }
+}
+
+/// c_edit's prompt: the target prompt with the emotion's placeholder; without tokens, the source prompt (Asyrp edits
+/// by Δh alone).
+pub fn target_prompt(
+    pipeline: &Pipeline, config: &RunConfig, tokens: Option<&Tokens>, emotion: &str,
+) -> Result<Prompt> {
+    match tokens {
+        None => Ok(Prompt::plain(&pipeline.tokenizer, &config.prompts.source)),
+        Some(tokens) => {
+            let text = config.prompts.target.replace("{token}", tokens.placeholder(emotion)?);
+            let text = text.replace("{emotion}", emotion);
+            tokens.prompt_with_placeholder(&pipeline.tokenizer, "prompts.target", &text)
+        }
+    }
+}

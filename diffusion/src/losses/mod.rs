@@ -1,0 +1,6 @@
+//! The terms of the joint objective, one file each.
+
+pub mod alignment;
+pub mod denoising;
+pub mod directional;
+pub mod reconstruction;

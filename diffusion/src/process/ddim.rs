@@ -1,0 +1,113 @@
+//! DDIM: the predicted clean latent, the deterministic step and its inversion. Song et al. 2021, eq. 12 and sec. 4.3.
+//!
+//! Shapes: b batch, (c, h, w) a latent, n steps of the ladder. ᾱ comes as a (b, 1, 1, 1) tensor, so that one batch
+//! may mix timesteps.
+
+use tch::{Device, IndexOp, Kind, Tensor};
+
+use crate::networks::unet::UNet;
+use crate::process::schedule::Schedule;
+
+/// `P_t(ε) = (z_t − √(1−ᾱ_t)·ε) / √ᾱ_t`: the clean latent that ε implies.
+pub fn predicted_clean(z: &Tensor, noise: &Tensor, alpha_bar: &Tensor) -> Tensor {
+    (z - (1.0 - alpha_bar).sqrt() * noise) / alpha_bar.sqrt()
+}
+
+/// `√ᾱ_prev·P_t(ε_clean) + √(1−ᾱ_prev)·ε_direction`: one step with η = 0.
+///
+/// DDIM passes the same ε twice; Asyrp gives the edited one to P alone.
+pub fn step(z: &Tensor, clean: &Tensor, direction: &Tensor, alpha_bar: &Tensor, alpha_bar_to: &Tensor) -> Tensor {
+    alpha_bar_to.sqrt() * predicted_clean(z, clean, alpha_bar) + (1.0 - alpha_bar_to).sqrt() * direction
+}
+
+/// `σ_t` of DDIM at the given η, eq. 16: 0 is deterministic, 1 is DDPM.
+pub fn sigma(alpha_bar: &Tensor, alpha_bar_to: &Tensor, eta: f64) -> Tensor {
+    let variance = (1.0 - alpha_bar / alpha_bar_to) * (1.0 - alpha_bar_to) / (1.0 - alpha_bar);
+    variance.clamp_min(0.0).sqrt() * eta
+}
+
+/// ᾱ at each of `timesteps`, shaped (b, 1, 1, 1).
+pub fn alpha_bars(schedule: &Schedule, timesteps: &[i64], device: Device) -> Tensor {
+    let values: Vec<f32> = timesteps.iter().map(|&t| schedule.alpha_bar(t) as f32).collect();
+    Tensor::from_slice(&values).to_device(device).view([-1, 1, 1, 1])
+}
+
+/// The timesteps that inversion climbs and the edit descends: evenly spaced from 0 to T−1, ascending.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ladder {
+    timesteps: Vec<i64>,
+}
+
+impl Ladder {
+    /// A ladder of `num_steps` rungs (at least 2) over the schedule's training timesteps.
+    pub fn new(schedule: &Schedule, num_steps: usize) -> Self {
+        let last = schedule.num_train_timesteps() - 1;
+        let intervals = num_steps.max(2) as i64 - 1;
+        Self { timesteps: (0..=intervals).map(|k| k * last / intervals).collect() }
+    }
+
+    /// Ascending; the first is 0, where a photo's own latent lies.
+    pub fn timesteps(&self) -> &[i64] {
+        &self.timesteps
+    }
+
+    /// How many rungs lie at or above `t`.
+    pub fn rungs_from(&self, t: i64) -> usize {
+        self.timesteps.iter().filter(|&&rung| rung >= t).count()
+    }
+}
+
+/// A photo's way up the ladder: its latent and the UNet's ε on every rung. The source branch of every edit.
+#[derive(Debug)]
+pub struct Trajectory {
+    /// z_k, (n, b, c, h, w); rung 0 is the photo's own latent.
+    pub latents: Tensor,
+    /// ε(z_k, t_k, source prompt), (n, b, c, h, w).
+    pub noises: Tensor,
+}
+
+impl Trajectory {
+    /// z on rung `k`, (b, c, h, w).
+    pub fn latent(&self, k: usize) -> Tensor {
+        self.latents.i(k as i64)
+    }
+
+    /// The source's ε on rung `k`, (b, c, h, w).
+    pub fn noise(&self, k: usize) -> Tensor {
+        self.noises.i(k as i64)
+    }
+}
+
+/// DDIM inversion at guidance 1: climbs the ladder from `latent` (b, c, h, w), ε taken at the lower rung.
+///
+/// `context` is the source prompt's (1 or b, tokens, d). No gradient is recorded.
+pub fn invert(unet: &UNet, schedule: &Schedule, ladder: &Ladder, latent: &Tensor, context: &Tensor) -> Trajectory {
+    let _no_grad = tch::no_grad_guard();
+    let rungs = ladder.timesteps();
+    let batch = latent.size()[0];
+    let context = context.expand([batch, -1, -1], false);
+    let mut z = latent.to_kind(Kind::Float);
+    let (mut latents, mut noises) = (Vec::with_capacity(rungs.len()), Vec::with_capacity(rungs.len()));
+    for (k, &t) in rungs.iter().enumerate() {
+        let noise = predict_noise(unet, schedule, &z, t, &context);
+        latents.push(z.shallow_clone());
+        if let Some(&up) = rungs.get(k + 1) {
+            let (here, there) = (alpha_bars(schedule, &[t], z.device()), alpha_bars(schedule, &[up], z.device()));
+            z = step(&z, &noise, &noise, &here, &there);
+        }
+        noises.push(noise);
+    }
+    Trajectory { latents: Tensor::stack(&latents, 0), noises: Tensor::stack(&noises, 0) }
+}
+
+/// ε of the whole UNet for a batch that shares timestep `t`; f32 out whatever the network's kind.
+pub fn predict_noise(unet: &UNet, schedule: &Schedule, z: &Tensor, t: i64, context: &Tensor) -> Tensor {
+    let timesteps = vec![t; z.size()[0] as usize];
+    let output = unet.forward(&z.to_kind(unet.kind()), &timestep_tensor(&timesteps, z.device()), context);
+    schedule.noise_from_output(&output.to_kind(Kind::Float), z, &timesteps)
+}
+
+/// Timesteps as the UNet takes them, (b).
+pub fn timestep_tensor(timesteps: &[i64], device: Device) -> Tensor {
+    Tensor::from_slice(timesteps).to_device(device)
+}
