@@ -1,0 +1,82 @@
+# The two commands of a fresh machine are `make demo` and `make test`; each sets up and builds what it needs.
+# A libtorch of your own: make setup LIBTORCH=/path/to/libtorch. One with CUDA: make setup CUDA=1.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+PYTHON ?= python3
+EMOTION ?= sadness
+EMOTIONS := amusement anger awe contentment disgust excitement fear sadness
+BIN := target/release
+VENV := .venv/peers
+NPROC ?= 2
+# libtorch's threads must share the cores among the ranks.
+TRAIN = $(BIN)/trainer --nproc-per-node $(NPROC)
+
+ifdef LIBTORCH
+SETUP_FLAGS := --use $(LIBTORCH)
+unexport LIBTORCH
+else ifdef CUDA
+SETUP_FLAGS := --cuda
+endif
+
+.PHONY: help setup build demo compare emotions nightly test test-peers bench lint package clean-runs
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: ## libtorch into .libtorch/ (CPU; CUDA=1 or LIBTORCH=DIR for others)
+	@$(PYTHON) scripts/setup_libtorch.py $(SETUP_FLAGS)
+
+build: setup ## every binary, optimised
+	@$(CARGO) build --release --workspace --locked
+
+data/pocket/manifest.json: | build
+	$(BIN)/dataloader shard --config configs/data/pocket.yaml
+
+demo: build data/pocket/manifest.json ## train one emotion with two processes, edit faces it never saw, report
+	$(TRAIN) --config configs/pocket/$(EMOTION).yaml
+	$(BIN)/evaluator --config configs/pocket/evaluate.yaml --set 'emotion=$(EMOTION)'
+	@echo "the pictures: reports/pocket/*/index.html    the run: runs/pocket/$(EMOTION)    watch: tensorboard --logdir runs"
+
+compare: build data/pocket/manifest.json ## the same emotion by textual inversion alone, by Asyrp alone, and jointly
+	$(TRAIN) --config configs/pocket/$(EMOTION).yaml
+	$(TRAIN) --config configs/pocket/$(EMOTION).yaml --set delta=off --set output_dir=runs/pocket/$(EMOTION)-textual-inversion
+	$(TRAIN) --config configs/pocket/$(EMOTION).yaml --set tokens=off --set output_dir=runs/pocket/$(EMOTION)-asyrp
+	$(BIN)/evaluator --config configs/pocket/compare.yaml --set 'emotion=$(EMOTION)'
+
+emotions: build data/pocket/manifest.json ## all eight emotions, one run each, in one table
+	for emotion in $(EMOTIONS); do $(TRAIN) --config configs/pocket/$$emotion.yaml; done
+	$(BIN)/evaluator --config configs/pocket/emotions.yaml
+
+nightly: build ## the report of configs/nightly.yaml
+	$(BIN)/evaluator --config configs/nightly.yaml
+
+test: setup ## every test that needs no network
+	$(CARGO) test --release --workspace --locked
+
+$(VENV)/ready: tests/peers/requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -q --disable-pip-version-check -r $<
+	touch $@
+
+test-peers: build data/pocket/manifest.json $(VENV)/ready ## checks against TensorBoard, diffusers, pyarrow, datasets, torchrun
+	$(VENV)/bin/python tests/peers/run.py
+
+bench: build $(VENV)/ready ## timings against PyTorch and diffusers, both sides in one go
+	$(VENV)/bin/python tests/benches/networks.py
+
+lint: setup ## rustfmt, clippy, rustdoc, cargo deny
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps --locked --quiet
+	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install cargo-deny --locked --quiet
+	$(CARGO) deny check licenses bans sources
+
+package: build ## the four binaries in one archive
+	tar -czf target/emotion-editor-$$(uname -m).tar.gz -C $(BIN) dataloader trainer evaluator editor
+
+clean-runs: ## removes runs/, reports/ and data/pocket
+	rm -rf runs reports data/pocket
