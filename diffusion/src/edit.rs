@@ -2,6 +2,8 @@
 //!
 //! Shapes: b batch, (h, w) pixels.
 
+use std::rc::Rc;
+
 use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
@@ -16,7 +18,7 @@ use crate::tokens::{Prompt, Tokens};
 /// A pipeline with one run's tokens and deltas.
 #[derive(Debug)]
 pub struct Editor {
-    pipeline: Pipeline,
+    pipeline: Rc<Pipeline>,
     config: RunConfig,
     learned: Learned,
     ladder: Ladder,
@@ -43,13 +45,18 @@ struct Target {
 
 impl Editor {
     /// Loads `run`'s tensors onto `device` for `pipeline`; refuses a pipeline with other weights than the run's.
-    pub fn new(pipeline: Pipeline, run: &Run, device: Device) -> Result<Self> {
+    /// Several editors may share one pipeline: `pipeline` is a [`Pipeline`] or an `Rc` of one.
+    pub fn new(pipeline: impl Into<Rc<Pipeline>>, run: &Run, device: Device) -> Result<Self> {
+        let pipeline = pipeline.into();
         let learned = run.load(&pipeline, device)?;
         Ok(Self::from_parts(pipeline, run.config.clone(), learned, device))
     }
 
     /// An editor over tensors that are already in memory.
-    pub fn from_parts(pipeline: Pipeline, config: RunConfig, learned: Learned, device: Device) -> Self {
+    pub fn from_parts(
+        pipeline: impl Into<Rc<Pipeline>>, config: RunConfig, learned: Learned, device: Device,
+    ) -> Self {
+        let pipeline = pipeline.into();
         let ladder = Ladder::new(&pipeline.schedule, config.edit.num_inversion_steps);
         Self { pipeline, config, learned, ladder, device }
     }
@@ -64,8 +71,8 @@ impl Editor {
         &self.pipeline
     }
 
-    /// Gives the pipeline back, so that the next run's editor need not read it again.
-    pub fn into_pipeline(self) -> Pipeline {
+    /// The pipeline, so that the next run's editor need not read it again.
+    pub fn into_pipeline(self) -> Rc<Pipeline> {
         self.pipeline
     }
 
