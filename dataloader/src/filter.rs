@@ -1,0 +1,71 @@
+//! Which rows of a data set take part: a section of the trainer's and the evaluator's recipes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::emotion::Emotion;
+use crate::row::Entry;
+
+/// Conditions that a row must all meet; an empty filter passes every row.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Filter {
+    /// The split's name, such as `train`.
+    pub split: Option<String>,
+    /// Any of these, as the row's emotion or among its attribute `emotions`.
+    pub emotions: Vec<Emotion>,
+    /// Not this one, neither as the row's emotion nor among its attribute `emotions`.
+    pub without_emotion: Option<Emotion>,
+    /// Exact values in the row's attributes, such as `kind: face`.
+    pub attributes: BTreeMap<String, String>,
+}
+
+impl Filter {
+    /// Whether a row passes.
+    pub fn passes(&self, entry: &Entry) -> bool {
+        self.split.as_ref().is_none_or(|split| *split == entry.split)
+            && (self.emotions.is_empty() || self.emotions.iter().any(|&e| entry.shows(e)))
+            && self.without_emotion.is_none_or(|e| !entry.shows(e))
+            && self.attributes.iter().all(|(key, value)| equals(entry.attributes.get(key), value))
+    }
+
+    /// The filter on one line, for messages.
+    pub fn describe(&self) -> String {
+        serde_json::to_string(self).expect("a filter is plain data")
+    }
+}
+
+fn equals(found: Option<&Value>, wanted: &str) -> bool {
+    match found {
+        Some(Value::String(text)) => text == wanted,
+        Some(other) => other.to_string() == wanted,
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row::tests::entry;
+
+    #[test]
+    fn every_condition_must_hold() {
+        let mut row = entry("a");
+        row.split = "train".into();
+        row.emotion = Some(Emotion::Fear);
+        row.emotions = vec![Emotion::Fear, Emotion::Awe];
+        row.attributes = serde_json::json!({"kind": "face", "size": 3});
+        let passes = |yaml: &str| serde_yaml::from_str::<Filter>(yaml).expect("valid").passes(&row);
+        assert!(passes("{}"));
+        assert!(passes("{split: train, emotions: [awe], attributes: {kind: face, size: \"3\"}}"));
+        assert!(!passes("{split: test}"));
+        assert!(!passes("{emotions: [anger]}"));
+        assert!(!passes("{without_emotion: awe}"));
+        assert!(passes("{without_emotion: anger}"));
+        assert!(!passes("{attributes: {kind: animal}}"));
+        assert!(!passes("{attributes: {colour: red}}"));
+        assert!(serde_yaml::from_str::<Filter>("{emotion: awe}").is_err());
+    }
+}

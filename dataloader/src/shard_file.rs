@@ -1,0 +1,77 @@
+//! One shard, opened only after its bytes have proved to be the manifest's.
+
+use arrow::array::RecordBatch;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::ProjectionMask;
+use parquet::file::reader::Length;
+
+use crate::columns::{entries_from_batch, rows_from_batch};
+use crate::error::{Error, Result};
+use crate::manifest::Shard;
+use crate::row::{Entry, Row};
+use crate::schema::is_light;
+use crate::store::{Pieces, Store};
+
+/// A verified shard.
+#[derive(Debug)]
+pub struct ShardFile {
+    url: String,
+    pieces: Pieces,
+    metadata: ArrowReaderMetadata,
+}
+
+impl ShardFile {
+    /// Opens the shard that `stated` describes, hashing it whole.
+    pub fn open(store: &Store, stated: &Shard) -> Result<Self> {
+        let url = store.url_of(&stated.file);
+        let damaged = |message: String| Error::shard(&url, message);
+        let pieces = store.open_file(&stated.file)?.ok_or_else(|| damaged("the file is missing".into()))?;
+        let bytes = Length::len(&pieces);
+        if bytes != stated.bytes {
+            return Err(damaged(format!("{bytes} bytes, the manifest states {}", stated.bytes)));
+        }
+        let hash = pieces.hash().map_err(|e| Error::store(&url, e))?;
+        if hash != stated.blake3 {
+            return Err(damaged(format!("blake3 {hash}, the manifest states {}", stated.blake3)));
+        }
+        let metadata = ArrowReaderMetadata::load(&pieces, ArrowReaderOptions::new()).map_err(|e| damaged(e.to_string()))?;
+        let rows = metadata.metadata().file_metadata().num_rows();
+        if rows != stated.rows as i64 {
+            return Err(damaged(format!("{rows} rows, the manifest states {}", stated.rows)));
+        }
+        Ok(Self { url, pieces, metadata })
+    }
+
+    /// Number of row groups.
+    pub fn num_groups(&self) -> usize {
+        self.metadata.metadata().num_row_groups()
+    }
+
+    /// The light columns of one row group.
+    pub fn entries(&self, group: usize) -> Result<Vec<Entry>> {
+        let batches = self.read(group, is_light)?;
+        let entries: std::result::Result<Vec<_>, _> = batches.iter().map(entries_from_batch).collect();
+        Ok(entries.map_err(|e| Error::shard(&self.url, e))?.into_iter().flatten().collect())
+    }
+
+    /// All columns of one row group.
+    pub fn rows(&self, group: usize) -> Result<Vec<Row>> {
+        let batches = self.read(group, |_| true)?;
+        let rows: std::result::Result<Vec<_>, _> = batches.iter().map(rows_from_batch).collect();
+        Ok(rows.map_err(|e| Error::shard(&self.url, e))?.into_iter().flatten().collect())
+    }
+
+    fn read(&self, group: usize, wanted: impl Fn(&str) -> bool) -> Result<Vec<RecordBatch>> {
+        let damaged = |message: String| Error::shard(&self.url, message);
+        let pieces = self.pieces.try_clone().map_err(|e| Error::store(&self.url, e))?;
+        let schema = self.metadata.schema();
+        let columns = schema.fields().iter().enumerate().filter(|(_, f)| wanted(f.name())).map(|(n, _)| n);
+        let mask = ProjectionMask::roots(self.metadata.parquet_schema(), columns);
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(pieces, self.metadata.clone())
+            .with_projection(mask)
+            .with_row_groups(vec![group])
+            .build()
+            .map_err(|e| damaged(e.to_string()))?;
+        reader.collect::<std::result::Result<_, _>>().map_err(|e| damaged(e.to_string()))
+    }
+}
