@@ -1,1 +1,141 @@
-//! house.
+//! The rules of the house: who may depend on whom, where unsafe and the environment may be, how large a room may grow.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::fixtures::root;
+
+/// What each member may depend on among the members; anything else breaks the layering of ARCHITECTURE.md.
+const ALLOWED: [(&str, &[&str]); 7] = [
+    ("diffusion", &[]),
+    ("collective", &[]),
+    ("dataloader", &["diffusion"]),
+    ("trainer", &["diffusion", "dataloader", "collective"]),
+    ("evaluator", &["diffusion", "dataloader"]),
+    ("editor", &["diffusion", "dataloader"]),
+    ("tests", &["diffusion", "collective", "dataloader", "trainer", "evaluator", "editor"]),
+];
+
+/// What `diffusion` must never see: runtimes, object stores, YAML.
+const NOT_IN_DIFFUSION: [&str; 5] = ["tokio", "object_store", "serde_yaml_ng", "parquet", "collective"];
+
+fn metadata() -> cargo_metadata::Metadata {
+    cargo_metadata::MetadataCommand::new()
+        .manifest_path(root().join("Cargo.toml"))
+        .no_deps()
+        .exec()
+        .expect("cargo metadata runs in the workspace")
+}
+
+#[test]
+fn members_depend_only_on_what_lies_below_them() {
+    let allowed: BTreeMap<&str, &[&str]> = ALLOWED.into_iter().collect();
+    let metadata = metadata();
+    for package in &metadata.packages {
+        let below = allowed.get(package.name.as_str()).unwrap_or_else(|| panic!("{} has no place in the layering", package.name));
+        for dependency in package.dependencies.iter().filter(|d| allowed.contains_key(d.name.as_str())) {
+            assert!(below.contains(&dependency.name.as_str()), "{} must not depend on {}", package.name, dependency.name);
+        }
+    }
+}
+
+#[test]
+fn diffusion_knows_no_runtime_store_or_yaml() {
+    let metadata = metadata();
+    let diffusion = metadata.packages.iter().find(|p| p.name.as_str() == "diffusion").expect("diffusion is a member");
+    let names: BTreeSet<&str> = diffusion.dependencies.iter().map(|d| d.name.as_str()).collect();
+    for forbidden in NOT_IN_DIFFUSION {
+        assert!(!names.contains(forbidden), "diffusion depends on {forbidden}");
+    }
+}
+
+#[test]
+fn only_the_encoding_feature_of_the_dataloader_needs_libtorch() {
+    let metadata = metadata();
+    let dataloader = metadata.packages.iter().find(|p| p.name.as_str() == "dataloader").expect("dataloader is a member");
+    for name in ["diffusion", "tch"] {
+        let dependency = dataloader.dependencies.iter().find(|d| d.name == name).expect("the encoder uses it");
+        assert!(dependency.optional, "{name} must be optional in dataloader");
+    }
+}
+
+#[test]
+fn unsafe_code_is_in_collective_alone() {
+    for (path, text) in sources() {
+        if path.starts_with("collective") || path.starts_with("tests") {
+            continue;
+        }
+        let line = text.lines().position(|l| !l.trim_start().starts_with("//") && l.contains("unsafe "));
+        assert!(line.is_none(), "{}:{} uses unsafe", path.display(), line.unwrap_or(0) + 1);
+    }
+}
+
+#[test]
+fn the_environment_is_read_in_main_and_the_rendezvous_alone() {
+    for (path, text) in sources() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if ["main.rs", "build.rs"].contains(&name.as_str()) || path.starts_with("tests") || path.starts_with("collective") {
+            continue;
+        }
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        assert!(!code.contains("env::var"), "{} reads the environment", path.display());
+    }
+}
+
+#[test]
+fn diffusion_reads_no_clock() {
+    for (path, text) in sources().into_iter().filter(|(p, _)| p.starts_with("diffusion/src")) {
+        for clock in ["SystemTime::now", "Instant::now"] {
+            assert!(!text.contains(clock), "{} reads the clock", path.display());
+        }
+    }
+}
+
+#[test]
+fn rooms_stay_small() {
+    for (path, text) in sources() {
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default().lines().count();
+        let limit = if path.ends_with("main.rs") && !path.starts_with("tests") { 80 } else { 400 };
+        let counted = !path.starts_with("tests");
+        assert!(!counted || code <= limit, "{} has {code} lines, at most {limit} without its tests", path.display());
+    }
+}
+
+#[test]
+fn every_recipe_says_what_it_is_for_and_how_to_run_it() {
+    let mut seen = 0;
+    for path in files(&root().join("configs"), "yaml") {
+        let text = std::fs::read_to_string(&path).expect("a recipe is readable");
+        let head: String = text.lines().take_while(|l| l.starts_with('#')).collect();
+        let commands = ["trainer --config", "dataloader shard --config", "evaluator --config", "make "];
+        assert!(commands.iter().any(|c| head.contains(c)), "{}: its head names no command", path.display());
+        seen += 1;
+    }
+    assert!(seen > 10, "only {seen} recipes were found");
+}
+
+/// Every Rust source of the workspace by its path from the root.
+fn sources() -> Vec<(PathBuf, String)> {
+    let root = root().canonicalize().expect("the repository's root exists");
+    let members = ALLOWED.map(|(name, _)| root.join(name));
+    let paths = members.iter().flat_map(|member| files(member, "rs"));
+    let read = |path: PathBuf| {
+        let text = std::fs::read_to_string(&path).expect("a source is readable");
+        (path.strip_prefix(&root).expect("a member lies below the root").to_path_buf(), text)
+    };
+    paths.map(read).collect()
+}
+
+fn files(folder: &Path, suffix: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("the folder exists").filter_map(Result::ok);
+    let mut found = Vec::new();
+    for path in entries.map(|e| e.path()) {
+        if path.is_dir() {
+            found.extend(files(&path, suffix));
+        } else if path.extension().is_some_and(|e| e == suffix) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}

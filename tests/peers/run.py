@@ -1,0 +1,42 @@
+"""Runs every check against other people's libraries in this folder and ends with a count.
+
+    make test-peers        or:  python tests/peers/run.py     (from the repository's root, after `make build`)
+
+Trains a few steps of the demo's recipe into a temporary folder, then: TensorBoard reads its events, diffusers loads
+its learned_embeds.safetensors, pyarrow and Hugging Face datasets read the shards, torchrun launches the trainer.
+Pinned versions: requirements.txt.
+"""
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+HERE = pathlib.Path(__file__).resolve().parent
+STEPS = 4
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        run = pathlib.Path(folder) / "run"
+        checks = {
+            "torchrun launches the trainer": ["torchrun_launch.py", str(run), str(STEPS)],
+            "TensorBoard reads the events": ["tensorboard_events.py", str(run)],
+            "diffusers loads the tokens": ["learned_embeds.py", str(run), "assets/pocket"],
+            "pyarrow and datasets read the shards": ["shards.py", "data/pocket"],
+        }
+        failed = [name for name, command in checks.items() if not check(name, command)]
+    print(f"peers: {len(checks) - len(failed)} passed, {len(failed)} failed")
+    sys.exit(bool(failed))
+
+
+def check(name, command):
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, str(HERE / command[0]), *command[1:]], cwd=ROOT)
+    print(f"{'ok    ' if done.returncode == 0 else 'FAILED'} {name} ({time.monotonic() - started:.0f} s)", flush=True)
+    return done.returncode == 0
+
+
+if __name__ == "__main__":
+    main()
