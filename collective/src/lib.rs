@@ -1,1 +1,33 @@
-//! collective
+//! Process groups over libtorch's c10d, and what else the joint training of several processes needs:
+//!
+//! - [`ProcessGroup`], the collectives, implemented by c10d's Gloo and NCCL ([`connect`]), by the threads of one process
+//!   ([`threads`]) and by a world of one ([`single`]); tests/suite/collective.rs runs one contract on all of them;
+//! - [`Rendezvous`], who and where this process is, from the variables of torchrun, Kubeflow, Slurm or [`launch`];
+//! - [`launch`], the spawn of one process a device, under supervision;
+//! - [`autocast`], [`tf32`], [`deterministic`] and [`cuda`], the switches of libtorch that tch lacks.
+//!
+//! A peer that is gone becomes an [`Error::PeerLost`] with the rank, the operation and, as far as its heartbeats tell,
+//! the culprit. This crate knows nothing of models, and it alone holds unsafe code, each block with its reason.
+
+mod autocast;
+mod c10d;
+pub mod cuda;
+mod error;
+mod ffi;
+mod group;
+mod in_process;
+pub mod launch;
+mod monitor;
+mod numerics;
+mod operation;
+pub mod rendezvous;
+mod single;
+
+pub use autocast::autocast;
+pub use c10d::{connect, Backend, DEFAULT_TIMEOUT, MAX_TIMEOUT};
+pub use error::{Error, Result};
+pub use group::{ProcessGroup, ReduceOp, Work};
+pub use in_process::{threads, threads_with_timeout};
+pub use numerics::{deterministic, tf32};
+pub use rendezvous::{Node, Processes, Rendezvous};
+pub use single::single;

@@ -1,0 +1,96 @@
+//! Our own launcher: one process a rank on this machine, under supervision.
+//!
+//! The launcher serves the rendezvous store itself, as torchrun's agent does: no port can be snatched in between, and
+//! the store survives every rank, so the survivors of a failure can read the heartbeats of the dead. Children write to
+//! the launcher's own stdout and stderr, unchanged.
+
+mod children;
+mod system;
+
+use std::ffi::OsStr;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+
+use crate::c10d::DEFAULT_TIMEOUT;
+use crate::error::{Error, Result};
+use crate::ffi::store::Store;
+use crate::rendezvous::{process_env, Node};
+use children::Children;
+
+/// How a rank says that it stopped at a signal after writing a checkpoint (EX_TEMPFAIL of sysexits.h).
+pub const STOPPED: i32 = 75;
+
+/// How the ranks ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// For this process to exit with: the first failed rank's code (1 if a signal killed it), else [`STOPPED`] if a rank
+    /// stopped, else 0.
+    pub code: i32,
+    /// Which rank failed first, and how.
+    pub failure: Option<String>,
+}
+
+/// Runs `program args` as `nproc` ranks on this machine, and waits for them.
+///
+/// The first rank to fail takes the others with it within seconds; SIGINT and SIGTERM are passed on to all.
+pub fn spawn_local(nproc: usize, program: &Path, args: &[impl AsRef<OsStr>]) -> Result<Exit> {
+    spawn_node(&Node::local(nproc), program, args)
+}
+
+/// Runs this machine's ranks of a group that may span several.
+pub fn spawn_node(node: &Node, program: &Path, args: &[impl AsRef<OsStr>]) -> Result<Exit> {
+    let nproc = node.nproc_per_node.count()?;
+    if nproc == 0 {
+        return Err(Error::refused("launch", "a group needs at least one process"));
+    }
+    let signals = system::Signals::catch().map_err(|source| Error::System { action: "catch signals", source })?;
+    let store = serve_store(node)?;
+    let port = store.as_ref().map_or(node.port.unwrap_or(Node::DEFAULT_PORT), |(_, port)| *port);
+    let mut children = Children::default();
+    for local_rank in 0..nproc {
+        let mut command = Command::new(program);
+        command.args(args);
+        set_variables(&mut command, node, nproc, local_rank, port);
+        children.start(node.node_rank * nproc + local_rank, command)?;
+    }
+    Ok(children.supervise(&signals))
+}
+
+/// Machine 0 serves; on one machine, on loopback and any free port.
+fn serve_store(node: &Node) -> Result<Option<(Store, u16)>> {
+    if node.node_rank > 0 {
+        return Ok(None);
+    }
+    let address = match (node.nnodes, node.port) {
+        (1, port) => ("127.0.0.1", port.unwrap_or(0)),
+        (_, port) => ("0.0.0.0", port.unwrap_or(Node::DEFAULT_PORT)),
+    };
+    let failed = |source| Error::System { action: "listen for the ranks (choose another port?)", source };
+    let listener = TcpListener::bind(address).map_err(failed)?;
+    let port = listener.local_addr().map_err(failed)?.port();
+    let store = Store::adopt(listener, DEFAULT_TIMEOUT).map_err(Error::torch("serve the rendezvous store"))?;
+    Ok(Some((store, port)))
+}
+
+fn set_variables(command: &mut Command, node: &Node, nproc: usize, local_rank: usize, port: u16) {
+    let variables = [
+        ("RANK", node.node_rank * nproc + local_rank),
+        ("WORLD_SIZE", node.nnodes * nproc),
+        ("LOCAL_RANK", local_rank),
+        ("LOCAL_WORLD_SIZE", nproc),
+        ("GROUP_RANK", node.node_rank),
+        ("MASTER_PORT", port.into()),
+        ("TORCHELASTIC_RESTART_COUNT", 0),
+    ];
+    command.envs(variables.map(|(name, value)| (name, value.to_string())));
+    command.env("MASTER_ADDR", &node.host).env("TORCHELASTIC_USE_AGENT_STORE", "True");
+    if process_env("OMP_NUM_THREADS").is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        command.env("OMP_NUM_THREADS", (cores / nproc).max(1).to_string());
+    }
+    if node.nnodes == 1 && process_env("GLOO_SOCKET_IFNAME").is_none() {
+        // The machine's own name need not resolve, and nobody else should connect.
+        command.env("GLOO_SOCKET_IFNAME", "lo");
+    }
+}
