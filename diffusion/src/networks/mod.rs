@@ -2,9 +2,11 @@
 
 pub mod clip;
 pub mod clip_text;
+mod config;
 pub mod decoder;
 pub mod layers;
 pub mod lpips;
+mod names;
 pub mod tiny_vae;
 pub mod unet;
 pub mod vae;

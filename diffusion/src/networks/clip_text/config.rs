@@ -1,0 +1,41 @@
+//! The text half of a CLIP config.json.
+
+use crate::error::Result;
+use crate::networks::clip_text::transformer;
+use crate::networks::config::Keys;
+
+/// The shape of a CLIPTextModel; absent keys have transformers' defaults.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The layers.
+    pub layers: transformer::Config,
+    /// Rows of the token table.
+    pub vocab_size: i64,
+    /// The most tokens a prompt can have.
+    pub max_position_embeddings: i64,
+    /// The end-of-text token; 2 stands for "the highest id".
+    pub eos_token_id: i64,
+}
+
+impl Config {
+    pub(in crate::networks) fn take(keys: &mut Keys) -> Result<Self> {
+        keys.only("model_type", &["clip_text_model".to_string()])?;
+        let defaults = transformer::Config {
+            hidden_size: 512,
+            intermediate_size: 2048,
+            num_hidden_layers: 12,
+            num_attention_heads: 8,
+            hidden_act: transformer::Activation::QuickGelu,
+            layer_norm_eps: 1e-5,
+        };
+        let config = Self {
+            layers: transformer::Config::take(keys, defaults)?,
+            vocab_size: keys.positive("vocab_size", 49408)?,
+            max_position_embeddings: keys.positive("max_position_embeddings", 77)?,
+            eos_token_id: keys.take("eos_token_id", 49407)?,
+        };
+        // The projection belongs to CLIPModel, which has its own copy of the key.
+        keys.ignore(&["projection_dim", "bos_token_id", "pad_token_id"]);
+        Ok(config)
+    }
+}
