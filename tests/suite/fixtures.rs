@@ -1,6 +1,7 @@
 //! Where fixtures and assets lie, and how far two tensors are apart.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::PathBuf;
 
 use tch::{Kind, Tensor};
@@ -33,4 +34,18 @@ pub fn assert_close(name: &str, found: &Tensor, expected: &Tensor, tolerance: f6
     let spread = expected.std(false).double_value(&[]).max(1e-12);
     let difference = (found - expected).abs().max().double_value(&[]) / spread;
     assert!(difference <= tolerance, "{name}: differs by {difference:.2e} of the spread, allowed {tolerance:.0e}");
+}
+
+/// A reference file that may not be committed and lies beside the repository, in ../shared/reference.
+///
+/// Where it is absent the caller returns; the line goes to stderr past the test harness, so that skips can be counted.
+pub fn shared_reference(path: &str) -> Option<PathBuf> {
+    let file = root().join("../shared/reference").join(path);
+    if file.exists() {
+        return Some(file);
+    }
+    let test = std::thread::current().name().unwrap_or("a test").to_string();
+    let reason = format!("SKIPPED: {test}: ../shared/reference/{path} is absent (its licence keeps it uncommitted)");
+    writeln!(std::io::stderr(), "{reason}").expect("stderr takes a line");
+    None
 }
