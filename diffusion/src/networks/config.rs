@@ -103,11 +103,7 @@ impl Keys {
 
     /// The error that names `key` of this file.
     pub(crate) fn unsupported(&self, key: &str, message: impl Into<String>) -> Error {
-        Error::Unsupported {
-            path: self.path.clone(),
-            key: format!("{}{key}", self.prefix),
-            message: message.into(),
-        }
+        Error::Unsupported { path: self.path.clone(), key: format!("{}{key}", self.prefix), message: message.into() }
     }
 }
 

@@ -37,7 +37,7 @@ impl Config {
     }
 }
 
-/// One half's section. Old files carry it twice; as in transformers, a `…_config_dict` then replaces all of the other.
+/// One half's section. Old files carry it twice; as in transformers, `…_config_dict` then replaces the other.
 fn half(keys: &mut Keys, name: &str) -> Result<Keys> {
     let section = keys.section(name)?;
     let replacement = keys.section(&format!("{name}_dict"))?;

@@ -31,7 +31,7 @@ impl AlexFeatures {
         Ok(Self { convs })
     }
 
-    /// The five rectified feature maps of images that are already shifted and scaled: (b, 3, h, w) → 5 × (b, c, h', w').
+    /// The five rectified feature maps of images already shifted and scaled: (b, 3, h, w) → 5 × (b, c, h', w').
     pub fn forward(&self, x: &Tensor) -> Vec<Tensor> {
         let mut maps: Vec<Tensor> = Vec::with_capacity(self.convs.len());
         for (i, conv) in self.convs.iter().enumerate() {

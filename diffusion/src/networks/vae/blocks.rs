@@ -35,10 +35,10 @@ impl Resnet {
     }
 
     /// `count` blocks named 0, 1, …; the first changes the width.
-    pub(super) fn load_many(scope: &Scope<'_>, groups: i64, inputs: i64, outputs: i64, count: i64) -> Result<Vec<Self>> {
-        (0..count)
-            .map(|i| Self::load(&scope.sub(i), groups, if i == 0 { inputs } else { outputs }, outputs))
-            .collect()
+    pub(super) fn load_many(
+        scope: &Scope<'_>, groups: i64, inputs: i64, outputs: i64, count: i64,
+    ) -> Result<Vec<Self>> {
+        (0..count).map(|i| Self::load(&scope.sub(i), groups, if i == 0 { inputs } else { outputs }, outputs)).collect()
     }
 
     /// (b, in, h, w) → (b, out, h, w)

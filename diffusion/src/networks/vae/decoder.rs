@@ -54,7 +54,11 @@ impl UpBlock {
         let doubles = index + 1 < widths.len();
         Ok(Self {
             resnets: Resnet::load_many(
-                &scope.sub("resnets"), config.norm_num_groups, inputs, outputs, config.layers_per_block + 1,
+                &scope.sub("resnets"),
+                config.norm_num_groups,
+                inputs,
+                outputs,
+                config.layers_per_block + 1,
             )?,
             upsample: doubles
                 .then(|| Conv2d::load(&scope.sub("upsamplers.0.conv"), outputs, outputs, 3, 1, 1))

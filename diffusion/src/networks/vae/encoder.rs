@@ -55,7 +55,11 @@ impl DownBlock {
         let halves = index + 1 < widths.len();
         Ok(Self {
             resnets: Resnet::load_many(
-                &scope.sub("resnets"), config.norm_num_groups, inputs, outputs, config.layers_per_block,
+                &scope.sub("resnets"),
+                config.norm_num_groups,
+                inputs,
+                outputs,
+                config.layers_per_block,
             )?,
             downsample: halves
                 .then(|| Conv2d::load(&scope.sub("downsamplers.0.conv"), outputs, outputs, 3, 2, 0))
