@@ -23,15 +23,12 @@ pub fn batch_from_rows(schema: Arc<Schema>, rows: &[&Row]) -> Result<RecordBatch
 }
 
 fn column(name: &str, rows: &[&Row]) -> Result<ArrayRef> {
-    let texts = |get: fn(&Row) -> &str| -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(rows.iter().map(|r| get(r))))
-    };
-    let maybe_texts = |get: fn(&Row) -> Option<&str>| -> ArrayRef {
-        Arc::new(rows.iter().map(|r| get(r)).collect::<StringArray>())
-    };
-    let numbers = |get: fn(&Row) -> Option<f32>| -> ArrayRef {
-        Arc::new(rows.iter().map(|r| get(r)).collect::<Float32Array>())
-    };
+    let texts =
+        |get: fn(&Row) -> &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(rows.iter().map(|r| get(r)))) };
+    let maybe_texts =
+        |get: fn(&Row) -> Option<&str>| -> ArrayRef { Arc::new(rows.iter().map(|r| get(r)).collect::<StringArray>()) };
+    let numbers =
+        |get: fn(&Row) -> Option<f32>| -> ArrayRef { Arc::new(rows.iter().map(|r| get(r)).collect::<Float32Array>()) };
     let halves = |get: fn(&Row) -> Option<&[f16]>| half_lists(name, rows.iter().map(|r| get(r)));
     Ok(match name {
         "image_id" => texts(|r| &r.entry.image_id),

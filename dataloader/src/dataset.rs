@@ -127,3 +127,95 @@ impl Dataset {
         Ok(self.light.get_or_init(|| rows))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::emotion::Emotion;
+    use crate::inspect::inspect;
+    use crate::verify::verify;
+    use crate::writer::tests::write_dataset;
+
+    fn url(folder: &Path) -> String {
+        folder.to_string_lossy().into_owned()
+    }
+
+    /// Everything a reader does.
+    fn read_all(folder: &Path) -> Result<usize> {
+        let dataset = Dataset::open(&url(folder))?;
+        let rows = dataset.rows(&Filter::default())?;
+        let read: Result<Vec<_>> = rows.iter().map(|r| dataset.group(r.place.shard, r.place.group)).collect();
+        read.map(|groups| groups.len())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn a_damaged_file_is_named_and_never_read(file in 0usize..3, place: prop::sample::Index, bit in 0u8..8, cut: bool) {
+            let folder = tempfile::tempdir().expect("a folder");
+            write_dataset(folder.path(), &[("test", 2), ("train", 5)]);
+            let name = ["manifest.json", "test-00000-of-00001.parquet", "train-00000-of-00001.parquet"][file];
+            let path = folder.path().join(name);
+            let mut bytes = std::fs::read(&path).expect("read");
+            let place = place.index(bytes.len());
+            if cut { bytes.truncate(place) } else { bytes[place] ^= 1 << bit }
+            std::fs::write(&path, bytes).expect("written");
+            let error = read_all(folder.path()).expect_err("damaged");
+            prop_assert!(error.to_string().contains(name), "{}", error);
+            prop_assert!(error.is_bad_input());
+            let verdict = verify(&url(folder.path()), |_| ());
+            prop_assert!(verdict.map_or(true, |v| !v.is_sound()));
+        }
+    }
+
+    #[test]
+    fn a_missing_shard_and_a_missing_manifest_are_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        write_dataset(folder.path(), &[("train", 5)]);
+        std::fs::remove_file(folder.path().join("train-00000-of-00001.parquet")).expect("removed");
+        let error = read_all(folder.path()).expect_err("missing").to_string();
+        assert!(error.contains("train-00000") && error.contains("missing"), "{error}");
+        std::fs::remove_file(folder.path().join("manifest.json")).expect("removed");
+        let error = read_all(folder.path()).expect_err("missing").to_string();
+        assert!(error.contains("not a data set"), "{error}");
+    }
+
+    #[test]
+    fn filters_choose_rows_by_light_columns() {
+        let folder = tempfile::tempdir().expect("a folder");
+        write_dataset(folder.path(), &[("test", 4), ("train", 9)]);
+        let dataset = Dataset::open(&url(folder.path())).expect("a data set");
+        let count = |filter: Filter| dataset.rows(&filter).expect("rows").len();
+        assert_eq!(count(Filter::default()), 13);
+        assert_eq!(count(Filter { split: Some("train".into()), emotions: vec![Emotion::Awe], ..Filter::default() }), 3);
+        assert_eq!(count(Filter { without_emotion: Some(Emotion::Awe), ..Filter::default() }), 8);
+        assert_eq!(count(Filter { emotions: vec![Emotion::Fear], ..Filter::default() }), 13);
+    }
+
+    #[test]
+    fn a_sound_data_set_is_verified_and_described() {
+        let folder = tempfile::tempdir().expect("a folder");
+        write_dataset(folder.path(), &[("test", 4), ("train", 300)]);
+        let mut lines = Vec::new();
+        let verdict = verify(&url(folder.path()), |line| lines.push(line.to_string())).expect("a data set");
+        assert!(verdict.is_sound(), "{verdict:?}");
+        assert_eq!((verdict.rows, lines.len()), (304, 2));
+        let text = inspect(&url(folder.path()), &[303]).expect("described");
+        assert!(text.contains("train/0299.png") && text.contains("latent_mean"), "{text}");
+        assert!(inspect(&url(folder.path()), &[304]).is_err());
+    }
+
+    #[test]
+    fn a_foreign_vae_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        write_dataset(folder.path(), &[("train", 1)]);
+        let dataset = Dataset::open(&url(folder.path())).expect("a data set");
+        dataset.check_vae("cd").expect("its own");
+        let error = dataset.check_vae("ee").expect_err("foreign").to_string();
+        assert!(error.contains("dataloader shard"), "{error}");
+    }
+}

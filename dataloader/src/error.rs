@@ -63,7 +63,9 @@ pub enum Error {
         message: String,
     },
     /// More images were unreadable than the recipe allows.
-    #[error("{bad} of {total} images were quarantined, more than quarantine.max_fraction {allowed} allows; first: {first}")]
+    #[error(
+        "{bad} of {total} images were quarantined, more than quarantine.max_fraction {allowed} allows; first: {first}"
+    )]
     TooManyQuarantined {
         /// How many were unusable.
         bad: usize,

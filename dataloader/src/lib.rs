@@ -6,19 +6,36 @@
 //! rows, [`Order`] says which row each position of training holds, [`Stream`] fetches them ahead of time.
 
 mod columns;
+#[cfg(feature = "encode")]
+pub mod config;
 pub mod dataset;
 pub mod emotion;
+#[cfg(feature = "encode")]
+pub mod encode;
 pub mod error;
 pub mod filter;
 mod group_cache;
+pub mod inspect;
 pub mod manifest;
 pub mod order;
+#[cfg(feature = "encode")]
+mod photo;
+#[cfg(feature = "encode")]
+mod plan;
 pub mod recipe;
+#[cfg(feature = "encode")]
+mod reuse;
 pub mod row;
 pub mod schema;
+#[cfg(feature = "encode")]
+pub mod shard;
 pub mod shard_file;
+#[cfg(feature = "encode")]
+pub mod sources;
 pub mod store;
 pub mod stream;
+pub mod verify;
+pub mod writer;
 
 pub use dataset::Dataset;
 pub use emotion::Emotion;

@@ -121,9 +121,8 @@ mod tests {
 
     #[test]
     fn epochs_and_seeds_differ() {
-        let epoch = |seed, epoch: u64| -> Vec<usize> {
-            (0..64).map(|p| Order::new(seed, 64).sample(epoch * 64 + p)).collect()
-        };
+        let epoch =
+            |seed, epoch: u64| -> Vec<usize> { (0..64).map(|p| Order::new(seed, 64).sample(epoch * 64 + p)).collect() };
         assert_ne!(epoch(0, 0), epoch(0, 1));
         assert_ne!(epoch(0, 0), epoch(1, 0));
         assert_ne!(epoch(0, 0), (0..64).collect::<Vec<_>>());

@@ -7,7 +7,9 @@ use std::cell::Cell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor,
+};
 use serde::Serialize;
 use serde_yaml::{Mapping, Value};
 
@@ -375,7 +377,11 @@ mod tests {
     fn an_unknown_key_inside_a_tagged_choice_has_its_line() {
         let text = format!("{GOOD}source:\n  kind: folder\n  path: x\n  paht: y\n");
         refused(&text, &[], &["line 8", "paht", "did you mean `path`"]);
-        refused(&format!("{GOOD}source: {{kind: pockt, path: x}}\n"), &[], &["line 5", "pockt", "did you mean `pocket`"]);
+        refused(
+            &format!("{GOOD}source: {{kind: pockt, path: x}}\n"),
+            &[],
+            &["line 5", "pockt", "did you mean `pocket`"],
+        );
     }
 
     #[test]

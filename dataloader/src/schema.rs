@@ -75,8 +75,7 @@ pub fn is_light(column: &str) -> bool {
 
 /// The features as `datasets` writes them, so that it shows images as images.
 pub fn hugging_face_features(schema: &Schema) -> String {
-    let features: Map<String, Value> =
-        schema.fields().iter().map(|f| (f.name().clone(), feature(f))).collect();
+    let features: Map<String, Value> = schema.fields().iter().map(|f| (f.name().clone(), feature(f))).collect();
     json!({"info": {"features": features}}).to_string()
 }
 

@@ -34,7 +34,8 @@ impl ShardFile {
         if hash != stated.blake3 {
             return Err(damaged(format!("blake3 {hash}, the manifest states {}", stated.blake3)));
         }
-        let metadata = ArrowReaderMetadata::load(&pieces, ArrowReaderOptions::new()).map_err(|e| damaged(e.to_string()))?;
+        let metadata =
+            ArrowReaderMetadata::load(&pieces, ArrowReaderOptions::new()).map_err(|e| damaged(e.to_string()))?;
         let rows = metadata.metadata().file_metadata().num_rows();
         if rows != stated.rows as i64 {
             return Err(damaged(format!("{rows} rows, the manifest states {}", stated.rows)));

@@ -109,7 +109,9 @@ impl Pieces {
     pub fn hash(&self) -> std::io::Result<String> {
         let mut hasher = blake3::Hasher::new();
         match self {
-            Pieces::File(file) => hasher.update_reader(ChunkReader::get_read(file, 0).map_err(std::io::Error::other)?)?,
+            Pieces::File(file) => {
+                hasher.update_reader(ChunkReader::get_read(file, 0).map_err(std::io::Error::other)?)?
+            }
             Pieces::Memory(bytes) => hasher.update(bytes),
         };
         Ok(hasher.finalize().to_hex().to_string())

@@ -118,3 +118,87 @@ impl Drop for Prefetch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::order::Slice;
+    use crate::writer::tests::write_dataset;
+
+    fn stream(folder: &tempfile::TempDir, rows: usize) -> Arc<Stream> {
+        write_dataset(folder.path(), &[("train", rows)]);
+        let dataset = Dataset::open(&folder.path().to_string_lossy()).expect("a data set");
+        Arc::new(Stream::new(Arc::new(dataset), &Filter::default(), 3).expect("rows"))
+    }
+
+    fn paths(batches: &[Vec<Arc<Row>>]) -> Vec<String> {
+        batches.iter().flatten().map(|row| row.path.clone()).collect()
+    }
+
+    fn batches(stream: &Arc<Stream>, slice: Slice, steps: std::ops::Range<u64>) -> Vec<Vec<Arc<Row>>> {
+        let positions = steps.map(move |step| slice.positions(step).collect());
+        stream.prefetch(positions, 2).collect::<Result<_>>().expect("readable")
+    }
+
+    #[test]
+    fn light_columns_and_fetched_rows_agree() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let stream = stream(&folder, 600).with_small_budget();
+        for position in 0..30 {
+            let row = &stream.fetch(&[position]).expect("readable")[0];
+            assert_eq!(&row.entry, &*stream.at(position).entry);
+            let number: f32 = row.path[6..10].parse().expect("a number");
+            assert_eq!(row.latent_mean[0].to_f32(), number);
+        }
+    }
+
+    impl Stream {
+        fn with_small_budget(self: Arc<Self>) -> Self {
+            Arc::into_inner(self).expect("one owner").with_budget(1)
+        }
+    }
+
+    #[test]
+    fn any_number_of_ranks_and_any_resume_sees_the_same_order() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let stream = stream(&folder, 37);
+        let whole = paths(&batches(&stream, Slice { rank: 0, world_size: 1, batch_size: 8 }, 0..12));
+        for world_size in [2, 4] {
+            let ranks: Vec<_> = (0..world_size)
+                .map(|rank| batches(&stream, Slice { rank, world_size, batch_size: 8 / world_size }, 0..12))
+                .collect();
+            let together: Vec<Vec<Arc<Row>>> =
+                (0..12).flat_map(|step| ranks.iter().map(move |rank| rank[step].clone())).collect();
+            assert_eq!(paths(&together), whole);
+        }
+        for start in 0..12 {
+            let resumed = paths(&batches(&stream, Slice { rank: 0, world_size: 1, batch_size: 8 }, start..12));
+            assert_eq!(resumed, whole[start as usize * 8..]);
+        }
+    }
+
+    #[test]
+    fn a_prefetch_can_be_dropped_early_and_stops_at_an_error() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let stream = stream(&folder, 300);
+        let endless = (0u64..).map(|n| vec![n]);
+        let mut prefetch = stream.prefetch(endless.clone(), 3);
+        assert!(prefetch.next().expect("a batch").is_ok());
+        drop(prefetch);
+        let stream = Arc::new(Arc::into_inner(stream).expect("the thread has ended").with_budget(0));
+        std::fs::write(folder.path().join("train-00000-of-00001.parquet"), b"").expect("emptied");
+        let mut prefetch = stream.prefetch(endless, 3);
+        assert!(prefetch.by_ref().any(|batch| batch.is_err()));
+        assert!(prefetch.next().is_none());
+    }
+
+    #[test]
+    fn a_filter_that_nothing_passes_is_an_error() {
+        let folder = tempfile::tempdir().expect("a folder");
+        write_dataset(folder.path(), &[("train", 3)]);
+        let dataset = Arc::new(Dataset::open(&folder.path().to_string_lossy()).expect("a data set"));
+        let filter = Filter { split: Some("test".into()), ..Filter::default() };
+        let error = Stream::new(dataset, &filter, 0).expect_err("empty").to_string();
+        assert!(error.contains("test") && error.contains("inspect"), "{error}");
+    }
+}

@@ -1,0 +1,115 @@
+//! The recipe of `dataloader shard`.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::sources::SourceConfig;
+
+/// What to encode, how, and where to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardConfig {
+    /// The images and where their labels come from.
+    pub source: SourceConfig,
+    /// Side of the square training images in pixels.
+    pub resolution: u32,
+    /// The autoencoder: a folder, a pipeline's folder that has `vae/`, or a hub id.
+    pub vae: String,
+    /// A CLIP whose image embeddings are stored: a folder or hub id. None are stored without it.
+    #[serde(default)]
+    pub clip: Option<String>,
+    /// The data set's folder.
+    pub output: PathBuf,
+    /// How training images are compressed.
+    #[serde(default)]
+    pub image_format: ImageFormat,
+    /// Rows per shard, at most.
+    #[serde(default = "default_rows_per_shard")]
+    pub rows_per_shard: usize,
+    /// Images per pass through the autoencoder.
+    #[serde(default = "default_batch_size")]
+    pub batch_size: usize,
+    /// Where the autoencoder runs.
+    #[serde(default)]
+    pub device: DeviceName,
+    /// What to do about unusable images.
+    #[serde(default)]
+    pub quarantine: Quarantine,
+}
+
+fn default_rows_per_shard() -> usize {
+    4096
+}
+
+fn default_batch_size() -> usize {
+    16
+}
+
+/// Compression of training images.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageFormat {
+    /// Lossless WebP.
+    #[default]
+    Webp,
+    /// PNG.
+    Png,
+    /// JPEG at quality 95.
+    Jpeg,
+}
+
+impl ImageFormat {
+    /// The name in recipes and manifests.
+    pub fn name(self) -> &'static str {
+        match self {
+            ImageFormat::Webp => "webp",
+            ImageFormat::Png => "png",
+            ImageFormat::Jpeg => "jpeg",
+        }
+    }
+}
+
+/// Where models run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceName {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// The first NVIDIA GPU.
+    Cuda,
+}
+
+/// What to do about unusable images: they are left out and listed in the manifest with a reason.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quarantine {
+    /// The run fails when more than this share of the images is unusable.
+    pub max_fraction: f64,
+}
+
+impl Default for Quarantine {
+    fn default() -> Self {
+        Self { max_fraction: 0.01 }
+    }
+}
+
+impl ShardConfig {
+    /// Refuses values that no data set can be made with.
+    pub fn check(&self) -> Result<()> {
+        let refuse = |key: &str, message: String| Err(Error::invalid(key, message));
+        if !(8..=4096).contains(&self.resolution) {
+            return refuse("resolution", format!("{} pixels; give 8 to 4096", self.resolution));
+        }
+        if self.rows_per_shard == 0 || self.batch_size == 0 {
+            return refuse("rows_per_shard and batch_size", "must be at least 1".into());
+        }
+        let share = self.quarantine.max_fraction;
+        if !(0.0..=1.0).contains(&share) {
+            return refuse("quarantine.max_fraction", format!("{share} is not a share; give 0 to 1"));
+        }
+        self.source.check()
+    }
+}

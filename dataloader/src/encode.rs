@@ -1,0 +1,167 @@
+//! Training images to latents and embeddings, in batches.
+//!
+//! Shapes: b batch, (c, h, w) latents, (H, W) pixels.
+
+use std::path::{Path, PathBuf};
+
+use diffusion::hub::{resolve, Hub};
+use diffusion::images::{self, ClipPreprocess};
+use diffusion::networks::clip::Clip;
+use diffusion::networks::vae::AutoencoderKl;
+use diffusion::weights;
+use half::f16;
+use image::RgbImage;
+use tch::{Device, Kind, Tensor};
+
+use crate::config::{DeviceName, ShardConfig};
+use crate::error::{Error, Result};
+use crate::manifest::{Latent, Model};
+
+const VAE_STEM: &str = "diffusion_pytorch_model";
+const CLIP_STEM: &str = "model";
+
+/// The models, found and hashed but not loaded.
+#[derive(Clone, Debug)]
+pub struct Models {
+    vae: PathBuf,
+    clip: Option<PathBuf>,
+    /// The autoencoder as the manifest records it.
+    pub vae_model: Model,
+    /// CLIP as the manifest records it.
+    pub clip_model: Option<Model>,
+    device: Device,
+}
+
+impl Models {
+    /// Finds the recipe's models and hashes their weights.
+    pub fn find(config: &ShardConfig, hub: &Hub) -> Result<Self> {
+        let vae = component(&resolve(&config.vae, hub)?, "vae");
+        let vae_model = Model { name: config.vae.clone(), hash: weights::hash(&vae, VAE_STEM)?, dimension: None };
+        let clip = config.clip.as_ref().map(|name| resolve(name, hub)).transpose()?;
+        let clip_model = match (&config.clip, &clip) {
+            (Some(name), Some(folder)) => {
+                let dimension = weights::read_json(&folder.join("config.json"))?["projection_dim"].as_u64();
+                Some(Model {
+                    name: name.clone(),
+                    hash: weights::hash(folder, CLIP_STEM)?,
+                    dimension: dimension.map(|d| d as u32),
+                })
+            }
+            _ => None,
+        };
+        Ok(Self { vae, clip, vae_model, clip_model, device: device(config.device)? })
+    }
+
+    /// Loads them.
+    pub fn load(&self) -> Result<Encoder> {
+        let vae = AutoencoderKl::load(&self.vae, self.device, Kind::Float)?;
+        let clip = match &self.clip {
+            Some(folder) => Some((Clip::load(folder, self.device, Kind::Float)?, ClipPreprocess::read(folder)?)),
+            None => None,
+        };
+        Ok(Encoder { vae, clip, device: self.device })
+    }
+}
+
+/// A pipeline's component where `folder` is a pipeline, else `folder` itself.
+fn component(folder: &Path, name: &str) -> PathBuf {
+    let inner = folder.join(name);
+    if inner.join("config.json").is_file() {
+        return inner;
+    }
+    folder.to_path_buf()
+}
+
+fn device(name: DeviceName) -> Result<Device> {
+    match name {
+        DeviceName::Cpu => Ok(Device::Cpu),
+        DeviceName::Cuda if tch::Cuda::is_available() => Ok(Device::Cuda(0)),
+        DeviceName::Cuda => Err(Error::invalid("device", "cuda: libtorch finds no NVIDIA GPU here; use cpu")),
+    }
+}
+
+/// The loaded models.
+#[derive(Debug)]
+pub struct Encoder {
+    vae: AutoencoderKl,
+    clip: Option<(Clip, ClipPreprocess)>,
+    device: Device,
+}
+
+/// What the models say of one image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Encoded {
+    /// Posterior mean, c·h·w.
+    pub latent_mean: Vec<f16>,
+    /// Posterior standard deviation.
+    pub latent_std: Vec<f16>,
+    /// Posterior mean of the mirrored image.
+    pub flip_mean: Vec<f16>,
+    /// Posterior standard deviation of the mirrored image.
+    pub flip_std: Vec<f16>,
+    /// CLIP's image embedding before normalisation.
+    pub clip_embedding: Option<Vec<f16>>,
+}
+
+impl Encoder {
+    /// The latents' shape for images of `resolution` pixels.
+    pub fn latent(&self, resolution: u32) -> Result<Latent> {
+        let downscale = self.vae.downscale() as u32;
+        if resolution % downscale != 0 {
+            let message = format!("{resolution} is not a multiple of {downscale}, which this VAE needs");
+            return Err(Error::invalid("resolution", message));
+        }
+        let side = resolution / downscale;
+        let channels = self.vae.latent_channels() as u32;
+        Ok(Latent { channels, height: side, width: side, scaling_factor: self.vae.scaling_factor() })
+    }
+
+    /// Encodes square images of one size. An image whose latents are not finite comes back as the reason.
+    pub fn encode(&self, batch: &[RgbImage]) -> Result<Vec<std::result::Result<Encoded, String>>> {
+        tch::no_grad(|| {
+            let tensors: Vec<Tensor> = batch.iter().map(images::to_tensor).collect();
+            let pixels = Tensor::cat(&tensors, 0).to_device(self.device); // (b, 3, H, W)
+            let plain = self.vae.encode(&pixels);
+            let mirrored = self.vae.encode(&pixels.flip([-1]));
+            let latents = [plain.mean, plain.std, mirrored.mean, mirrored.std].map(|t| halves(&t));
+            let [latent_mean, latent_std, flip_mean, flip_std] = latents;
+            let clip = self.clip_embeddings(batch)?;
+            let images = (0..batch.len()).map(|n| Encoded {
+                latent_mean: latent_mean[n].clone(),
+                latent_std: latent_std[n].clone(),
+                flip_mean: flip_mean[n].clone(),
+                flip_std: flip_std[n].clone(),
+                clip_embedding: clip.as_ref().map(|c| c[n].clone()),
+            });
+            Ok(images.map(finite).collect())
+        })
+    }
+
+    fn clip_embeddings(&self, batch: &[RgbImage]) -> Result<Option<Vec<Vec<f16>>>> {
+        let Some((clip, preprocess)) = &self.clip else { return Ok(None) };
+        let pixels: Vec<Tensor> = batch.iter().map(|image| preprocess.from_image(image)).collect();
+        let embeddings = clip.image_embeds(&Tensor::cat(&pixels, 0).to_device(self.device)); // (b, p)
+        Ok(Some(halves(&embeddings)))
+    }
+}
+
+/// Each row of (b, …) as half-precision numbers.
+fn halves(tensor: &Tensor) -> Vec<Vec<f16>> {
+    let flat = tensor.flatten(1, -1).to_kind(Kind::Half).to_device(Device::Cpu).contiguous();
+    let width = flat.size()[1] as usize;
+    let mut all = vec![f16::ZERO; flat.numel()];
+    flat.copy_data(&mut all, flat.numel());
+    all.chunks(width.max(1)).map(<[f16]>::to_vec).collect()
+}
+
+fn finite(encoded: Encoded) -> std::result::Result<Encoded, String> {
+    let clip = encoded.clip_embedding.iter().flatten();
+    let latents = [&encoded.latent_mean, &encoded.latent_std, &encoded.flip_mean, &encoded.flip_std];
+    if !latents.into_iter().flatten().all(|v| v.is_finite()) {
+        return Err("the VAE gives latents that are not finite, or too large for half precision".into());
+    }
+    if !clip.into_iter().all(|v| v.is_finite()) {
+        return Err("CLIP gives an embedding that is not finite".into());
+    }
+    Ok(encoded)
+}

@@ -1,0 +1,114 @@
+//! `dataloader inspect`: what a data set holds, for people.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use half::f16;
+
+use crate::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::filter::Filter;
+use crate::manifest::{Manifest, Model};
+use crate::row::Row;
+use crate::schema::schema;
+
+const EXAMPLES: usize = 3;
+
+/// A description of the data set at `url`, with the rows of these numbers, or the first few.
+pub fn inspect(url: &str, numbers: &[usize]) -> Result<String> {
+    let dataset = Dataset::open(url)?;
+    let mut text = summary(&dataset);
+    text += &counts(dataset.manifest());
+    text += &columns(&dataset);
+    let rows = dataset.rows(&Filter::default())?;
+    let first: Vec<usize> = (0..rows.len().min(EXAMPLES)).collect();
+    for &number in if numbers.is_empty() { &first } else { numbers } {
+        let Some(reference) = rows.get(number) else {
+            let message = format!("row {number} does not exist; there are rows 0 to {}", rows.len().saturating_sub(1));
+            return Err(Error::invalid("--row", message));
+        };
+        let place = reference.place;
+        let group = dataset.group(place.shard, place.group)?;
+        text += &example(number, &group[place.row as usize]);
+    }
+    Ok(text)
+}
+
+fn summary(dataset: &Dataset) -> String {
+    let manifest = dataset.manifest();
+    let bytes: u64 = manifest.shards.iter().map(|s| s.bytes).sum();
+    let latent = &manifest.latent;
+    let model = |m: &Model| format!("{} (hash {:.12}…)", m.name, m.hash);
+    format!(
+        "{}\n  {} rows in {} shards, {:.1} MB, {} quarantined\n  images {} px, {}; latents {}×{}×{}, scaling factor {}\n  \
+         VAE {}\n  CLIP {}\n",
+        dataset.url(),
+        manifest.rows(),
+        manifest.shards.len(),
+        bytes as f64 / 1e6,
+        manifest.quarantined.len(),
+        manifest.transform.resolution,
+        manifest.transform.image_format,
+        latent.channels,
+        latent.height,
+        latent.width,
+        latent.scaling_factor,
+        model(&manifest.vae),
+        manifest.clip.as_ref().map_or("none".into(), model),
+    )
+}
+
+/// Rows by split and emotion.
+fn counts(manifest: &Manifest) -> String {
+    let labels: BTreeSet<&String> = manifest.splits.values().flat_map(|s| s.labels.keys()).collect();
+    let mut text = format!("\n{:<14}", "emotion");
+    for split in manifest.splits.keys() {
+        let _ = write!(text, "{split:>10}");
+    }
+    for label in labels {
+        let _ = write!(text, "\n{label:<14}");
+        for split in manifest.splits.values() {
+            let _ = write!(text, "{:>10}", split.labels.get(label).copied().unwrap_or(0));
+        }
+    }
+    let _ = write!(text, "\n{:<14}", "all");
+    for split in manifest.splits.values() {
+        let _ = write!(text, "{:>10}", split.rows);
+    }
+    text + "\n\ncolumns\n"
+}
+
+fn columns(dataset: &Dataset) -> String {
+    let schema = schema(dataset.widths());
+    let line = |f: &arrow::datatypes::FieldRef| {
+        format!("  {:<15}{}{}\n", f.name(), f.data_type(), if f.is_nullable() { ", may be null" } else { "" })
+    };
+    schema.fields().iter().map(line).collect()
+}
+
+fn example(number: usize, row: &Row) -> String {
+    let emotion = row.emotion.map_or("none", |e| e.name());
+    let [x, y, w, h] = row.crop;
+    format!(
+        "\nrow {number}: {}\n  {} split, emotion {emotion}, label {:?}, {}×{}, crop {w}×{h} at {x},{y}\n  image_id {:.16}…, \
+         attributes {}\n  image {} bytes; latent mean {}, std {}; flip mean {}; CLIP {}\n",
+        row.path,
+        row.split,
+        row.label.as_deref().unwrap_or("none"),
+        row.width,
+        row.height,
+        row.image_id,
+        row.attributes,
+        row.image.len(),
+        range(&row.latent_mean),
+        range(&row.latent_std),
+        range(&row.flip_mean),
+        row.clip_embedding.as_ref().map_or("none".into(), |c| range(c)),
+    )
+}
+
+fn range(numbers: &[f16]) -> String {
+    let values = numbers.iter().map(|v| v.to_f32());
+    let (low, high) = values.fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+    format!("{low:.3}..{high:.3}")
+}

@@ -1,0 +1,97 @@
+//! Photos to training images: decoded upright, identified by their pixels, cut to a square and scaled.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use diffusion::images;
+use image::codecs::jpeg::JpegEncoder;
+use image::{imageops, ImageFormat as Codec, RgbImage};
+
+use crate::config::ImageFormat;
+use crate::manifest::{Crop, Transform};
+use crate::sources::{Content, Item};
+
+const JPEG_QUALITY: u8 = 95;
+
+/// Decodes an item's photo; the error is the reason for quarantine.
+pub fn decode(item: &Item) -> Result<RgbImage, String> {
+    let photo = match &item.content {
+        Content::File(path) => images::read_photo(path),
+        Content::Bytes(bytes) => images::decode_photo(Cursor::new(bytes), Path::new(&item.path)),
+    };
+    let photo = photo.map_err(|e| match e {
+        diffusion::Error::Image { message, .. } => message,
+        other => other.to_string(),
+    })?;
+    match photo.dimensions() {
+        (0, _) | (_, 0) => Err("it has no pixels".into()),
+        _ => Ok(photo),
+    }
+}
+
+/// blake3 of the decoded pixels and their arrangement: equal for copies in any lossless format.
+pub fn image_id(photo: &RgbImage) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&photo.width().to_le_bytes()).update(&photo.height().to_le_bytes()).update(photo.as_raw());
+    hasher.finalize().to_hex().to_string()
+}
+
+/// The part of a photo of this size that is taken: x, y, width, height.
+pub fn crop(transform: &Transform, width: u32, height: u32) -> [u32; 4] {
+    let Crop::Center = transform.crop;
+    let side = width.min(height);
+    [(width - side) / 2, (height - side) / 2, side, side]
+}
+
+/// The square training image of a photo.
+pub fn training_image(transform: &Transform, photo: &RgbImage) -> Result<RgbImage, String> {
+    let [x, y, width, height] = crop(transform, photo.width(), photo.height());
+    let square = imageops::crop_imm(photo, x, y, width, height).to_image();
+    images::resize(&square, transform.resolution, transform.resolution).map_err(|e| e.to_string())
+}
+
+/// The bytes of the column `image`.
+pub fn compress(image: &RgbImage, format: ImageFormat) -> Result<Vec<u8>, String> {
+    let mut bytes = Cursor::new(Vec::new());
+    let written = match format {
+        ImageFormat::Webp => image.write_to(&mut bytes, Codec::WebP),
+        ImageFormat::Png => image.write_to(&mut bytes, Codec::Png),
+        ImageFormat::Jpeg => JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY).encode_image(image),
+    };
+    written.map_err(|e| e.to_string())?;
+    Ok(bytes.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transform(resolution: u32) -> Transform {
+        Transform { resolution, crop: Crop::Center, filter: "lanczos3".into(), image_format: "webp".into() }
+    }
+
+    fn photo(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, 7]))
+    }
+
+    #[test]
+    fn the_middle_square_is_taken() {
+        assert_eq!(crop(&transform(8), 30, 20), [5, 0, 20, 20]);
+        assert_eq!(crop(&transform(8), 20, 31), [0, 5, 20, 20]);
+        let image = training_image(&transform(20), &photo(30, 20)).expect("made");
+        assert_eq!(image.get_pixel(0, 0), photo(30, 20).get_pixel(5, 0));
+        assert_eq!(training_image(&transform(8), &photo(1, 3)).expect("made").dimensions(), (8, 8));
+    }
+
+    #[test]
+    fn ids_tell_pixels_and_shapes_apart_and_formats_together() {
+        assert_ne!(image_id(&RgbImage::new(2, 8)), image_id(&RgbImage::new(8, 2)));
+        let original = photo(9, 7);
+        for format in [ImageFormat::Webp, ImageFormat::Png] {
+            let bytes = compress(&original, format).expect("written");
+            let read = image::load_from_memory(&bytes).expect("read").to_rgb8();
+            assert_eq!(image_id(&read), image_id(&original));
+        }
+        assert!(compress(&original, ImageFormat::Jpeg).is_ok());
+    }
+}

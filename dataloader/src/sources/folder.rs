@@ -1,0 +1,252 @@
+//! Plain folders of images as Hugging Face's imagefolder has them: `<root>/[<split>/][<label>/]*.jpg`, with an optional
+//! `metadata.jsonl` whose lines add to what the folders say.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Content, HashSplit, Item, Listing};
+use crate::error::{Error, Result};
+use crate::manifest::Quarantined;
+
+const SUFFIXES: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
+const METADATA: &str = "metadata.jsonl";
+
+/// Folder names that mean a split, and the split.
+const SPLITS: [(&str, &str); 6] = [
+    ("train", "train"),
+    ("training", "train"),
+    ("val", "val"),
+    ("valid", "val"),
+    ("validation", "val"),
+    ("test", "test"),
+];
+
+/// The section `source` of kind `folder`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FolderConfig {
+    /// The folder.
+    pub path: PathBuf,
+    /// What its labels mean: what viewers felt, or what people in the picture show.
+    #[serde(default)]
+    pub namespace: Namespace,
+    /// How images that no folder and no metadata puts into a split are divided.
+    #[serde(default)]
+    pub splits: HashSplit,
+}
+
+/// Whose emotion a label is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Namespace {
+    /// The viewer's.
+    #[default]
+    Evoked,
+    /// The people's in the picture.
+    Expressed,
+}
+
+impl Namespace {
+    fn name(self) -> &'static str {
+        match self {
+            Namespace::Evoked => "evoked",
+            Namespace::Expressed => "expressed",
+        }
+    }
+}
+
+/// A line of metadata.jsonl; keys beyond these become attributes.
+#[derive(Debug, Deserialize)]
+struct Metadata {
+    file_name: String,
+    split: Option<String>,
+    emotion: Option<String>,
+    label: Option<String>,
+    valence: Option<f32>,
+    arousal: Option<f32>,
+    ambiguity: Option<f32>,
+    #[serde(flatten)]
+    attributes: Map<String, Value>,
+}
+
+/// The images below a folder.
+pub(super) fn list(config: &FolderConfig) -> Result<Listing> {
+    let root = &config.path;
+    if !root.is_dir() {
+        return Err(Error::invalid("source.path", format!("{}: no such folder", root.display())));
+    }
+    let mut paths = Vec::new();
+    walk(root, "", &mut paths)?;
+    let mut metadata = read_metadata(root)?;
+    let mut items = Vec::with_capacity(paths.len());
+    for path in paths {
+        let line = metadata.remove(&path);
+        items.push(item(config, path, line)?);
+    }
+    let missing = "listed in metadata.jsonl, but there is no such image";
+    let quarantined = metadata.into_keys().map(|path| Quarantined { path, reason: missing.into() }).collect();
+    Ok(Listing { items, quarantined })
+}
+
+fn walk(folder: &Path, prefix: &str, found: &mut Vec<String>) -> Result<()> {
+    let failed = |e: std::io::Error| Error::store(folder.display().to_string(), e);
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().into_string().map_err(|name| {
+            Error::invalid(folder.display().to_string(), format!("{name:?} is not UTF-8; rename it"))
+        })?;
+        if name.starts_with('.') {
+            continue;
+        }
+        let path = format!("{prefix}{name}");
+        let suffix = Path::new(&name).extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
+        if entry.path().is_dir() {
+            walk(&entry.path(), &format!("{path}/"), found)?;
+        } else if suffix.is_some_and(|s| SUFFIXES.contains(&s.as_str())) {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn read_metadata(root: &Path) -> Result<BTreeMap<String, Metadata>> {
+    let path = root.join(METADATA);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(e) => return Err(Error::store(path.display().to_string(), e)),
+    };
+    let mut lines = BTreeMap::new();
+    for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let refuse = |message: String| Error::invalid(format!("{}, line {}", path.display(), n + 1), message);
+        let metadata: Metadata = serde_json::from_str(line).map_err(|e| refuse(e.to_string()))?;
+        let name = metadata.file_name.clone();
+        if lines.insert(name.clone(), metadata).is_some() {
+            return Err(refuse(format!("{name} is described twice")));
+        }
+    }
+    Ok(lines)
+}
+
+fn item(config: &FolderConfig, path: String, line: Option<Metadata>) -> Result<Item> {
+    let mut folders: Vec<&str> = path.split('/').collect();
+    folders.pop();
+    let split =
+        folders.first().and_then(|first| SPLITS.iter().find(|(name, _)| name == first)).map(|(_, split)| *split);
+    let label = folders.get(usize::from(split.is_some())).map(|label| label.to_string());
+    let line = line.unwrap_or_else(|| Metadata::empty(&path));
+    let label = line.label.or(label);
+    let emotion = match (&line.emotion, &label) {
+        (Some(word), _) => Some(word.parse().map_err(|e: crate::emotion::UnknownEmotion| {
+            Error::invalid(format!("{METADATA}: {path}"), e.to_string())
+        })?),
+        (None, label) => label.as_ref().and_then(|word| word.parse().ok()),
+    };
+    Ok(Item {
+        content: Content::File(config.path.join(&path)),
+        split: line.split.or(split.map(str::to_string)),
+        namespace: (emotion.is_some() || label.is_some()).then(|| config.namespace.name().to_string()),
+        emotion,
+        label,
+        valence: line.valence,
+        arousal: line.arousal,
+        ambiguity: line.ambiguity,
+        attributes: Value::Object(line.attributes),
+        path,
+    })
+}
+
+impl Metadata {
+    fn empty(path: &str) -> Self {
+        Self {
+            file_name: path.into(),
+            split: None,
+            emotion: None,
+            label: None,
+            valence: None,
+            arousal: None,
+            ambiguity: None,
+            attributes: Map::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::emotion::Emotion;
+
+    fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, FolderConfig) {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, content) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+            fs::write(path, content).expect("written");
+        }
+        let config =
+            FolderConfig { path: folder.path().into(), namespace: Namespace::Evoked, splits: HashSplit::default() };
+        (folder, config)
+    }
+
+    #[test]
+    fn folders_give_split_label_and_emotion() {
+        let files = [("train/awe/a.JPG", ""), ("joy/b.png", ""), ("c.webp", ""), ("notes.txt", ""), (".x/d.png", "")];
+        let (_folder, config) = tree(&files);
+        let mut items = list(&config).expect("listed").items;
+        items.sort_by(|a, b| a.path.cmp(&b.path));
+        let seen: Vec<_> =
+            items.iter().map(|i| (i.path.as_str(), i.split.as_deref(), i.label.as_deref(), i.emotion)).collect();
+        assert_eq!(
+            seen,
+            [
+                ("c.webp", None, None, None),
+                ("joy/b.png", None, Some("joy"), None),
+                ("train/awe/a.JPG", Some("train"), Some("awe"), Some(Emotion::Awe)),
+            ]
+        );
+        assert_eq!(items[0].namespace, None);
+        assert_eq!(items[1].namespace.as_deref(), Some("evoked"));
+    }
+
+    #[test]
+    fn metadata_adds_and_missing_images_are_counted() {
+        let lines = concat!(
+            r#"{"file_name": "a.png", "emotion": "fear", "split": "test", "valence": -2, "scene": "cave"}"#,
+            "\n\n",
+            r#"{"file_name": "gone.png"}"#
+        );
+        let (_folder, config) = tree(&[("a.png", ""), (METADATA, lines)]);
+        let listing = list(&config).expect("listed");
+        let item = &listing.items[0];
+        assert_eq!(
+            (item.emotion, item.split.as_deref(), item.valence),
+            (Some(Emotion::Fear), Some("test"), Some(-2.0))
+        );
+        assert_eq!(item.attributes["scene"], "cave");
+        assert_eq!(listing.quarantined[0].path, "gone.png");
+    }
+
+    #[test]
+    fn broken_metadata_names_its_line() {
+        for (text, part) in [
+            ("{\"file_name\": \"a.png\"}\n{", "line 2"),
+            ("{\"file_name\": \"a.png\", \"emotion\": \"joy\"}", "unknown emotion"),
+            ("{\"file_name\": \"a.png\"}\n{\"file_name\": \"a.png\"}", "twice"),
+        ] {
+            let (_folder, config) = tree(&[("a.png", ""), (METADATA, text)]);
+            let error = list(&config).expect_err("refused").to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_folder_is_named() {
+        let config =
+            FolderConfig { path: "no/such".into(), namespace: Namespace::Evoked, splits: HashSplit::default() };
+        assert!(list(&config).expect_err("refused").to_string().contains("no/such"));
+    }
+}

@@ -1,0 +1,167 @@
+//! Where images and labels come from. Each kind of source is one file that lists its images as [`Item`]s; nothing
+//! after that knows which kind it was.
+
+mod folder;
+mod pocket;
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::emotion::Emotion;
+use crate::error::{Error, Result};
+use crate::manifest::Quarantined;
+
+pub use folder::FolderConfig;
+pub use pocket::PocketConfig;
+
+/// The section `source` of a recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum SourceConfig {
+    /// A folder of images, by label if it has sub-folders.
+    Folder(FolderConfig),
+    /// The embedded emoji.
+    Pocket(PocketConfig),
+}
+
+impl SourceConfig {
+    /// The name in the column `source`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            SourceConfig::Folder(_) => "folder",
+            SourceConfig::Pocket(_) => "pocket",
+        }
+    }
+
+    /// Refuses impossible values.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            SourceConfig::Folder(config) => config.splits.check(),
+            SourceConfig::Pocket(_) => Ok(()),
+        }
+    }
+
+    /// Lists the images, unread, sorted by path.
+    pub fn list(&self) -> Result<Listing> {
+        let mut listing = match self {
+            SourceConfig::Folder(config) => folder::list(config)?,
+            SourceConfig::Pocket(config) => pocket::list(config)?,
+        };
+        listing.items.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(listing)
+    }
+
+    /// How images without a published split are divided.
+    pub fn splits(&self) -> HashSplit {
+        match self {
+            SourceConfig::Folder(config) => config.splits.clone(),
+            SourceConfig::Pocket(_) => HashSplit::default(),
+        }
+    }
+}
+
+/// What a source holds.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Images to read.
+    pub items: Vec<Item>,
+    /// Images that are known to be unusable before they are read.
+    pub quarantined: Vec<Quarantined>,
+}
+
+/// What a source says of one image.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// Path in the source, unique.
+    pub path: String,
+    /// The compressed image.
+    pub content: Content,
+    /// The published split, if any.
+    pub split: Option<String>,
+    /// Mikels' category, if any.
+    pub emotion: Option<Emotion>,
+    /// `evoked` or `expressed`, where there is a label.
+    pub namespace: Option<String>,
+    /// The source's own label.
+    pub label: Option<String>,
+    /// −3 to 3.
+    pub valence: Option<f32>,
+    /// 0 to 6.
+    pub arousal: Option<f32>,
+    /// 0 to 6.
+    pub ambiguity: Option<f32>,
+    /// What else the source says, a JSON object.
+    pub attributes: Value,
+}
+
+/// A compressed image that has not been read, or already has.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// A file.
+    File(PathBuf),
+    /// Bytes in memory.
+    Bytes(Bytes),
+}
+
+/// A split by content where none is published: a pure function of an image's pixels and `seed`, so copies of an image
+/// fall together and adding images moves none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HashSplit {
+    /// Share of the images held out as `test`.
+    pub test_fraction: f64,
+    /// Share of the images held out as `val`.
+    pub val_fraction: f64,
+    /// Another seed is another division.
+    pub seed: u64,
+}
+
+impl HashSplit {
+    /// The split of the image with this id.
+    pub fn of(&self, image_id: &str) -> &'static str {
+        let hash = blake3::hash(format!("{}:{image_id}", self.seed).as_bytes());
+        let head = u32::from_le_bytes(hash.as_bytes()[..4].try_into().expect("four bytes"));
+        let place = f64::from(head) / 2f64.powi(32);
+        match () {
+            () if place < self.test_fraction => "test",
+            () if place < self.test_fraction + self.val_fraction => "val",
+            () => "train",
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let (test, val) = (self.test_fraction, self.val_fraction);
+        if test >= 0.0 && val >= 0.0 && test + val <= 1.0 {
+            return Ok(());
+        }
+        Err(Error::invalid("source.splits", format!("test {test} and val {val} are not shares of one whole")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_split_has_its_shares_and_stays() {
+        let split = HashSplit { test_fraction: 0.2, val_fraction: 0.1, seed: 0 };
+        let count = |name: &str| (0..10_000).filter(|n| split.of(&n.to_string()) == name).count();
+        assert!((1850..2150).contains(&count("test")), "{}", count("test"));
+        assert!((850..1150).contains(&count("val")), "{}", count("val"));
+        assert_eq!(split.of("a"), split.of("a"));
+        let other = HashSplit { seed: 1, ..split.clone() };
+        assert!((0..100).any(|n| other.of(&n.to_string()) != split.of(&n.to_string())));
+    }
+
+    #[test]
+    fn impossible_shares_are_refused() {
+        let split = |test_fraction| HashSplit { test_fraction, ..HashSplit::default() };
+        assert!(split(1.5).check().is_err());
+        assert!(split(-0.1).check().is_err());
+        assert!(split(f64::NAN).check().is_err());
+        assert!(split(1.0).check().is_ok());
+    }
+}

@@ -1,0 +1,95 @@
+//! `dataloader verify`: every shard hashed, every row decoded, and the counts compared with the manifest.
+
+use std::collections::BTreeMap;
+
+use crate::dataset::Dataset;
+use crate::error::Result;
+use crate::manifest::{Manifest, Split};
+use crate::row::Row;
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub struct Verdict {
+    /// Rows that were read.
+    pub rows: u64,
+    /// One line per fault.
+    pub faults: Vec<String>,
+}
+
+impl Verdict {
+    /// Whether nothing is wrong.
+    pub fn is_sound(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    /// The verdict on one line.
+    pub fn describe(&self) -> String {
+        match self.faults.first() {
+            None => format!("sound: {} rows, all hashes, images and counts as the manifest states", self.rows),
+            Some(first) => format!("damaged: {} faults, first: {first}", self.faults.len()),
+        }
+    }
+}
+
+/// Checks the data set at `url`, going on after a damaged shard. `report` gets one line per shard.
+pub fn verify(url: &str, mut report: impl FnMut(&str)) -> Result<Verdict> {
+    let dataset = Dataset::open(url)?;
+    let mut verdict = Verdict::default();
+    let mut counts = BTreeMap::new();
+    for (index, stated) in dataset.manifest().shards.iter().enumerate() {
+        match shard_faults(&dataset, index, &mut counts) {
+            Ok(faults) if faults.is_empty() => {
+                report(&format!("ok      {}  {} rows, {} bytes", stated.file, stated.rows, stated.bytes));
+            }
+            Ok(faults) => {
+                report(&format!("DAMAGED {}  {} bad rows, first: {}", stated.file, faults.len(), faults[0]));
+                verdict.faults.extend(faults.into_iter().map(|f| format!("{}: {f}", stated.file)));
+            }
+            Err(error) => {
+                report(&format!("DAMAGED {error}"));
+                verdict.faults.push(error.to_string());
+            }
+        }
+    }
+    verdict.rows = counts.values().map(|c: &Split| c.rows).sum();
+    if verdict.is_sound() {
+        verdict.faults.extend(count_faults(dataset.manifest(), &counts));
+    }
+    Ok(verdict)
+}
+
+fn shard_faults(dataset: &Dataset, index: usize, counts: &mut BTreeMap<String, Split>) -> Result<Vec<String>> {
+    let groups = dataset.shard(index)?.num_groups();
+    let mut faults = Vec::new();
+    for group in 0..groups {
+        for row in dataset.group(index as u32, group as u32)? {
+            let split = counts.entry(row.split.clone()).or_default();
+            split.rows += 1;
+            *split.labels.entry(row.emotion.map_or("none", |e| e.name()).to_string()).or_default() += 1;
+            faults.extend(row_fault(dataset.manifest(), &row).map(|fault| format!("{}: {fault}", row.path)));
+        }
+    }
+    Ok(faults)
+}
+
+fn row_fault(manifest: &Manifest, row: &Row) -> Option<String> {
+    let image = match row.image() {
+        Ok(image) => image,
+        Err(error) => return Some(error.to_string()),
+    };
+    let side = manifest.transform.resolution;
+    if image.dimensions() != (side, side) {
+        return Some(format!("image is {:?}, the manifest states {side} pixels", image.dimensions()));
+    }
+    let numbers = [&row.latent_mean, &row.latent_std, &row.flip_mean, &row.flip_std];
+    let clip = row.clip_embedding.iter();
+    let finite = numbers.into_iter().chain(clip).flatten().all(|v| v.is_finite());
+    (!finite).then(|| "latents or embedding are not finite".into())
+}
+
+fn count_faults(manifest: &Manifest, counts: &BTreeMap<String, Split>) -> Vec<String> {
+    let differs = |name: &&String| manifest.splits.get(*name) != counts.get(*name);
+    let names: std::collections::BTreeSet<&String> = manifest.splits.keys().chain(counts.keys()).collect();
+    let fault = |name: &String| format!("split {name}: rows or label counts are not the manifest's");
+    names.iter().filter(|name| differs(name)).map(|name| fault(name)).collect()
+}

@@ -1,0 +1,108 @@
+"""Opens a folder of shards with pyarrow and Hugging Face datasets, and compares with diffusers and transformers.
+
+pyarrow 26.0.1, datasets 5.2.0, diffusers 0.42.1, transformers 5.23.0, torch 2.11.0:
+    python tests/peers/shards.py data/pocket [--models assets/pocket]
+
+Checks that both readers see the manifest's counts, that images are shown as images, that latents have the manifest's
+shape, and, with --models, that latents and CLIP embeddings are those of the Python libraries.
+"""
+
+import argparse
+import collections
+import io
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+LATENTS = ["latent_mean", "latent_std", "flip_mean", "flip_std"]
+NUM_COMPARED = 16
+
+
+def with_pyarrow(folder, manifest):
+    """Every shard: rows, row groups, labels, and each image and latent of the first rows."""
+    latent = manifest["latent"]
+    width = latent["channels"] * latent["height"] * latent["width"]
+    side = manifest["transform"]["resolution"]
+    labels = collections.defaultdict(collections.Counter)
+    for shard in manifest["shards"]:
+        file = pq.ParquetFile(folder / shard["file"])
+        meta = file.metadata
+        assert meta.num_rows == shard["rows"], (shard["file"], meta.num_rows)
+        assert max(meta.row_group(n).num_rows for n in range(meta.num_row_groups)) <= 256
+        table = file.read()
+        labels[shard["split"]].update(e or "none" for e in table["emotion"].to_pylist())
+        for row in table.slice(0, NUM_COMPARED).to_pylist():
+            assert Image.open(io.BytesIO(row["image"])).size == (side, side)
+            assert all(len(row[name]) == width for name in LATENTS), "a latent has another length"
+            assert np.isfinite([row[name] for name in LATENTS]).all()
+            assert isinstance(json.loads(row["attributes"]), dict)
+            assert min(row["crop"]["w"], row["crop"]["h"]) == min(row["width"], row["height"])
+    for split, stated in manifest["splits"].items():
+        assert dict(labels[split]) == stated["labels"], (split, labels[split])
+        assert sum(labels[split].values()) == stated["rows"]
+    print(f"pyarrow: {sum(s['rows'] for s in manifest['shards'])} rows as the manifest states")
+
+
+def with_datasets(folder, manifest):
+    """The shards as a data set with an image feature."""
+    import datasets
+
+    files = collections.defaultdict(list)
+    for shard in manifest["shards"]:
+        files[shard["split"]].append(str(folder / shard["file"]))
+    with tempfile.TemporaryDirectory() as cache:
+        loaded = datasets.load_dataset("parquet", data_files=dict(files), cache_dir=cache)
+        side = manifest["transform"]["resolution"]
+        for split, stated in manifest["splits"].items():
+            part = loaded[split]
+            assert part.num_rows == stated["rows"]
+            assert isinstance(part.features["image"], datasets.Image), part.features["image"]
+            assert part[0]["image"].size == (side, side)
+            print(f"datasets: {split}: {part.num_rows} rows, image {part.features['image']}")
+        print(f"datasets: latent_mean {part.features['latent_mean']}")
+
+
+def with_models(folder, manifest, models):
+    """Latents and embeddings of the first rows, computed anew."""
+    import torch
+    from diffusers import AutoencoderKL
+    from transformers import CLIPImageProcessor, CLIPModel
+
+    torch.set_num_threads(1)
+    rows = pq.read_table(folder / manifest["shards"][0]["file"]).slice(0, NUM_COMPARED).to_pylist()
+    images = [Image.open(io.BytesIO(row["image"])).convert("RGB") for row in rows]
+    pixels = torch.stack([torch.from_numpy(np.asarray(i).copy()).permute(2, 0, 1) for i in images]) / 127.5 - 1
+    vae = AutoencoderKL.from_pretrained(models / "vae")
+    clip = CLIPModel.from_pretrained(models / "clip")
+    inputs = CLIPImageProcessor.from_pretrained(models / "clip")(images, return_tensors="pt")
+    with torch.no_grad():
+        plain, flipped = vae.encode(pixels).latent_dist, vae.encode(pixels.flip(-1)).latent_dist
+        embeddings = clip.get_image_features(**inputs)
+    embeddings = getattr(embeddings, "pooler_output", embeddings)
+    expected = dict(zip(LATENTS, [plain.mean, plain.std, flipped.mean, flipped.std])) | {"clip_embedding": embeddings}
+    for name, tensor in expected.items():
+        found = torch.tensor(np.array([row[name] for row in rows], dtype=np.float32))
+        error = (found - tensor.reshape(len(rows), -1)).abs().max() / tensor.std()
+        print(f"{name}: differs from Python's by {error:.1e} of the spread")
+        assert error < 5e-3, f"{name}: more than half precision explains"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--models", type=Path, help="a folder with vae/ and clip/, those that made the shards")
+    options = parser.parse_args()
+    manifest = json.loads((options.folder / "manifest.json").read_text())
+    with_pyarrow(options.folder, manifest)
+    with_datasets(options.folder, manifest)
+    if options.models:
+        with_models(options.folder, manifest, options.models)
+    print("ok")
+
+
+if __name__ == "__main__":
+    main()
