@@ -36,7 +36,7 @@ pub fn assert_close(name: &str, found: &Tensor, expected: &Tensor, tolerance: f6
     assert!(difference <= tolerance, "{name}: differs by {difference:.2e} of the spread, allowed {tolerance:.0e}");
 }
 
-/// A reference file that may not be committed and lies beside the repository, in ../shared/reference.
+/// A reference file that is kept outside the repository, beside it in ../shared/reference.
 ///
 /// Where it is absent the caller returns; the line goes to stderr past the test harness, so that skips can be counted.
 pub fn shared_reference(path: &str) -> Option<PathBuf> {
@@ -45,7 +45,7 @@ pub fn shared_reference(path: &str) -> Option<PathBuf> {
         return Some(file);
     }
     let test = std::thread::current().name().unwrap_or("a test").to_string();
-    let reason = format!("SKIPPED: {test}: ../shared/reference/{path} is absent (its licence keeps it uncommitted)");
+    let reason = format!("SKIPPED: {test}: ../shared/reference/{path} is absent; it is kept outside the repository");
     writeln!(std::io::stderr(), "{reason}").expect("stderr takes a line");
     None
 }

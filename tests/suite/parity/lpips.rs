@@ -30,7 +30,7 @@ fn assert_distances(metric: &Lpips, file: &str, sets: &[&str]) {
         let (a, b) = (scaled(&data[&format!("{set}_a")]), scaled(&data[&format!("{set}_b")]));
         let (found, expected) = (metric.distance(&a, &b), &data[&format!("{set}_distance")]);
         let difference = (&found - expected).abs().max().double_value(&[]);
-        assert!(difference <= 1e-4, "{file}: {set}: {found} is not {expected}");
+        assert!(difference <= 1e-4, "{file}: {set}: differs by {difference:.2e}");
         assert_close("symmetry", &metric.distance(&b, &a), &found, 1e-4);
     }
 }
