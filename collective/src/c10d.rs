@@ -49,12 +49,11 @@ pub fn connect(rendezvous: &Rendezvous, backend: Backend, timeout: Duration) -> 
     let group = Group::open(&joined.store, &joined.keys, nccl, place, timeout).map_err(failed)?;
     let beats = Store::connect(&rendezvous.host, rendezvous.port, timeout).map_err(failed)?;
     let monitor = Monitor::start(joined.seat(rendezvous, timeout), beats).map_err(failed)?;
+    // The host of the store must not leave while others still connect.
+    group.barrier().and_then(|work| work.wait()).map_err(failed)?;
     let watch = Arc::new(Watch { rank: rendezvous.rank, monitor, broken: Mutex::new(None) });
     let world_size = rendezvous.world_size;
-    let members = Members { group: Some(group), store: Some(joined.store), watch, world_size, nccl };
-    // The host of the store must not leave while others still connect.
-    members.barrier()?;
-    Ok(Box::new(members))
+    Ok(Box::new(Members { watch, group: Some(group), store: Some(joined.store), world_size, nccl }))
 }
 
 fn check_timeout(timeout: Duration) -> Result<()> {

@@ -20,8 +20,10 @@ fn check(message: *mut c_char) -> Outcome<()> {
         return Ok(());
     }
     let text = take_string(message);
-    // c10 appends a note on C++ traces in further lines.
-    Err(text.lines().next().unwrap_or("no message").trim().to_string())
+    // c10 appends a note on C++ traces in further lines; Gloo puts the place in its own source in front.
+    let line = text.lines().next().unwrap_or("no message").trim();
+    let place = |line: &str| line.starts_with("[/").then(|| line.find("] ")).flatten();
+    Err(place(line).map_or(line, |end| line[end + 1..].trim_start()).to_string())
 }
 
 /// Takes over a string that csrc/ has malloc'd.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use crate::c10d::DEFAULT_TIMEOUT;
 use crate::error::{Error, Result};
@@ -193,7 +193,8 @@ impl ProcessGroup for Seat {
     }
 
     fn barrier(&self) -> Result<()> {
-        self.exchange(Operation::barrier(), &Tensor::new()).map(drop)
+        let nothing = Tensor::zeros([0], (Kind::Float, Device::Cpu));
+        self.exchange(Operation::barrier(), &nothing).map(drop)
     }
 }
 

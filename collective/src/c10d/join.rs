@@ -8,6 +8,9 @@ use crate::ffi::store::Store;
 use crate::monitor::{pace, Seat};
 use crate::rendezvous::{Rendezvous, StoreHost};
 
+/// How long the host of the store outlasts its own failure.
+const LINGER: Duration = Duration::from_secs(2);
+
 /// A store at which every rank has announced itself.
 pub struct Joined {
     pub store: Store,
@@ -42,7 +45,12 @@ pub fn join(rendezvous: &Rendezvous, timeout: Duration) -> Result<Joined> {
     }
     let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
     if let Err(cause) = store.wait(&format!("{keys}rank/"), rendezvous.world_size, left) {
-        return Err(name_missing(rendezvous, &store, &keys, timeout).unwrap_or_else(|| unreachable(cause)));
+        let error = name_missing(rendezvous, &store, &keys, timeout).unwrap_or_else(|| unreachable(cause));
+        if rendezvous.hosts_store() {
+            // The others' time is up a moment later, and they have yet to ask who is missing.
+            std::thread::sleep(LINGER);
+        }
+        return Err(error);
     }
     Ok(Joined { store, keys })
 }

@@ -51,7 +51,7 @@ impl Beat {
     fn last(&self) -> String {
         match self.entered {
             0 => "before its first operation".into(),
-            number => format!("last in operation {number}, {}", self.operation),
+            number => format!("last seen in operation {number}, {}", self.operation),
         }
     }
 }

@@ -39,7 +39,7 @@ const SLURM: [(&str, &str); 6] = [
 ];
 
 /// The table with one variable changed, or removed where the value is empty.
-fn with<'a>(table: Table<'a>, name: &'a str, value: &'a str) -> Vec<(&'a str, &'a str)> {
+fn with<'a>(table: &[(&'a str, &'a str)], name: &'a str, value: &'a str) -> Vec<(&'a str, &'a str)> {
     let mut changed: Vec<_> = table.iter().copied().filter(|(key, _)| *key != name).collect();
     if !value.is_empty() {
         changed.push((name, value));
