@@ -100,6 +100,11 @@ impl Error {
 
     /// Whether the input is at fault (a process should exit with 2) rather than the run.
     pub fn is_bad_input(&self) -> bool {
-        !matches!(self, Error::Store { .. })
+        match self {
+            Error::Store { .. } => false,
+            #[cfg(feature = "encode")]
+            Error::Model(diffusion::Error::Torch(_)) => false,
+            _ => true,
+        }
     }
 }
