@@ -1,1 +1,186 @@
-//! images
+//! Photos: files to pixels, pixels to tensors in [−1, 1], and back.
+//!
+//! Shapes: b batch, (h, w) pixels; images are RGB, tensors (b, 3, h, w).
+
+pub mod clip_preprocess;
+mod resample;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Seek, Write};
+use std::path::Path;
+
+use fast_image_resize as fir;
+use image::codecs::jpeg::JpegEncoder;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+use tch::{Kind, Tensor};
+
+use crate::error::{Error, Result};
+pub use clip_preprocess::ClipPreprocess;
+
+/// The largest photo that is decoded; a small file can claim any size.
+pub const MAX_PIXELS: u64 = 128_000_000;
+const MAX_DECODER_BYTES: u64 = 8 * MAX_PIXELS;
+const JPEG_QUALITY: u8 = 95;
+
+/// Reads a photo upright (EXIF orientation applied), as RGB with transparency composited on white.
+///
+/// Takes PNG, JPEG, WebP, GIF (its first frame), BMP and TIFF, told apart by content. Fails on other files, damaged
+/// ones and those above [`MAX_PIXELS`].
+pub fn read_photo(path: &Path) -> Result<RgbImage> {
+    if path.is_dir() {
+        return Err(Error::Image { path: path.to_path_buf(), message: "it is a folder".into() });
+    }
+    decode_photo(BufReader::new(File::open(path).map_err(|e| Error::io(path, e))?), path)
+}
+
+/// As [`read_photo`], from the content of a file; `path` is what errors name.
+pub fn decode_photo(content: impl BufRead + Seek, path: &Path) -> Result<RgbImage> {
+    let refused = |message: String| Error::Image { path: path.to_path_buf(), message };
+    let undecodable = |source| match source {
+        ImageError::IoError(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => Error::io(path, e),
+        ImageError::Limits(e) => refused(format!("decoding it would take too much memory: {e}; scale it down")),
+        ImageError::Unsupported(e) => refused(format!("{e}; give a PNG, JPEG, WebP, GIF, BMP or TIFF")),
+        e => refused(e.to_string()),
+    };
+    let mut reader = ImageReader::new(content);
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MAX_DECODER_BYTES);
+    reader.limits(limits);
+    let mut decoder =
+        reader.with_guessed_format().map_err(|e| Error::io(path, e))?.into_decoder().map_err(undecodable)?;
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+        let megapixels = MAX_PIXELS / 1_000_000;
+        return Err(refused(format!("{width}x{height} is above the limit of {megapixels} megapixels; scale it down")));
+    }
+    let orientation = decoder.orientation().map_err(undecodable)?;
+    let mut photo = DynamicImage::from_decoder(decoder).map_err(undecodable)?;
+    photo.apply_orientation(orientation);
+    Ok(on_white(photo))
+}
+
+/// The format that a file name's suffix stands for: .png, .jpg, .jpeg or .webp.
+pub fn output_format(path: &Path) -> Result<ImageFormat> {
+    let suffix = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+    match suffix.as_str() {
+        "png" => Ok(ImageFormat::Png),
+        "jpg" | "jpeg" => Ok(ImageFormat::Jpeg),
+        "webp" => Ok(ImageFormat::WebP),
+        _ => Err(Error::invalid(path.display().to_string(), "name a .png, .jpg, .jpeg or .webp file")),
+    }
+}
+
+/// Writes a picture in the format of `path`'s suffix: PNG and WebP without loss, JPEG at quality 95.
+pub fn write(path: &Path, picture: &RgbImage) -> Result<()> {
+    let format = output_format(path)?;
+    let mut file = BufWriter::new(File::create(path).map_err(|e| Error::io(path, e))?);
+    let written = match format {
+        ImageFormat::Jpeg => JpegEncoder::new_with_quality(&mut file, JPEG_QUALITY).encode_image(picture),
+        format => {
+            let mut bytes = std::io::Cursor::new(Vec::new());
+            let encoded = picture.write_to(&mut bytes, format);
+            encoded.and_then(|()| file.write_all(bytes.get_ref()).map_err(ImageError::IoError))
+        }
+    };
+    let flushed = written.and_then(|()| file.flush().map_err(ImageError::IoError));
+    flushed.map_err(|e| match e {
+        ImageError::IoError(e) => Error::io(path, e),
+        e => Error::Image { path: path.to_path_buf(), message: format!("cannot be written: {e}") },
+    })
+}
+
+/// A photo as (1, 3, h, w), f32 in [−1, 1], on the CPU.
+pub fn to_tensor(photo: &RgbImage) -> Tensor {
+    let (height, width) = (i64::from(photo.height()), i64::from(photo.width()));
+    let pixels = Tensor::from_slice(photo.as_raw()).view([1, height, width, 3]);
+    pixels.permute([0, 3, 1, 2]).contiguous().to_kind(Kind::Float) / 127.5 - 1.0
+}
+
+/// The photo of (1, 3, h, w) or (3, h, w) in [−1, 1], rounded to 8 bits; values outside are clamped.
+pub fn from_tensor(tensor: &Tensor) -> Result<RgbImage> {
+    let size = tensor.size();
+    let [3, height, width] = size[size.len().saturating_sub(3)..] else {
+        return Err(Error::invalid("image tensor", format!("expected (1, 3, h, w) or (3, h, w), found {size:?}")));
+    };
+    if size.len() > 4 || (size.len() == 4 && size[0] != 1) {
+        return Err(Error::invalid("image tensor", format!("expected one image, found {size:?}")));
+    }
+    let pixels = ((tensor.detach().to_kind(Kind::Float) + 1.0) * 127.5).round().clamp(0.0, 255.0).to_kind(Kind::Uint8);
+    let pixels = pixels.view([3, height, width]).permute([1, 2, 0]).contiguous().view(-1);
+    let raw = Vec::<u8>::try_from(&pixels)?;
+    Ok(RgbImage::from_raw(width as u32, height as u32, raw).expect("invariant: h·w·3 bytes"))
+}
+
+/// A photo at another size, Lanczos-filtered.
+pub fn resize(photo: &RgbImage, width: u32, height: u32) -> Result<RgbImage> {
+    if (width, height) == photo.dimensions() {
+        return Ok(photo.clone());
+    }
+    let refused = |e: String| Error::invalid(format!("resizing to {width}x{height}"), e);
+    if width == 0 || height == 0 || photo.width() == 0 || photo.height() == 0 {
+        return Err(refused("a picture needs at least one pixel".into()));
+    }
+    let view =
+        fir::images::ImageRef::new(photo.width(), photo.height(), photo.as_raw(), fir::PixelType::U8x3)
+            .map_err(|e| refused(e.to_string()))?;
+    let mut resized = fir::images::Image::new(width, height, fir::PixelType::U8x3);
+    let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Lanczos3));
+    fir::Resizer::new().resize(&view, &mut resized, &options).map_err(|e| refused(e.to_string()))?;
+    Ok(RgbImage::from_raw(width, height, resized.into_vec()).expect("invariant: w·h·3 bytes"))
+}
+
+/// Any decoded picture as RGB, its transparent parts white.
+fn on_white(picture: DynamicImage) -> RgbImage {
+    if !picture.color().has_alpha() {
+        return picture.into_rgb8();
+    }
+    let rgba = picture.into_rgba8();
+    RgbImage::from_fn(rgba.width(), rgba.height(), |x, y| {
+        let [r, g, b, alpha] = rgba.get_pixel(x, y).0.map(u32::from);
+        let over = |channel: u32| ((channel * alpha + 255 * (255 - alpha) + 127) / 255) as u8;
+        image::Rgb([over(r), over(g), over(b)])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gradient(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, (x * 3 + y * 7) as u8]))
+    }
+
+    #[test]
+    fn pixels_survive_the_way_through_a_tensor() {
+        let photo = gradient(256, 3);
+        let tensor = to_tensor(&photo);
+        assert_eq!(tensor.size(), [1, 3, 3, 256]);
+        assert_eq!(tensor.min().double_value(&[]), -1.0);
+        assert_eq!(from_tensor(&tensor).expect("an image"), photo);
+        assert!(from_tensor(&Tensor::zeros([2, 3, 4, 4], tch::kind::FLOAT_CPU)).is_err());
+        assert!(from_tensor(&Tensor::zeros([4, 4], tch::kind::FLOAT_CPU)).is_err());
+    }
+
+    #[test]
+    fn every_suffix_is_written_in_its_format_and_read_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let photo = gradient(33, 20);
+        for (name, exact) in [("a.png", true), ("b.webp", true), ("c.jpg", false), ("d.JPEG", false)] {
+            let path = folder.path().join(name);
+            write(&path, &photo).expect("written");
+            let read = read_photo(&path).expect("read");
+            assert_eq!(read.dimensions(), photo.dimensions());
+            assert!(!exact || read == photo, "{name}");
+        }
+        let message = write(&folder.path().join("e.xyz"), &photo).expect_err("no such format").to_string();
+        assert!(message.contains("e.xyz") && message.contains(".png"), "{message}");
+    }
+
+    #[test]
+    fn a_flat_picture_stays_flat_when_resized() {
+        let photo = RgbImage::from_pixel(50, 31, image::Rgb([10, 200, 99]));
+        let resized = resize(&photo, 17, 64).expect("resized");
+        assert_eq!(resized, RgbImage::from_pixel(17, 64, image::Rgb([10, 200, 99])));
+        assert!(resize(&photo, 0, 5).is_err());
+    }
+}

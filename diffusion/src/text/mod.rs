@@ -1,3 +1,4 @@
-//! The tokeniser.
+//! Prompts to token ids.
 
+pub mod cleaning;
 pub mod tokenizer;

@@ -1,1 +1,301 @@
-//! tokenizer
+//! CLIP's byte-level BPE (Radford et al. 2021; Sennrich et al. 2016) through the `tokenizers` crate, read from the
+//! tokenizer folder of a diffusers pipeline or a transformers CLIP.
+
+use std::path::Path;
+
+use serde_json::Value;
+use tokenizers::models::bpe::{Merges, Vocab, BPE};
+use tokenizers::normalizers::{Lowercase, Replace, Sequence as Normalizers, NFC};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{AddedToken, SplitDelimiterBehavior};
+
+use crate::error::{Error, Result};
+use crate::text::cleaning::Cleaning;
+use crate::weights::read_json;
+
+/// How CLIP cuts text into words before the BPE.
+const WORDS: &str = concat!(
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|",
+    r"[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+);
+const DEFAULT_MAX_LENGTH: usize = 77;
+
+/// Text to token ids and the ids that frame them.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    cleaning: Cleaning,
+    max_length: usize,
+    bos: i64,
+    eos: i64,
+    pad: i64,
+}
+
+impl Tokenizer {
+    /// Reads vocab.json and merges.txt (or tokenizer.json where there is no vocab.json) with tokenizer_config.json,
+    /// special_tokens_map.json and added_tokens.json as far as they exist.
+    ///
+    /// Fails on missing or damaged files and on special tokens that the vocabulary lacks.
+    pub fn load(folder: &Path) -> Result<Self> {
+        let settings = Settings::read(folder)?;
+        let vocabulary = folder.join("vocab.json");
+        let whole = folder.join("tokenizer.json");
+        let inner = if vocabulary.is_file() || !whole.is_file() {
+            from_vocabulary(folder, &settings)?
+        } else {
+            tokenizers::Tokenizer::from_file(&whole).map_err(|e| broken(&whole, e))?
+        };
+        let id = |role: &str| settings.id(folder, &inner, role);
+        let (bos, eos, pad) = (id("bos_token")?, id("eos_token")?, id("pad_token")?);
+        Ok(Self { max_length: settings.max_length, inner, cleaning: Cleaning::default(), bos, eos, pad })
+    }
+
+    /// The same tokenizer with another cleaning of prompts; the default is [`Cleaning::Original`].
+    pub fn with_cleaning(mut self, cleaning: Cleaning) -> Self {
+        self.cleaning = cleaning;
+        self
+    }
+
+    /// `max_length` ids: bos, the text's ids as far as they fit, eos, padding.
+    pub fn encode(&self, text: &str) -> Vec<i64> {
+        let mut ids = vec![self.bos];
+        ids.extend(self.words(text).into_iter().take(self.max_length - 2));
+        ids.push(self.eos);
+        ids.resize(self.max_length, self.pad);
+        ids
+    }
+
+    /// The text's own ids, neither framed nor cut.
+    pub fn words(&self, text: &str) -> Vec<i64> {
+        let cleaned = self.cleaning.apply(text);
+        let encoding = self.inner.encode_fast(cleaned, false).expect("invariant: a byte-level BPE encodes any text");
+        encoding.get_ids().iter().map(|&id| i64::from(id)).collect()
+    }
+
+    /// The length of every encoded prompt.
+    pub fn max_length(&self) -> usize {
+        self.max_length
+    }
+
+    /// The id that opens a prompt.
+    pub fn bos(&self) -> i64 {
+        self.bos
+    }
+
+    /// The id that closes a prompt; CLIP pools there.
+    pub fn eos(&self) -> i64 {
+        self.eos
+    }
+
+    /// The id that fills a prompt up.
+    pub fn pad(&self) -> i64 {
+        self.pad
+    }
+
+    /// How many ids there are, added tokens included.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+}
+
+/// What the JSON files beside the vocabulary say.
+struct Settings {
+    /// Role and token, in transformers' order: a later role decides the properties of a token it shares.
+    special: Vec<(&'static str, AddedToken)>,
+    /// Tokens beyond the vocabulary, with the ids they must get.
+    added: Vec<(u32, AddedToken)>,
+    max_length: usize,
+}
+
+impl Settings {
+    fn read(folder: &Path) -> Result<Self> {
+        let config = optional_json(&folder.join("tokenizer_config.json"))?;
+        let map = optional_json(&folder.join("special_tokens_map.json"))?;
+        // transformers lets special_tokens_map.json win only over configurations older than added_tokens_decoder.
+        let old = config.get("added_tokens_decoder").is_none();
+        let mut special = Vec::new();
+        for (role, usual) in [
+            ("bos_token", "<|startoftext|>"),
+            ("eos_token", "<|endoftext|>"),
+            ("unk_token", "<|endoftext|>"),
+            ("pad_token", "<|endoftext|>"),
+        ] {
+            let written = map.get(role).filter(|_| old).or_else(|| config.get(role)).filter(|v| !v.is_null());
+            let token = match written {
+                Some(value) => added_token(&folder.join("tokenizer_config.json"), role, value)?,
+                None => AddedToken::from(usual, true),
+            };
+            special.push((role, token));
+        }
+        let added = added_tokens(folder, &config)?;
+        Ok(Self { special, added, max_length: max_length(folder, &config)? })
+    }
+
+    fn content(&self, role: &str) -> &str {
+        let found = self.special.iter().find(|(name, _)| *name == role);
+        &found.expect("invariant: every role is filled").1.content
+    }
+
+    fn id(&self, folder: &Path, inner: &tokenizers::Tokenizer, role: &str) -> Result<i64> {
+        let content = self.content(role);
+        inner.token_to_id(content).map(i64::from).ok_or_else(|| Error::Unsupported {
+            path: folder.to_path_buf(),
+            key: role.into(),
+            message: format!("{content:?} is not in the vocabulary; vocab.json and tokenizer_config.json do not match"),
+        })
+    }
+}
+
+fn from_vocabulary(folder: &Path, settings: &Settings) -> Result<tokenizers::Tokenizer> {
+    let vocabulary = read_vocabulary(&folder.join("vocab.json"))?;
+    let merges = read_merges(&folder.join("merges.txt"), &vocabulary)?;
+    let unknown = settings.content("unk_token").to_string();
+    let model = BPE::builder()
+        .vocab_and_merges(vocabulary, merges)
+        .unk_token(unknown)
+        .end_of_word_suffix("</w>".into())
+        .build()
+        .map_err(|e| broken(&folder.join("merges.txt"), e))?;
+    let mut inner = tokenizers::Tokenizer::new(model);
+    let spaces = Replace::new(tokenizers::normalizers::replace::ReplacePattern::Regex(r"\s+".into()), " ");
+    let spaces = spaces.expect("invariant: the pattern is constant");
+    inner.with_normalizer(Some(Normalizers::new(vec![NFC.into(), spaces.into(), Lowercase.into()])));
+    let words = Split::new(SplitPattern::Regex(WORDS.into()), SplitDelimiterBehavior::Removed, true);
+    let words = words.expect("invariant: the pattern is constant");
+    inner.with_pre_tokenizer(Some(PreTokenizers::new(vec![words.into(), ByteLevel::new(false, true, true).into()])));
+    add_tokens(folder, &mut inner, settings)?;
+    Ok(inner)
+}
+
+fn add_tokens(folder: &Path, inner: &mut tokenizers::Tokenizer, settings: &Settings) -> Result<()> {
+    for (id, token) in &settings.added {
+        inner.add_tokens(std::slice::from_ref(token));
+        if inner.token_to_id(&token.content) != Some(*id) {
+            return Err(Error::Unsupported {
+                path: folder.to_path_buf(),
+                key: "added tokens".into(),
+                message: format!("{:?} should have id {id}, but the vocabulary gives it another", token.content),
+            });
+        }
+    }
+    for (_, token) in &settings.special {
+        inner.add_special_tokens(std::slice::from_ref(token));
+    }
+    Ok(())
+}
+
+fn read_vocabulary(path: &Path) -> Result<Vocab> {
+    let json = read_json(path)?;
+    let Some(entries) = json.as_object() else {
+        return Err(Error::invalid(path.display().to_string(), "expected an object of tokens and their ids"));
+    };
+    entries
+        .iter()
+        .map(|(token, id)| match id.as_u64().and_then(|id| u32::try_from(id).ok()) {
+            Some(id) => Ok((token.clone(), id)),
+            None => Err(Error::Unsupported {
+                path: path.to_path_buf(),
+                key: token.clone(),
+                message: format!("the id {id} is not a whole number; the file is damaged, copy it again"),
+            }),
+        })
+        .collect()
+}
+
+fn read_merges(path: &Path, vocabulary: &Vocab) -> Result<Merges> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+    let mut merges = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        if line.starts_with("#version") || line.trim().is_empty() {
+            continue;
+        }
+        let at = || format!("{}: line {}", path.display(), number + 1);
+        let Some((left, right)) = line.split_once(' ').filter(|(_, right)| !right.contains(' ')) else {
+            return Err(Error::invalid(at(), format!("expected two symbols and one space, found {line:?}")));
+        };
+        let merged = format!("{left}{right}");
+        if let Some(missing) = [left, right, &merged].into_iter().find(|s| !vocabulary.contains_key(*s)) {
+            return Err(Error::invalid(
+                at(),
+                format!("{missing:?} is not in vocab.json; the two files do not belong together"),
+            ));
+        }
+        merges.push((left.to_string(), right.to_string()));
+    }
+    Ok(merges)
+}
+
+/// A special token as transformers writes it: its text, or an object with its properties.
+fn added_token(path: &Path, key: &str, value: &Value) -> Result<AddedToken> {
+    let text = value.as_str().or_else(|| value.get("content").and_then(Value::as_str));
+    let Some(text) = text else {
+        return Err(Error::Unsupported {
+            path: path.to_path_buf(),
+            key: key.into(),
+            message: format!("expected the token's text or an object with content, found {value}"),
+        });
+    };
+    let flag = |name: &str| value.get(name).and_then(Value::as_bool).unwrap_or(false);
+    let special = !value.is_object() || value.get("special").and_then(Value::as_bool).unwrap_or(true);
+    Ok(AddedToken::from(text, special)
+        .normalized(flag("normalized"))
+        .lstrip(flag("lstrip"))
+        .rstrip(flag("rstrip"))
+        .single_word(flag("single_word")))
+}
+
+fn added_tokens(folder: &Path, config: &Value) -> Result<Vec<(u32, AddedToken)>> {
+    let mut added = Vec::new();
+    if let Some(decoder) = config.get("added_tokens_decoder").and_then(Value::as_object) {
+        for (id, value) in decoder {
+            let path = folder.join("tokenizer_config.json");
+            let number = id.parse().map_err(|_| Error::Unsupported {
+                path: path.clone(),
+                key: "added_tokens_decoder".into(),
+                message: format!("{id:?} is not an id"),
+            })?;
+            added.push((number, added_token(&path, id, value)?));
+        }
+    } else if let Some(ids) = optional_json(&folder.join("added_tokens.json"))?.as_object() {
+        for (text, id) in ids {
+            let number = id.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or_else(|| Error::Unsupported {
+                path: folder.join("added_tokens.json"),
+                key: text.clone(),
+                message: format!("{id} is not an id"),
+            })?;
+            added.push((number, AddedToken::from(text.clone(), false).normalized(false)));
+        }
+    }
+    added.sort_by_key(|(id, _)| *id);
+    Ok(added)
+}
+
+fn max_length(folder: &Path, config: &Value) -> Result<usize> {
+    let Some(value) = config.get("model_max_length").filter(|v| !v.is_null()) else {
+        return Ok(DEFAULT_MAX_LENGTH);
+    };
+    // transformers writes 1e30 for "not set".
+    match value.as_f64() {
+        Some(length) if length > 1e6 => Ok(DEFAULT_MAX_LENGTH),
+        Some(length) if length >= 2.0 => Ok(length as usize),
+        _ => Err(Error::Unsupported {
+            path: folder.join("tokenizer_config.json"),
+            key: "model_max_length".into(),
+            message: format!("{value} is no length of at least 2"),
+        }),
+    }
+}
+
+fn optional_json(path: &Path) -> Result<Value> {
+    if path.is_file() {
+        read_json(path)
+    } else {
+        Ok(Value::Null)
+    }
+}
+
+fn broken(path: &Path, source: tokenizers::Error) -> Error {
+    Error::invalid(path.display().to_string(), format!("not a tokenizer this program can read ({source})"))
+}
