@@ -33,7 +33,8 @@ pub struct Exit {
 
 /// Runs `program args` as `nproc` ranks on this machine, and waits for them.
 ///
-/// The first rank to fail takes the others with it within seconds; SIGINT and SIGTERM are passed on to all.
+/// The first rank to fail takes the others with it within seconds; SIGINT and SIGTERM are passed on to all. Call it from
+/// the main thread: the ranks receive SIGTERM when the thread that started them ends.
 pub fn spawn_local(nproc: usize, program: &Path, args: &[impl AsRef<OsStr>]) -> Result<Exit> {
     spawn_node(&Node::local(nproc), program, args)
 }

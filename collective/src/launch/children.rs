@@ -108,7 +108,8 @@ impl Children {
                 (Some(code), _) => format!("ended with exit code {code}"),
                 (None, signal) => format!("was killed by {}", system::signal_name(signal.unwrap_or(0))),
             };
-            let failure = Some(format!("rank {rank} (process {pid}) {how}; the other ranks were ended with it"));
+            let others = if self.ranks.len() > 1 { "; the other ranks were ended with it" } else { "" };
+            let failure = Some(format!("rank {rank} (process {pid}) {how}{others}"));
             return Exit { code: status.code().unwrap_or(1), failure };
         }
         let stopped = self.ended.iter().any(|(_, _, status)| status.code() == Some(STOPPED));

@@ -28,7 +28,7 @@ pub fn check_on(group: &dyn ProcessGroup, device: Device) {
 /// Rank r's tensor: small whole numbers, exact in every kind.
 fn given(rank: usize, device: Device, kind: Kind) -> Tensor {
     let ramp = Tensor::arange(12, (Kind::Float, device)).reshape([3, 4]);
-    let sign = if rank % 2 == 0 { 1.0 } else { -1.0 };
+    let sign = if rank.is_multiple_of(2) { 1.0 } else { -1.0 };
     (ramp * sign + 2.0 * rank as f64).to_kind(kind)
 }
 

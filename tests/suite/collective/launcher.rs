@@ -1,7 +1,8 @@
 //! Our launcher: variables, signals, and the end of all when one fails.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::failures::{error_in, has};
 use super::processes::{role, wait};
@@ -58,11 +59,12 @@ fn signals_reach_the_ranks_and_a_stop_is_no_failure() {
     let script = "trap 'sleep 0.5; exit 75' TERM; echo ready; while :; do sleep 0.1; done";
     let began = Instant::now();
     let mut child = role(&format!("supervise-shell:{script}"), 5).stdout(Stdio::piped()).spawn().expect("it starts");
-    std::thread::sleep(Duration::from_secs(2));
-    send(&child.id().to_string(), "TERM");
-    let ended = wait(&mut child, began);
-    has(&ended.said, &["exit 75 None"]);
-    assert!(began.elapsed() < Duration::from_secs(10));
+    let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines().map_while(Result::ok);
+    assert_eq!(lines.by_ref().filter(|line| line.contains("ready")).take(2).count(), 2);
+    let pid = child.id().to_string();
+    Command::new("kill").args(["-TERM", &pid]).status().expect("kill(1) runs");
+    assert!(lines.any(|line| line.contains("exit 75 None")), "the ranks' own code is passed on");
+    assert!(wait(&mut child, began).success);
 }
 
 #[test]
@@ -71,8 +73,4 @@ fn a_rank_that_ignores_the_end_is_killed() {
     let (said, secs) = supervised(&format!("supervise-shell:{script}"), 5);
     has(&said, &["exit 9", "rank 1"]);
     assert!(secs < 15.0, "{secs} s");
-}
-
-fn send(pid: &str, signal: &str) {
-    Command::new("kill").args([&format!("-{signal}"), pid]).status().expect("kill(1) runs");
 }
