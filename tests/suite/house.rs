@@ -32,9 +32,16 @@ fn members_depend_only_on_what_lies_below_them() {
     let allowed: BTreeMap<&str, &[&str]> = ALLOWED.into_iter().collect();
     let metadata = metadata();
     for package in &metadata.packages {
-        let below = allowed.get(package.name.as_str()).unwrap_or_else(|| panic!("{} has no place in the layering", package.name));
+        let below = allowed
+            .get(package.name.as_str())
+            .unwrap_or_else(|| panic!("{} has no place in the layering", package.name));
         for dependency in package.dependencies.iter().filter(|d| allowed.contains_key(d.name.as_str())) {
-            assert!(below.contains(&dependency.name.as_str()), "{} must not depend on {}", package.name, dependency.name);
+            assert!(
+                below.contains(&dependency.name.as_str()),
+                "{} must not depend on {}",
+                package.name,
+                dependency.name
+            );
         }
     }
 }
@@ -52,7 +59,8 @@ fn diffusion_knows_no_runtime_store_or_yaml() {
 #[test]
 fn only_the_encoding_feature_of_the_dataloader_needs_libtorch() {
     let metadata = metadata();
-    let dataloader = metadata.packages.iter().find(|p| p.name.as_str() == "dataloader").expect("dataloader is a member");
+    let dataloader =
+        metadata.packages.iter().find(|p| p.name.as_str() == "dataloader").expect("dataloader is a member");
     for name in ["diffusion", "tch"] {
         let dependency = dataloader.dependencies.iter().find(|d| d.name == name).expect("the encoder uses it");
         assert!(dependency.optional, "{name} must be optional in dataloader");
@@ -74,7 +82,10 @@ fn unsafe_code_is_in_collective_alone() {
 fn the_environment_is_read_in_main_and_the_rendezvous_alone() {
     for (path, text) in sources() {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if ["main.rs", "build.rs"].contains(&name.as_str()) || path.starts_with("tests") || path.starts_with("collective") {
+        if ["main.rs", "build.rs"].contains(&name.as_str())
+            || path.starts_with("tests")
+            || path.starts_with("collective")
+        {
             continue;
         }
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();

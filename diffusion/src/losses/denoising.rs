@@ -10,6 +10,6 @@ use tch::{Kind, Tensor};
 pub fn denoising(predicted: &Tensor, noise: &Tensor, alpha_bar: &Tensor, min_snr_gamma: Option<f64>) -> Tensor {
     let errors = (predicted - noise).square().mean_dim([1, 2, 3].as_slice(), false, Kind::Float); // (b)
     let Some(gamma) = min_snr_gamma else { return errors.mean(Kind::Float) };
-    let snr = (alpha_bar / (1.0 - alpha_bar)).view([-1]);
+    let snr = (alpha_bar / (1f64 - alpha_bar)).view([-1]);
     (errors * snr.clamp_max(gamma) / &snr).mean(Kind::Float)
 }

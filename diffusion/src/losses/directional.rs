@@ -25,10 +25,10 @@ impl Directional {
         let source = normalise(&source.detach());
         match self {
             Directional::Linear => linear(edited, &source, direction),
-            Directional::Log => -((2.0 - linear(edited, &source, direction)) / 2.0).log(),
+            Directional::Log => -((2f64 - linear(edited, &source, direction)) / 2.0).log(),
             Directional::Target => {
                 let goal = normalise(&(source + beta * direction.detach()));
-                1.0 - cosine(&normalise(edited), &goal).mean(Kind::Float)
+                1f64 - cosine(&normalise(edited), &goal).mean(Kind::Float)
             }
         }
     }
@@ -36,7 +36,7 @@ impl Directional {
 
 fn linear(edited: &Tensor, source: &Tensor, direction: &Tensor) -> Tensor {
     let change = normalise(&(normalise(edited) - source));
-    1.0 - cosine(&change, &direction.detach()).mean(Kind::Float)
+    1f64 - cosine(&change, &direction.detach()).mean(Kind::Float)
 }
 
 /// Rows scaled to length 1, (…, p).

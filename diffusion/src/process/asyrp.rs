@@ -132,7 +132,7 @@ impl Process {
         let moved = predicted_clean(z, edited, here) - predicted_clean(rung.source.0, rung.source_noise, here);
         let mut change = below.sqrt() * moved;
         if self == Process::Asymmetric {
-            change = change + (1.0 - below).sqrt() * (own - rung.source_noise);
+            change = change + (1f64 - below).sqrt() * (own - rung.source_noise);
         }
         rung.source.1 + change
     }
@@ -186,7 +186,7 @@ pub fn reverse(
 fn boosted(rung: &Rung<'_>, z: &Tensor, own: &Tensor, fresh: Tensor) -> Tensor {
     let (here, below) = rung.alpha_bar;
     let sigma = sigma(here, below, 1.0);
-    let direction = (1.0 - below - sigma.square()).clamp_min(0.0).sqrt() * own;
+    let direction = (1f64 - below - sigma.square()).clamp_min(0.0).sqrt() * own;
     below.sqrt() * predicted_clean(z, own, here) + direction + sigma * fresh
 }
 

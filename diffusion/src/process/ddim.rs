@@ -10,19 +10,19 @@ use crate::process::schedule::Schedule;
 
 /// `P_t(ε) = (z_t − √(1−ᾱ_t)·ε) / √ᾱ_t`: the clean latent that ε implies.
 pub fn predicted_clean(z: &Tensor, noise: &Tensor, alpha_bar: &Tensor) -> Tensor {
-    (z - (1.0 - alpha_bar).sqrt() * noise) / alpha_bar.sqrt()
+    (z - (1f64 - alpha_bar).sqrt() * noise) / alpha_bar.sqrt()
 }
 
 /// `√ᾱ_prev·P_t(ε_clean) + √(1−ᾱ_prev)·ε_direction`: one step with η = 0.
 ///
 /// DDIM passes the same ε twice; Asyrp gives the edited one to P alone.
 pub fn step(z: &Tensor, clean: &Tensor, direction: &Tensor, alpha_bar: &Tensor, alpha_bar_to: &Tensor) -> Tensor {
-    alpha_bar_to.sqrt() * predicted_clean(z, clean, alpha_bar) + (1.0 - alpha_bar_to).sqrt() * direction
+    alpha_bar_to.sqrt() * predicted_clean(z, clean, alpha_bar) + (1f64 - alpha_bar_to).sqrt() * direction
 }
 
 /// `σ_t` of DDIM at the given η, eq. 16: 0 is deterministic, 1 is DDPM.
 pub fn sigma(alpha_bar: &Tensor, alpha_bar_to: &Tensor, eta: f64) -> Tensor {
-    let variance = (1.0 - alpha_bar / alpha_bar_to) * (1.0 - alpha_bar_to) / (1.0 - alpha_bar);
+    let variance = (1f64 - alpha_bar / alpha_bar_to) * (1f64 - alpha_bar_to) / (1f64 - alpha_bar);
     variance.clamp_min(0.0).sqrt() * eta
 }
 
