@@ -232,7 +232,7 @@ fn unsupported_configurations_are_refused_by_key_and_value() {
         ("mid_block_scale_factor", json!(2), "is 2, supported is 1"),
         ("attention_head_dim", json!(7), "7 heads do not divide 32 channels"),
         ("attention_head_dim", json!([2, 4, 8]), "has 3 entries for 2 levels"),
-        ("norm_num_groups", json!(24), "is not an even multiple of 24 groups"),
+        ("block_out_channels", json!([32, 66]), "66 is not an even multiple of 32 groups"),
         ("downsample_padding", json!(2), "is 2, supported are 0 and 1"),
         ("conv_in_kernel", json!(4), "is 4, supported are odd sides"),
         ("a_key_of_tomorrow", json!(1), "is not a key of UNet2DConditionModel"),
