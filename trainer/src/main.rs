@@ -1,2 +1,49 @@
-//! trainer
-fn main() {}
+//! `trainer`: joint, distributed training of emotion tokens and h-space delta.
+
+mod checkpoint;
+mod cli;
+mod config;
+mod data;
+mod direction;
+mod events;
+mod export;
+mod failure;
+mod job;
+mod lr;
+mod measured;
+mod metrics;
+mod models;
+mod objective;
+mod optimizer;
+mod plan;
+mod progress;
+mod recorder;
+mod resolved;
+mod resume;
+mod samples;
+mod signals;
+mod state;
+mod switch;
+mod tensor_file;
+mod threshold;
+mod training;
+mod trajectories;
+mod trajectory_file;
+mod visits;
+mod weights_header;
+mod words;
+mod world;
+
+use clap::Parser;
+
+fn main() {
+    let cli = cli::Cli::parse();
+    let code = match job::run(&cli, &collective::rendezvous::process_env) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {}", format!("{error:#}").replace('\n', " "));
+            failure::exit_code(&error)
+        }
+    };
+    std::process::exit(code);
+}

@@ -1,0 +1,51 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use collective::rendezvous::Processes;
+
+/// Trains an emotion: tokens and h-space delta, jointly, on one process or many.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "trainer", version, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Cli {
+    /// The recipe.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Lays a value over the recipe; may be given again.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Start so many processes here, or one a GPU. Not under torchrun or Slurm, which start them themselves.
+    #[arg(long, value_name = "N|gpu")]
+    pub nproc_per_node: Option<Processes>,
+    /// Go on from the newest good checkpoint, from this one, or from none; overrides checkpoint.resume_from_checkpoint.
+    #[arg(long, value_name = "latest|PATH|none")]
+    pub resume: Option<String>,
+    /// Check everything, print the plan, train nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Fetch nothing from the hub.
+    #[arg(long)]
+    pub offline: bool,
+}
+
+const EXAMPLES: &str = "Examples:
+  trainer --config configs/pocket/sadness.yaml --nproc-per-node 2
+  trainer --config configs/awe.yaml --nproc-per-node gpu --set train.max_train_steps=500
+  trainer --config configs/awe.yaml --dry-run
+  torchrun --no-python --nproc-per-node 8 trainer --config configs/awe.yaml
+
+Exit codes: 0 done; 1 failed; 2 bad configuration, arguments or input files; 75 stopped by a
+signal, run again to go on.";
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

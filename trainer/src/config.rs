@@ -1,0 +1,386 @@
+//! The recipe as written: sections composed, each strict about its keys. `resolved` turns it into checked values.
+
+use std::path::PathBuf;
+
+use dataloader::{Emotion, Filter};
+use diffusion::losses::directional::Directional;
+use diffusion::process::asyrp::{Condition, Process};
+use diffusion::run::Detail;
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::CheckpointSection;
+use crate::direction::DirectionSection;
+use crate::lr::LrScheduler;
+use crate::optimizer::OptimizerSection;
+use crate::switch::Switch;
+use crate::threshold::Threshold;
+
+/// A whole recipe.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The frozen networks.
+    pub model: ModelSection,
+    /// Where hub ids are looked up.
+    #[serde(default)]
+    pub hub: HubSection,
+    /// What is learned, of Mikels' eight.
+    pub emotions: Vec<Emotion>,
+    /// The two image streams.
+    pub data: DataSection,
+    /// Textual inversion; `off` leaves Asyrp.
+    pub tokens: Switch<TokensSection>,
+    /// The h-space delta; `off` leaves textual inversion.
+    pub delta: Switch<DeltaSection>,
+    /// The process of the edit.
+    #[serde(default)]
+    pub edit: EditSection,
+    /// The UNet's prompts.
+    pub prompts: PromptsSection,
+    /// ΔT.
+    pub direction: DirectionSection,
+    /// Forms and weights of the losses.
+    #[serde(default)]
+    pub loss: LossSection,
+    /// Steps, batches, rates.
+    pub train: TrainSection,
+    /// Saving and resuming.
+    #[serde(default)]
+    pub checkpoint: CheckpointSection,
+    /// Pictures and LPIPS while training.
+    #[serde(default)]
+    pub validation: ValidationSection,
+    /// Where everything is written.
+    pub output_dir: PathBuf,
+}
+
+/// The frozen networks, each a folder or a hub id.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSection {
+    /// A diffusers pipeline.
+    pub base: String,
+    /// The CLIP of the losses (a transformers CLIPModel); needed where loss.clip or loss.alignment is not 0.
+    #[serde(default)]
+    pub clip: Option<String>,
+    /// An AutoencoderTiny or AutoencoderKL that decodes P_t for CLIP; without it the pipeline's own VAE does.
+    #[serde(default)]
+    pub preview_decoder: Option<String>,
+}
+
+/// Where hub ids are looked up.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HubSection {
+    /// Use only what is in the cache.
+    pub offline: bool,
+}
+
+/// The two image streams.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSection {
+    /// Images that show the emotions: for the tokens and the prototype direction.
+    #[serde(default)]
+    pub emotion_images: Option<ImagesSection>,
+    /// Images to be edited.
+    pub sources: SourcesSection,
+}
+
+/// Rows of a data set.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImagesSection {
+    /// Folder or URL with a manifest.json.
+    pub shards: String,
+    /// Which rows.
+    #[serde(default)]
+    pub filter: Filter,
+}
+
+/// The images to be edited, and their inversions.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourcesSection {
+    /// Folder or URL with a manifest.json.
+    pub shards: String,
+    /// Which rows.
+    #[serde(default)]
+    pub filter: Filter,
+    /// Keep images that already show the emotion being learned.
+    #[serde(default)]
+    pub include_target_emotion: bool,
+    /// Take at most so many, drawn by the seed; all without it.
+    #[serde(default)]
+    pub limit: Option<usize>,
+    /// A local folder for inversions, shared by all runs on the same weights.
+    #[serde(default = "default_trajectories")]
+    pub trajectories: PathBuf,
+    /// Images inverted at once.
+    #[serde(default = "default_inversion_batch")]
+    pub inversion_batch_size: usize,
+}
+
+fn default_trajectories() -> PathBuf {
+    PathBuf::from("runs/cache/trajectories")
+}
+
+fn default_inversion_batch() -> usize {
+    16
+}
+
+/// Emotion tokens.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokensSection {
+    /// How a prompt names the learned vectors.
+    pub placeholder_token: String,
+    /// The word they begin at.
+    pub initializer_token: String,
+    /// Vectors per emotion.
+    pub num_vectors: usize,
+}
+
+impl Default for TokensSection {
+    fn default() -> Self {
+        Self { placeholder_token: "<{emotion}>".into(), initializer_token: "{emotion}".into(), num_vectors: 4 }
+    }
+}
+
+/// The architecture of Δh.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeltaKind {
+    /// `f(h, t)` of two 1×1 convolutions.
+    #[default]
+    Conv,
+}
+
+/// The h-space delta.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeltaSection {
+    /// Its architecture.
+    pub kind: DeltaKind,
+    /// One network that the token conditions, shared by the emotions; without it one network for each.
+    pub condition_on_token: bool,
+}
+
+/// Which latents the edit is trained on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrajectoryKind {
+    /// The source's own inversion at random timesteps.
+    Source,
+    /// The edited latent on its way down, one optimiser step a rung.
+    Edited,
+}
+
+/// The process of the edit.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EditSection {
+    /// asymmetric or anchored.
+    pub process: Process,
+    /// Which half of the UNet sees the edited prompt: decoder or both.
+    pub condition: Condition,
+    /// Rungs of the inversion.
+    pub num_inversion_steps: usize,
+    /// t ≥ t_edit is edited: a timestep, or `auto`.
+    pub t_edit: Threshold,
+    /// t < t_boost is quality-boosted at inference: a timestep, `auto`, or 0 for none.
+    pub t_boost: Threshold,
+    /// residual or none.
+    pub detail: Detail,
+    /// The strength that is trained.
+    pub strength: f64,
+    /// source or edited.
+    pub trajectory: TrajectoryKind,
+}
+
+impl Default for EditSection {
+    fn default() -> Self {
+        Self {
+            process: Process::Asymmetric,
+            condition: Condition::Decoder,
+            num_inversion_steps: 40,
+            t_edit: Threshold::Auto,
+            t_boost: Threshold::At(0),
+            detail: Detail::Residual,
+            strength: 1.0,
+            trajectory: TrajectoryKind::Edited,
+        }
+    }
+}
+
+/// The UNet's prompts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PromptsSection {
+    /// c_src.
+    pub source: String,
+    /// c_edit; holds {token}.
+    pub target: String,
+    /// Prompts of the denoising loss, one drawn per image, each with {token}; the target prompt without it.
+    #[serde(default)]
+    pub denoising: Vec<String>,
+}
+
+/// Forms and weights of the losses; weight 0 switches a term off and its computation too.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LossSection {
+    /// linear, log or target.
+    pub directional: Directional,
+    /// How far along ΔT the target form aims.
+    pub beta: f64,
+    /// λ_dir.
+    pub clip: f64,
+    /// λ_rec.
+    pub reconstruction: f64,
+    /// λ_den.
+    pub denoising: f64,
+    /// λ_align.
+    pub alignment: f64,
+    /// Temperature of the alignment term.
+    pub alignment_temperature: f64,
+    /// γ of the denoising term's min-SNR weight; none without it.
+    pub min_snr_gamma: Option<f64>,
+}
+
+impl Default for LossSection {
+    fn default() -> Self {
+        Self {
+            directional: Directional::Target,
+            beta: 1.0,
+            clip: 1.0,
+            reconstruction: 3.0,
+            denoising: 1.0,
+            alignment: 0.0,
+            alignment_temperature: 0.07,
+            min_snr_gamma: None,
+        }
+    }
+}
+
+/// The learning rate of each group.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LearningRates {
+    /// Of the token vectors.
+    pub tokens: f64,
+    /// Of Δh.
+    pub delta: f64,
+}
+
+/// Which element type the networks run in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MixedPrecision {
+    /// f32 throughout.
+    #[default]
+    No,
+    /// Frozen weights in bf16, autocast; parameters, latents and losses stay f32.
+    Bf16,
+}
+
+/// Where the run computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceChoice {
+    /// CUDA where there is a GPU.
+    #[default]
+    Auto,
+    /// The processor.
+    Cpu,
+    /// A GPU, or an error.
+    Cuda,
+}
+
+/// Steps, batches, rates.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainSection {
+    /// Images per process and micro-batch, of either stream.
+    pub train_batch_size: usize,
+    /// Micro-batches per optimiser step.
+    #[serde(default = "one")]
+    pub gradient_accumulation_steps: usize,
+    /// Optimiser steps.
+    pub max_train_steps: u64,
+    /// Of each group.
+    pub learning_rate: LearningRates,
+    /// constant, constant_with_warmup, linear or cosine.
+    #[serde(default = "default_lr_scheduler")]
+    pub lr_scheduler: LrScheduler,
+    /// Steps over which the rate rises.
+    #[serde(default)]
+    pub lr_warmup_steps: u64,
+    /// The share of the rate left at the last step.
+    #[serde(default)]
+    pub lr_final_fraction: f64,
+    /// The update rule and its constants.
+    #[serde(default)]
+    pub optimizer: OptimizerSection,
+    /// The gradient's norm is clipped here.
+    #[serde(default = "default_max_grad_norm")]
+    pub max_grad_norm: f64,
+    /// no or bf16.
+    #[serde(default)]
+    pub mixed_precision: MixedPrecision,
+    /// Steps with a gradient that is not finite, in a row, after which the run ends with an error.
+    #[serde(default = "default_max_skipped")]
+    pub max_skipped_steps: u64,
+    /// Seeds every draw.
+    #[serde(default)]
+    pub seed: u64,
+    /// auto, cpu or cuda.
+    #[serde(default)]
+    pub device: DeviceChoice,
+    /// libtorch's threads per process; without it the cores are shared among the processes of this machine.
+    #[serde(default)]
+    pub num_threads: Option<usize>,
+    /// How long a collective may take before the rank that is missing is named.
+    #[serde(default = "default_timeout")]
+    pub timeout_secs: u64,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn default_lr_scheduler() -> LrScheduler {
+    LrScheduler::Constant
+}
+
+fn default_max_grad_norm() -> f64 {
+    1.0
+}
+
+fn default_max_skipped() -> u64 {
+    10
+}
+
+fn default_timeout() -> u64 {
+    90
+}
+
+/// Pictures and LPIPS while training.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ValidationSection {
+    /// Every so many steps, and at the end; 0 for never.
+    pub validation_steps: u64,
+    /// How many held-out sources.
+    pub num_validation_images: usize,
+    /// The split of the sources' data set that is held out.
+    pub split: String,
+    /// LPIPS weights (AlexNet); without them the distance is not measured.
+    pub lpips: Option<PathBuf>,
+}
+
+impl Default for ValidationSection {
+    fn default() -> Self {
+        Self { validation_steps: 0, num_validation_images: 8, split: "test".into(), lpips: None }
+    }
+}

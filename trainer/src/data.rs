@@ -1,0 +1,335 @@
+//! The two image streams, and the batches that each step takes from them, fetched ahead of time.
+//!
+//! Every draw is a function of (seed, stream, position): which row, which rung, which noise. Positions are counted
+//! over the global batch, so that ranks and accumulation only cut the same sequence.
+//!
+//! Shapes: b batch, (c, h, w) a latent, p CLIP's projection.
+
+use std::sync::mpsc::{sync_channel, Receiver};
+use std::sync::Arc;
+
+use dataloader::{Dataset, Emotion, Filter, Order, Row, RowRef, Stream};
+use diffusion::losses::directional::{normalise, Directional};
+use diffusion::noise;
+use half::f16;
+use tch::{Kind, Tensor};
+
+use crate::failure::{input, refuse};
+use crate::resolved::Resolved;
+use crate::trajectories::Trajectories;
+use crate::visits::{Visit, Visits};
+
+/// Batches fetched ahead of the step under way.
+const AHEAD: usize = 2;
+
+/// The rows of one emotion's sources, in a seeded order.
+pub struct Sources {
+    stream: Arc<Stream>,
+    chosen: Vec<usize>,
+    order: Order,
+}
+
+impl Sources {
+    fn new(recipe: &Resolved, dataset: Arc<Dataset>, emotion: Emotion) -> anyhow::Result<Self> {
+        let section = &recipe.config.data.sources;
+        let mut filter = section.filter.clone();
+        if !section.include_target_emotion {
+            filter.without_emotion = Some(emotion);
+        }
+        let seed = stream_seed(recipe, "sources", emotion);
+        let stream = Arc::new(input(Stream::new(dataset, &filter, seed))?);
+        let count = stream.rows().len();
+        let mut chosen: Vec<usize> = match section.limit {
+            Some(limit) if limit < count => (0..limit as u64).map(|p| stream.order().sample(p)).collect(),
+            _ => (0..count).collect(),
+        };
+        chosen.sort_unstable();
+        let order = Order::new(seed, chosen.len());
+        Ok(Self { stream, chosen, order })
+    }
+
+    /// Every row that takes part.
+    pub fn rows(&self) -> Vec<(&Stream, &RowRef)> {
+        self.chosen.iter().map(|&k| (self.stream.as_ref(), &self.stream.rows()[k])).collect()
+    }
+
+    fn at(&self, position: u64) -> &RowRef {
+        &self.stream.rows()[self.chosen[self.order.sample(position)]]
+    }
+}
+
+/// Both streams, by emotion.
+pub struct Data {
+    /// The sources' data set.
+    pub source_set: Arc<Dataset>,
+    /// What is edited, for each emotion.
+    pub sources: Vec<Arc<Sources>>,
+    /// The images of each emotion, where they are needed.
+    pub images: Vec<Arc<Stream>>,
+    image_set: Option<(Arc<Dataset>, Filter)>,
+}
+
+impl Data {
+    /// Opens the data sets, checks that this VAE made them, and filters their rows.
+    pub fn open(recipe: &Resolved, vae_hash: &str) -> anyhow::Result<Self> {
+        let section = &recipe.config.data;
+        let open = |shards: &str| -> anyhow::Result<Arc<Dataset>> {
+            let dataset = input(Dataset::open(shards))?;
+            input(dataset.check_vae(vae_hash))?;
+            Ok(Arc::new(dataset))
+        };
+        let source_set = open(&section.sources.shards)?;
+        let emotions = &recipe.config.emotions;
+        let sources = |e: &Emotion| Ok(Arc::new(Sources::new(recipe, source_set.clone(), *e)?));
+        let sources = emotions.iter().map(sources).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut data = Self { source_set: source_set.clone(), sources, images: Vec::new(), image_set: None };
+        if let Some(images) = section.emotion_images.as_ref().filter(|_| recipe.needs_emotion_images()) {
+            let same = images.shards == section.sources.shards;
+            let set = if same { source_set } else { open(&images.shards)? };
+            for &emotion in emotions {
+                let filter = Filter { emotions: vec![emotion], ..images.filter.clone() };
+                let seed = stream_seed(recipe, "images", emotion);
+                data.images.push(Arc::new(input(Stream::new(set.clone(), &filter, seed))?));
+            }
+            data.image_set = Some((set, images.filter.clone()));
+        }
+        Ok(data)
+    }
+
+    /// Side of the sources in pixels.
+    pub fn resolution(&self) -> u32 {
+        self.source_set.manifest().transform.resolution
+    }
+
+    /// Sources that training never sees, those that validation edits towards emotion number `k`.
+    pub fn held_out(&self, recipe: &Resolved, k: usize) -> anyhow::Result<Stream> {
+        let section = &recipe.config.data.sources;
+        let mut filter = Filter { split: Some(recipe.config.validation.split.clone()), ..section.filter.clone() };
+        if !section.include_target_emotion {
+            filter.without_emotion = Some(recipe.config.emotions[k]);
+        }
+        input(Stream::new(self.source_set.clone(), &filter, stream_seed(recipe, "held out", recipe.config.emotions[k])))
+    }
+
+    /// Mean of the emotion's image embeddings minus mean of its sources' (p), each embedding normalised first.
+    pub fn prototype(&self, k: usize, clip_hash: &str) -> anyhow::Result<Tensor> {
+        let images = &self.images[k];
+        let of_emotion = mean_embedding(images.rows().iter().map(|row| (images.as_ref(), row)), clip_hash, self)?;
+        let of_sources = mean_embedding(self.sources[k].rows().into_iter(), clip_hash, self)?;
+        Ok(of_emotion - of_sources)
+    }
+
+    /// The mean embedding of every emotion that has images (k, p), and the row of each of `emotions` in it.
+    pub fn class_means(&self, emotions: &[Emotion], clip_hash: &str) -> anyhow::Result<(Tensor, Vec<i64>)> {
+        let (set, filter) = self.image_set.as_ref().expect("resolved: alignment has emotion images");
+        let (mut means, mut present) = (Vec::new(), Vec::new());
+        for emotion in Emotion::ALL {
+            let filter = Filter { emotions: vec![emotion], ..filter.clone() };
+            if set.rows(&filter)?.is_empty() {
+                continue;
+            }
+            let stream = Stream::new(set.clone(), &filter, 0)?;
+            means.push(mean_embedding(stream.rows().iter().map(|row| (&stream, row)), clip_hash, self)?);
+            present.push(emotion);
+        }
+        let row = |e: &Emotion| present.iter().position(|p| p == e).expect("opened: each emotion has images") as i64;
+        Ok((Tensor::stack(&means, 0), emotions.iter().map(row).collect()))
+    }
+
+    /// Refuses data sets whose image embeddings are not of the CLIP with this hash.
+    pub fn check_clip(&self, clip_hash: &str) -> anyhow::Result<()> {
+        let sets = [Some(&self.source_set), self.image_set.as_ref().map(|(set, _)| set)];
+        for set in sets.into_iter().flatten() {
+            match &set.manifest().clip {
+                Some(clip) if clip.hash == clip_hash => {}
+                found => {
+                    let holds = found.as_ref().map_or("none".to_string(), |c| format!("those of {}", c.name));
+                    return Err(refuse(format!(
+                        "{}: needs the image embeddings of model.clip, and holds {holds}; re-run `dataloader shard` \
+                         with this CLIP",
+                        set.url()
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn stream_seed(recipe: &Resolved, stream: &str, emotion: Emotion) -> u64 {
+    noise::below(recipe.config.train.seed, &format!("order/{stream}/{emotion}"), 0, u64::MAX)
+}
+
+fn mean_embedding<'a>(
+    rows: impl Iterator<Item = (&'a Stream, &'a RowRef)>, clip_hash: &str, data: &Data,
+) -> anyhow::Result<Tensor> {
+    data.check_clip(clip_hash)?;
+    let mut sum: Option<Tensor> = None;
+    let mut count = 0;
+    for (stream, row) in rows {
+        let embedding = photo_embedding(&*stream.read(row)?)?.to_kind(Kind::Double);
+        count += 1;
+        sum = Some(sum.map_or(embedding.shallow_clone(), |sum| sum + embedding));
+    }
+    let sum = sum.expect("a stream has rows");
+    Ok((sum / f64::from(count)).to_kind(Kind::Float))
+}
+
+/// A row's stored CLIP embedding, normalised, (p).
+fn photo_embedding(row: &Row) -> anyhow::Result<Tensor> {
+    let Some(embedding) = &row.clip_embedding else {
+        return Err(refuse(format!("{}: no CLIP embedding is stored with it", row.path)));
+    };
+    Ok(normalise(&Tensor::from_slice(embedding)))
+}
+
+fn half_tensor(values: &[f16], shape: &[i64]) -> Tensor {
+    Tensor::from_slice(values).to_kind(Kind::Float).view(shape)
+}
+
+/// Sources of one micro-batch.
+pub struct SourceBatch {
+    /// Each sample's rung.
+    pub rungs: Vec<usize>,
+    /// The recorded z there, (b, c, h, w).
+    pub latent: Tensor,
+    /// The recorded z one rung below.
+    pub below: Tensor,
+    /// The recorded ε.
+    pub noise: Tensor,
+    /// The photos' CLIP embeddings (b, p), where the form of the loss looks at them.
+    pub photo: Option<Tensor>,
+}
+
+/// Emotion images of one micro-batch.
+pub struct ImageBatch {
+    /// Scaled latents, sampled from the posterior, flipped or not, (b, c, h, w).
+    pub latent: Tensor,
+    /// The noise to be found again.
+    pub noise: Tensor,
+    /// Each sample's timestep.
+    pub timesteps: Vec<i64>,
+    /// Each sample's prompt, an index into the denoising prompts.
+    pub prompts: Vec<usize>,
+}
+
+/// What one rank sees in one micro-batch.
+pub struct MicroBatch {
+    /// For the edit.
+    pub sources: Option<SourceBatch>,
+    /// For the tokens.
+    pub images: Option<ImageBatch>,
+}
+
+/// What one rank sees in one optimiser step.
+pub struct StepBatch {
+    /// Index of the emotion.
+    pub emotion: usize,
+    /// Whether the sources are fresh from their inversion.
+    pub fresh: bool,
+    /// In order.
+    pub micro: Vec<MicroBatch>,
+}
+
+/// Makes any step's batches; everything in it is shared with the thread that fetches ahead.
+#[derive(Clone)]
+pub struct Loader {
+    /// The plan of all steps.
+    pub visits: Visits,
+    /// The recipe.
+    pub recipe: Arc<Resolved>,
+    /// The streams.
+    pub data: Arc<Data>,
+    /// The inversions.
+    pub trajectories: Trajectories,
+    /// VAE latents × this are the UNet's.
+    pub scaling_factor: f64,
+    /// T of the schedule.
+    pub num_train_timesteps: i64,
+    /// This rank and the number of ranks.
+    pub rank: (usize, usize),
+}
+
+impl Loader {
+    /// Steps `first..last` in order, fetched on another thread; the channel's end is the end or follows an error.
+    pub fn prefetch(self, first: u64, last: u64) -> Receiver<anyhow::Result<StepBatch>> {
+        let (sender, receiver) = sync_channel(AHEAD);
+        std::thread::spawn(move || {
+            for step in first..last {
+                let batch = self.step(step);
+                let failed = batch.is_err();
+                // The receiver is gone when the run has ended.
+                if sender.send(batch).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        receiver
+    }
+
+    fn step(&self, step: u64) -> anyhow::Result<StepBatch> {
+        let visit = self.visits.of(step);
+        let train = &self.recipe.config.train;
+        let (size, accumulation) = (train.train_batch_size as u64, train.gradient_accumulation_steps as u64);
+        let (rank, world_size) = (self.rank.0 as u64, self.rank.1 as u64);
+        let global = size * accumulation * world_size;
+        let micro = |a: u64| {
+            let offset = (rank * accumulation + a) * size;
+            let positions = |batch: u64| (batch * global + offset..batch * global + offset + size).collect::<Vec<_>>();
+            let needs = (self.recipe.needs_sources(), self.recipe.needs_denoising());
+            Ok(MicroBatch {
+                sources: needs.0.then(|| self.sources(&visit, &positions(visit.source_batch))).transpose()?,
+                images: needs.1.then(|| self.images(&visit, &positions(visit.image_batch))).transpose()?,
+            })
+        };
+        let micro = (0..accumulation).map(micro).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(StepBatch { emotion: visit.emotion, fresh: visit.fresh, micro })
+    }
+
+    fn sources(&self, visit: &Visit, positions: &[u64]) -> anyhow::Result<SourceBatch> {
+        let sources = &self.data.sources[visit.emotion];
+        let (seed, emotion) = (self.recipe.config.train.seed, &self.recipe.names[visit.emotion]);
+        let drawn = |position: &u64| {
+            let choices = &self.visits.rungs;
+            choices[noise::below(seed, &format!("rung/{emotion}"), *position, choices.len() as u64) as usize]
+        };
+        let rungs: Vec<usize> = positions.iter().map(|p| visit.rung.unwrap_or_else(|| drawn(p))).collect();
+        let rows: Vec<&RowRef> = positions.iter().map(|&p| sources.at(p)).collect();
+        let ids: Vec<&str> = rows.iter().map(|row| row.image_id.as_str()).collect();
+        let [latent, below, noise] = self.trajectories.rungs(&ids, &rungs)?;
+        let loss = &self.recipe.config.loss;
+        let looks_at_photo = loss.clip > 0.0 && loss.directional != Directional::Target;
+        let embedding = |row: &&RowRef| photo_embedding(&*sources.stream.read(row)?);
+        let photo = || Ok(Tensor::stack(&rows.iter().map(embedding).collect::<anyhow::Result<Vec<_>>>()?, 0));
+        let photo: Option<anyhow::Result<Tensor>> = looks_at_photo.then(photo);
+        Ok(SourceBatch { rungs, latent, below, noise, photo: photo.transpose()? })
+    }
+
+    fn images(&self, visit: &Visit, positions: &[u64]) -> anyhow::Result<ImageBatch> {
+        let (seed, emotion) = (self.recipe.config.train.seed, &self.recipe.names[visit.emotion]);
+        let shape = self.latent_shape();
+        let prompts = self.recipe.prompts[visit.emotion].len() as u64 - 1;
+        let draw = |stream: &str, p: u64, bound: u64| noise::below(seed, &format!("{stream}/{emotion}"), p, bound);
+        let normal = |stream: &str, p: u64| noise::normal(seed, &format!("{stream}/{emotion}"), p, &shape);
+        let rows = self.data.images[visit.emotion].fetch(positions)?;
+        let latent = |(row, &p): (&Arc<Row>, &u64)| {
+            let (mean, std) = match draw("flip", p, 2) {
+                0 => (&row.latent_mean, &row.latent_std),
+                _ => (&row.flip_mean, &row.flip_std),
+            };
+            (half_tensor(mean, &shape) + half_tensor(std, &shape) * normal("posterior", p)) * self.scaling_factor
+        };
+        let latents: Vec<Tensor> = rows.iter().zip(positions).map(latent).collect();
+        Ok(ImageBatch {
+            latent: Tensor::stack(&latents, 0),
+            noise: Tensor::stack(&positions.iter().map(|&p| normal("noise", p)).collect::<Vec<_>>(), 0),
+            timesteps: positions.iter().map(|&p| draw("timestep", p, self.num_train_timesteps as u64) as i64).collect(),
+            prompts: positions.iter().map(|&p| draw("prompt", p, prompts) as usize).collect(),
+        })
+    }
+
+    fn latent_shape(&self) -> [i64; 3] {
+        let latent = &self.data.source_set.manifest().latent;
+        [latent.channels.into(), latent.height.into(), latent.width.into()]
+    }
+}

@@ -1,0 +1,84 @@
+//! From the command line to a run: the recipe, the plan, and the processes that carry it out.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use collective::launch::spawn_node;
+use collective::rendezvous::{Lookup, Node, Processes, Rendezvous};
+use diffusion::hub::Hub;
+
+use crate::cli::Cli;
+use crate::config::Config;
+use crate::failure::{input, refuse, DONE, STOPPED};
+use crate::plan;
+use crate::progress::start_logging;
+use crate::resolved::Resolved;
+use crate::resume::Resume;
+use crate::signals::Stop;
+use crate::training::{train, Ending};
+use crate::world::World;
+
+/// Runs what the command line asks for; `env` is the process's environment, read nowhere else.
+pub fn run(cli: &Cli, env: Lookup<'_>) -> anyhow::Result<i32> {
+    let rendezvous = input(Rendezvous::from_env(env))?;
+    start_logging(cli.log_format, env("RUST_LOG"), rendezvous.as_ref().map_or(0, |r| r.rank));
+    let config: Config = input(dataloader::recipe::load(&cli.config, &cli.set))?;
+    let recipe = Arc::new(Resolved::new(config)?);
+    let resume = Resume::parse(cli.resume.as_deref().unwrap_or(&recipe.config.checkpoint.resume_from_checkpoint));
+    let hub = hub(&recipe, cli, env)?;
+    match launcher(cli, rendezvous.is_some(), env)? {
+        _ if cli.dry_run => dry_run(&recipe, &hub, &resume, cli),
+        Some(node) => launch(&recipe, &hub, &resume, &node),
+        None => {
+            let stop = Stop::listen()?;
+            let plan = plan::check(&recipe, &hub, &resume, rendezvous.as_ref().map_or(1, |r| r.world_size))?;
+            let world = World::join(rendezvous.as_ref(), &recipe.config.train)?;
+            Ok(match train(&recipe, &plan.folders, &resume, &world, &stop)? {
+                Ending::Done => DONE,
+                Ending::Stopped => STOPPED,
+            })
+        }
+    }
+}
+
+/// The processes to start here, unless this is one of them or the only one.
+fn launcher(cli: &Cli, is_member: bool, env: Lookup<'_>) -> anyhow::Result<Option<Node>> {
+    let node = input(Node::from_env(env))?;
+    Ok(match (cli.nproc_per_node, node) {
+        _ if is_member && env("RANK").is_some() => None,
+        (Some(processes), Some(node)) => Some(Node { nproc_per_node: processes, ..node }),
+        (Some(Processes::Exactly(1)), None) => None,
+        (Some(processes), None) => Some(Node { nproc_per_node: processes, ..Node::local(1) }),
+        (None, node) => node.filter(|_| !is_member),
+    })
+}
+
+/// Input errors are found once, here, not once a process.
+fn launch(recipe: &Resolved, hub: &Hub, resume: &Resume, node: &Node) -> anyhow::Result<i32> {
+    let count = input(node.nproc_per_node.count())?;
+    plan::check(recipe, hub, resume, count * node.nnodes)?;
+    let program = std::env::current_exe().context("cannot find this program to start it again")?;
+    let arguments: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
+    let exit = spawn_node(node, &program, &arguments)?;
+    if let Some(failure) = exit.failure {
+        eprintln!("error: {failure}");
+    }
+    Ok(exit.code)
+}
+
+fn dry_run(recipe: &Resolved, hub: &Hub, resume: &Resume, cli: &Cli) -> anyhow::Result<i32> {
+    let count = cli.nproc_per_node.map_or(Ok(1), Processes::count);
+    let plan = plan::check(recipe, hub, resume, input(count)?)?;
+    plan.lines.iter().for_each(|line| println!("{line}"));
+    println!("dry run: everything is in place; nothing was trained");
+    Ok(DONE)
+}
+
+fn hub(recipe: &Resolved, cli: &Cli, env: Lookup<'_>) -> anyhow::Result<Hub> {
+    let below_home = || env("HOME").map(|home| PathBuf::from(home).join(".cache/huggingface"));
+    let home = env("HF_HOME").map(PathBuf::from).or_else(below_home);
+    let offline = recipe.config.hub.offline || cli.offline || env("HF_HUB_OFFLINE").is_some_and(|v| v != "0");
+    let home = home.ok_or_else(|| refuse("neither HF_HOME nor HOME is set: there is nowhere to look for models"))?;
+    Ok(Hub { home, offline })
+}

@@ -1,0 +1,87 @@
+//! t_edit and t_boost where the recipe says `auto`: measured on inversions of training sources, by rank 0 for all.
+
+use diffusion::losses::directional::{cosine, normalise};
+use diffusion::networks::lpips::{Backbone, Lpips};
+use diffusion::process::ddim::Ladder;
+use diffusion::process::thresholds::Probe;
+use tch::Kind;
+
+use crate::config::Config;
+use crate::data::Data;
+use crate::failure::{input, refuse};
+use crate::models::Models;
+use crate::resolved::Resolved;
+use crate::state::State;
+use crate::threshold::Threshold;
+use crate::trajectories::Trajectories;
+use crate::words;
+use crate::world::World;
+
+/// Sources that are looked at; the thresholds are coarse.
+const NUM_PROBES: usize = 8;
+
+/// Settles both thresholds, unless a checkpoint already brought them.
+pub fn thresholds(
+    recipe: &Resolved, models: &Models, ladder: &Ladder, data: &Data, trajectories: &Trajectories, state: &mut State,
+    world: &World,
+) -> anyhow::Result<()> {
+    let edit = &recipe.config.edit;
+    let known = |threshold: Threshold, stored: i64| match threshold {
+        Threshold::At(t) => Some(t),
+        Threshold::Auto => Some(stored).filter(|&t| t >= 0),
+    };
+    let (t_edit, t_boost) = (known(edit.t_edit, state.counters.t_edit), known(edit.t_boost, state.counters.t_boost));
+    if (t_edit.is_none() || t_boost.is_none()) && !recipe.needs_sources() {
+        return Err(refuse(
+            "edit: auto thresholds are measured on edited sources, which loss.clip 0 and loss.reconstruction 0 \
+             switch off; give timesteps",
+        ));
+    }
+    let mut settled = [t_edit.unwrap_or(-1), t_boost.unwrap_or(-1)];
+    if world.is_first() && settled.contains(&-1) {
+        settled = measure(recipe, models, ladder, data, trajectories, settled)?;
+    }
+    let settled = world.agree(&settled)?;
+    (state.counters.t_edit, state.counters.t_boost) = (settled[0], settled[1]);
+    Ok(())
+}
+
+fn measure(
+    recipe: &Resolved, models: &Models, ladder: &Ladder, data: &Data, trajectories: &Trajectories, given: [i64; 2],
+) -> anyhow::Result<[i64; 2]> {
+    let path = recipe.config.validation.lpips.as_ref().expect("resolved: auto thresholds come with LPIPS weights");
+    let lpips = input(Lpips::load(path, Backbone::Alex, models.device))?;
+    let rows = data.sources[0].rows();
+    let ids: Vec<&str> = rows.iter().take(NUM_PROBES).map(|(_, row)| row.image_id.as_str()).collect();
+    let sources = trajectories.whole(&ids, models.device)?;
+    let probe = Probe { lpips: &lpips, decoder: models.preview(), schedule: &models.pipeline.schedule, ladder };
+    let [mut t_edit, mut t_boost] = given;
+    if t_edit < 0 {
+        let cosine = text_cosine(&recipe.config, models)?;
+        t_edit = probe.t_edit(&sources, cosine);
+        tracing::info!("t_edit {t_edit}, measured on {} sources; cos(source text, target text) {cosine:.3}", ids.len());
+    }
+    if t_boost < 0 {
+        t_boost = probe.t_boost(&sources);
+        tracing::info!("t_boost {t_boost}, measured on {} sources", ids.len());
+    }
+    Ok([t_edit, t_boost])
+}
+
+/// cos(E_T(source), E_T(target)), the mean over the recipe's templates and emotions.
+fn text_cosine(config: &Config, models: &Models) -> anyhow::Result<f64> {
+    let clip = models.loss_clip();
+    let mut cosines = Vec::new();
+    for &emotion in &config.emotions {
+        for template in &config.direction.templates {
+            let fill = |text: &str| words::fill(text, emotion, Some(emotion.name())).map_err(refuse);
+            let embed = |text: String| Ok::<_, anyhow::Error>(normalise(&clip.embed_texts(&[&text], None)?));
+            let (source, target) = (embed(fill(&template.source)?)?, embed(fill(&template.target)?)?);
+            cosines.push(cosine(&source, &target).mean(Kind::Double).double_value(&[]));
+        }
+    }
+    if cosines.is_empty() {
+        return Err(refuse("direction.templates: edit.t_edit: auto needs at least one pair"));
+    }
+    Ok(cosines.iter().sum::<f64>() / cosines.len() as f64)
+}

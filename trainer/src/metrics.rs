@@ -1,0 +1,69 @@
+//! metrics.jsonl: one line a step, the same tags as TensorBoard's.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+/// The open file.
+pub struct Metrics {
+    file: File,
+    path: PathBuf,
+}
+
+impl Metrics {
+    /// Opens `folder`/metrics.jsonl after `step` steps; lines of later steps, which will be made again, are dropped.
+    pub fn open(folder: &Path, step: u64) -> anyhow::Result<Self> {
+        let path = folder.join("metrics.jsonl");
+        keep_until(&path, step).with_context(|| path.display().to_string())?;
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        Ok(Self { file: file.with_context(|| path.display().to_string())?, path })
+    }
+
+    /// Appends one line.
+    pub fn write(&mut self, step: u64, scalars: &[(String, f64)]) -> anyhow::Result<()> {
+        let mut line = serde_json::Map::from_iter([("step".to_string(), step.into())]);
+        line.extend(scalars.iter().map(|(tag, value)| (tag.clone(), serde_json::json!(value))));
+        let text = serde_json::to_string(&line)? + "\n";
+        self.file.write_all(text.as_bytes()).with_context(|| self.path.display().to_string())
+    }
+}
+
+fn keep_until(path: &Path, step: u64) -> std::io::Result<()> {
+    let Ok(file) = File::open(path) else { return Ok(()) };
+    let kept: Vec<String> = BufReader::new(file)
+        .lines()
+        .map_while(Result::ok)
+        .take_while(|line| step_of(line).is_some_and(|s| s <= step))
+        .map(|line| line + "\n")
+        .collect();
+    let aside = path.with_extension("jsonl.writing");
+    std::fs::write(&aside, kept.concat())?;
+    std::fs::rename(aside, path)
+}
+
+/// None for a line that a killed process left unfinished.
+fn step_of(line: &str) -> Option<u64> {
+    serde_json::from_str::<serde_json::Value>(line).ok()?.get("step")?.as_u64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resumed_run_drops_what_it_will_write_again() -> anyhow::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let mut metrics = Metrics::open(dir.path(), 0)?;
+        for step in 1..=3 {
+            metrics.write(step, &[("loss/total".into(), step as f64)])?;
+        }
+        metrics.file.write_all(b"{\"step\":4,\"los")?;
+        Metrics::open(dir.path(), 2)?.write(3, &[("loss/total".into(), 9.0)])?;
+        let text = std::fs::read_to_string(dir.path().join("metrics.jsonl"))?;
+        assert_eq!(text.lines().count(), 3);
+        assert!(text.ends_with("{\"step\":3,\"loss/total\":9.0}\n"));
+        Ok(())
+    }
+}

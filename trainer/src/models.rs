@@ -1,0 +1,157 @@
+//! The frozen networks, loaded on one device.
+//!
+//! Shapes: b batch, p CLIP's projection, (h, w) pixels.
+
+use std::path::{Path, PathBuf};
+
+use diffusion::hub::{self, Hub};
+use diffusion::images::ClipPreprocess;
+use diffusion::networks::clip::Clip;
+use diffusion::networks::decoder::LatentDecoder;
+use diffusion::networks::tiny_vae::AutoencoderTiny;
+use diffusion::networks::vae::AutoencoderKl;
+use diffusion::pipeline::{Pipeline, TRANSFORMERS_STEM};
+use diffusion::text::tokenizer::Tokenizer;
+use diffusion::tokens::{embed, eos_positions, Prompt, Tokens};
+use diffusion::weights;
+use tch::{Device, Kind, Tensor};
+
+use crate::config::MixedPrecision;
+use crate::failure::{input, refuse};
+use crate::resolved::Resolved;
+
+/// Where each model of a recipe lies.
+#[derive(Clone, Debug)]
+pub struct Folders {
+    /// The pipeline.
+    pub base: PathBuf,
+    /// The CLIP of the losses, where it is needed.
+    pub clip: Option<PathBuf>,
+    /// The decoder of P_t, where it is not the pipeline's.
+    pub preview_decoder: Option<PathBuf>,
+}
+
+impl Folders {
+    /// Finds every model, in the cache or on the hub.
+    pub fn find(recipe: &Resolved, hub: &Hub) -> anyhow::Result<Self> {
+        let model = &recipe.config.model;
+        let find = |name: &String| input(hub::resolve(name, hub));
+        Ok(Self {
+            base: find(&model.base)?,
+            clip: model.clip.as_ref().filter(|_| recipe.needs_clip()).map(find).transpose()?,
+            preview_decoder: model.preview_decoder.as_ref().map(find).transpose()?,
+        })
+    }
+}
+
+/// The CLIP of the losses.
+pub struct LossClip {
+    clip: Clip,
+    tokenizer: Tokenizer,
+    preprocess: ClipPreprocess,
+    kind: Kind,
+    device: Device,
+    /// blake3 of its weights: what shards name their embeddings by.
+    pub hash: String,
+    /// Whether learned vectors mean the same to it as to the UNet's text encoder.
+    pub shares_token_table: bool,
+}
+
+impl LossClip {
+    fn load(folder: &Path, pipeline: &Pipeline, device: Device, kind: Kind) -> anyhow::Result<Self> {
+        let clip = Clip::load(folder, device, kind)?;
+        let (own, other) = (clip.text().token_table(), pipeline.text_encoder.token_table());
+        let shares_token_table = own.size() == other.size() && own.equal(other);
+        Ok(Self {
+            tokenizer: Tokenizer::load(folder)?,
+            preprocess: ClipPreprocess::read(folder)?,
+            hash: weights::hash(folder, TRANSFORMERS_STEM)?,
+            clip,
+            kind,
+            device,
+            shares_token_table,
+        })
+    }
+
+    /// Embeddings of images (b, 3, h, w) in [−1, 1], differentiable, (b, p).
+    pub fn embed_images(&self, images: &Tensor) -> Tensor {
+        let pixels = self.preprocess.from_tensor(images).to_kind(self.kind);
+        self.clip.image_embeds(&pixels).to_kind(Kind::Float)
+    }
+
+    /// Embeddings of texts, placeholders filled from `tokens` where given, differentiable in its vectors, (b, p).
+    pub fn embed_texts(&self, texts: &[&str], tokens: Option<&Tokens>) -> anyhow::Result<Tensor> {
+        let prompt = |text: &&str| match tokens {
+            Some(tokens) => tokens.prompt(&self.tokenizer, text),
+            None => Ok(Prompt::plain(&self.tokenizer, text)),
+        };
+        let prompts = texts.iter().map(prompt).collect::<diffusion::Result<Vec<_>>>()?;
+        let embeddings = embed(self.clip.text(), &prompts, tokens.map(Tokens::vectors));
+        let places = eos_positions(&prompts, self.device);
+        Ok(self.clip.text_embeds_from(&embeddings, &places).to_kind(Kind::Float))
+    }
+}
+
+/// Everything frozen that a step runs.
+pub struct Models {
+    /// UNet, VAE, text encoder, tokenizer, schedule.
+    pub pipeline: Pipeline,
+    /// For the directional and the alignment loss.
+    pub clip: Option<LossClip>,
+    preview: Option<Box<dyn LatentDecoder>>,
+    /// The element type the networks run in.
+    pub kind: Kind,
+    /// Where they lie.
+    pub device: Device,
+}
+
+impl Models {
+    /// Loads the networks of `recipe`; every error is the input's.
+    pub fn load(recipe: &Resolved, folders: &Folders, device: Device) -> anyhow::Result<Self> {
+        input(Self::load_from(recipe, folders, device))
+    }
+
+    fn load_from(recipe: &Resolved, folders: &Folders, device: Device) -> anyhow::Result<Self> {
+        let kind = match recipe.config.train.mixed_precision {
+            MixedPrecision::No => Kind::Float,
+            MixedPrecision::Bf16 => Kind::BFloat16,
+        };
+        let pipeline = Pipeline::load(&folders.base, device, kind)?;
+        let clip = folders.clip.as_ref().map(|f| LossClip::load(f, &pipeline, device, kind)).transpose()?;
+        if recipe.needs_alignment() && clip.as_ref().is_some_and(|c| !c.shares_token_table) {
+            return Err(refuse(
+                "loss.alignment: this CLIP's token table is not the text encoder's, so that the tokens mean nothing \
+                 to it; set loss.alignment to 0",
+            ));
+        }
+        let preview = folders.preview_decoder.as_ref().map(|f| preview_decoder(f, device, kind)).transpose()?;
+        Ok(Self { pipeline, clip, preview, kind, device })
+    }
+
+    /// What decodes P_t for CLIP.
+    pub fn preview(&self) -> &dyn LatentDecoder {
+        self.preview.as_deref().unwrap_or(&self.pipeline.vae)
+    }
+
+    /// Decodes scaled latents through the preview decoder, differentiable; images (b, 3, h, w).
+    pub fn decode_preview(&self, latents: &Tensor) -> Tensor {
+        self.preview().decode_scaled(&latents.to_kind(self.kind)).to_kind(Kind::Float)
+    }
+
+    /// The loss CLIP, which the recipe was checked to have.
+    pub fn loss_clip(&self) -> &LossClip {
+        self.clip.as_ref().expect("resolved: CLIP is loaded where it is needed")
+    }
+}
+
+fn preview_decoder(folder: &Path, device: Device, kind: Kind) -> anyhow::Result<Box<dyn LatentDecoder>> {
+    let config = weights::read_json(&folder.join("config.json"))?;
+    match config.get("_class_name").and_then(|c| c.as_str()) {
+        Some("AutoencoderTiny") => Ok(Box::new(AutoencoderTiny::load(folder, device, kind)?)),
+        Some("AutoencoderKL") => Ok(Box::new(AutoencoderKl::load(folder, device, kind)?)),
+        other => Err(refuse(format!(
+            "{}: _class_name {other:?} is no decoder; AutoencoderTiny and AutoencoderKL are",
+            folder.join("config.json").display()
+        ))),
+    }
+}

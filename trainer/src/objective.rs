@@ -1,0 +1,265 @@
+//! The joint objective of one micro-batch: directional CLIP loss and reconstruction on edited sources (Asyrp, Kwon et
+//! al. 2023, eq. 9), denoising on images of the emotion (textual inversion, Gal et al. 2022, eq. 2), alignment.
+//!
+//! No gradient crosses a timestep: z is a value, one optimiser step is one rung.
+//!
+//! Shapes: b batch, (c, h, w) a latent, l tokens, d text features, p CLIP's projection.
+
+use diffusion::losses::alignment::alignment;
+use diffusion::losses::denoising::denoising;
+use diffusion::losses::directional::Directional;
+use diffusion::losses::reconstruction::reconstruction;
+use diffusion::networks::unet::Bottleneck;
+use diffusion::process::asyrp::{Branch, Process, Rung, Shift};
+use diffusion::process::ddim::{alpha_bars, predicted_clean, timestep_tensor, Ladder};
+use diffusion::run::{pooled_token, Learned};
+use diffusion::tokens::{embed, Prompt, Tokens};
+use tch::{IndexOp, Kind, Tensor};
+
+use crate::config::TrajectoryKind;
+use crate::data::{Data, ImageBatch, MicroBatch, SourceBatch};
+use crate::direction::Direction;
+use crate::models::Models;
+use crate::resolved::Resolved;
+
+/// The terms that are logged, in the order of [`Outcome::terms`], after the total.
+pub const TERMS: [&str; 4] = ["direction", "reconstruction", "denoising", "alignment"];
+
+/// What one micro-batch gives.
+pub struct Outcome {
+    /// The weighted sum, with its graph.
+    pub loss: Tensor,
+    /// Each of [`TERMS`], unweighted, detached; none where it is switched off.
+    pub terms: [Option<Tensor>; TERMS.len()],
+    /// The edited latents one rung down, where the edit is followed, (b, c, h, w).
+    pub next: Option<Tensor>,
+}
+
+/// One emotion's frozen texts.
+struct EmotionTexts {
+    prompts: Vec<Prompt>,
+    direction: Option<Direction>,
+}
+
+/// The alignment term's constants.
+struct Alignment {
+    class_means: Tensor, // (k, p)
+    targets: Tensor,     // (e)
+}
+
+/// The objective with everything that stays the same from step to step.
+pub struct Objective<'a> {
+    recipe: &'a Resolved,
+    models: &'a Models,
+    ladder: &'a Ladder,
+    texts: Vec<EmotionTexts>,
+    source_context: Tensor, // (1, l, d)
+    alignment: Option<Alignment>,
+}
+
+/// One micro-batch's conditions: c_edit's and the denoising prompts' contexts, with their graph.
+struct Contexts {
+    edited: Tensor,            // (1, l, d)
+    denoising: Option<Tensor>, // (prompts, l, d)
+    pooled: Option<Tensor>,    // (1, d)
+}
+
+impl<'a> Objective<'a> {
+    /// Embeds the constant texts and images' means. `learned` only has to hold the recipe's tokens, at any value.
+    pub fn new(
+        recipe: &'a Resolved, models: &'a Models, ladder: &'a Ladder, data: &Data, tokens: Option<&Tokens>,
+    ) -> anyhow::Result<Self> {
+        let _no_grad = tch::no_grad_guard();
+        let pipeline = &models.pipeline;
+        let source = Prompt::plain(&pipeline.tokenizer, &recipe.config.prompts.source);
+        let mut texts = Vec::new();
+        for k in 0..recipe.names.len() {
+            texts.push(EmotionTexts {
+                prompts: prompts(recipe, models, tokens, k)?,
+                direction: direction(recipe, models, data, k)?,
+            });
+        }
+        let alignment = match recipe.needs_alignment() {
+            false => None,
+            true => {
+                let (means, targets) = data.class_means(&recipe.config.emotions, &models.loss_clip().hash)?;
+                let targets = Tensor::from_slice(&targets).to_device(models.device);
+                Some(Alignment { class_means: means.to_device(models.device), targets })
+            }
+        };
+        Ok(Self { recipe, models, ladder, texts, source_context: pipeline.context(&source, None), alignment })
+    }
+
+    /// The directions, for the log.
+    pub fn directions(&self) -> impl Iterator<Item = &Direction> {
+        self.texts.iter().filter_map(|t| t.direction.as_ref())
+    }
+
+    /// The losses of one micro-batch; `z` are the edited latents so far, the sources' own where it is none.
+    pub fn outcome(
+        &self, emotion: usize, batch: &MicroBatch, z: Option<&Tensor>, learned: &Learned,
+    ) -> anyhow::Result<Outcome> {
+        let work = || self.outcome_in(emotion, batch, z, learned);
+        collective::autocast(self.models.device, self.models.kind, work)
+    }
+
+    fn outcome_in(
+        &self, emotion: usize, batch: &MicroBatch, z: Option<&Tensor>, learned: &Learned,
+    ) -> anyhow::Result<Outcome> {
+        let contexts = self.contexts(emotion, learned);
+        let loss = &self.recipe.config.loss;
+        let mut outcome = Outcome {
+            loss: Tensor::zeros([], (Kind::Float, self.models.device)),
+            terms: Default::default(),
+            next: None,
+        };
+        if let Some(sources) = &batch.sources {
+            self.edit_terms(emotion, sources, z, learned, &contexts, &mut outcome)?;
+        }
+        if let (Some(images), Some(context)) = (&batch.images, &contexts.denoising) {
+            outcome.add(2, loss.denoising, self.denoising_term(images, context));
+        }
+        if let (Some(constants), Some(tokens)) = (&self.alignment, &learned.tokens) {
+            let targets: Vec<&str> = self.recipe.prompts.iter().map(|p| p[0].as_str()).collect();
+            let texts = self.models.loss_clip().embed_texts(&targets, Some(tokens))?;
+            let term = alignment(&texts, &constants.class_means, &constants.targets, loss.alignment_temperature);
+            outcome.add(3, loss.alignment, term);
+        }
+        Ok(outcome)
+    }
+
+    /// One pass of the text encoder over the step's few prompts; constant, and made once, without tokens.
+    fn contexts(&self, emotion: usize, learned: &Learned) -> Contexts {
+        let Some(tokens) = &learned.tokens else {
+            return Contexts { edited: self.source_context.shallow_clone(), denoising: None, pooled: None };
+        };
+        let encoder = &self.models.pipeline.text_encoder;
+        let prompts = &self.texts[emotion].prompts;
+        let same = prompts[1..].iter().all(|p| *p == prompts[0]);
+        let distinct = if same { &prompts[..1] } else { &prompts[..] };
+        let all = encoder.forward_embeddings(&embed(encoder, distinct, Some(tokens.vectors())));
+        let edited = all.i(0..1);
+        let denoising = match same {
+            true => edited.expand([prompts.len() as i64 - 1, -1, -1], false),
+            false => all.i(1..),
+        };
+        let conditioned = learned.deltas.as_ref().is_some_and(|d| d.conditioned());
+        let pooled = conditioned.then(|| pooled_token(&edited, prompts[0].eos));
+        Contexts { edited, denoising: Some(denoising), pooled }
+    }
+
+    fn edit_terms(
+        &self, emotion: usize, batch: &SourceBatch, z: Option<&Tensor>, learned: &Learned, contexts: &Contexts,
+        outcome: &mut Outcome,
+    ) -> anyhow::Result<()> {
+        let device = self.models.device;
+        let timesteps: Vec<i64> = batch.rungs.iter().map(|&k| self.ladder.timesteps()[k]).collect();
+        let below: Vec<i64> = batch.rungs.iter().map(|&k| self.ladder.timesteps()[k - 1]).collect();
+        let schedule = &self.models.pipeline.schedule;
+        let (here, there) = (alpha_bars(schedule, &timesteps, device), alpha_bars(schedule, &below, device));
+        let [latent, latent_below, noise] = [&batch.latent, &batch.below, &batch.noise].map(|t| t.to_device(device));
+        let z = z.unwrap_or(&latent);
+        let size = latent.size()[0];
+        let [source_context, edited_context] =
+            [&self.source_context, &contexts.edited].map(|c| c.expand([size, -1, -1], false));
+        let branch = Branch {
+            unet: &self.models.pipeline.unet,
+            schedule,
+            source_context: &source_context,
+            edited_context: &edited_context,
+            shifts: shifts(learned, &self.recipe.names[emotion], contexts)?,
+            condition: self.recipe.config.edit.condition,
+        };
+        let bottleneck = tch::no_grad(|| branch.encode(z, &timesteps));
+        let own = self.own_noise(&branch, z, &timesteps, &bottleneck, &noise);
+        let edited = branch.edited_noise(z, &timesteps, &bottleneck, self.recipe.config.edit.strength);
+        let clean = predicted_clean(z, &edited, &here);
+        let reference = match self.recipe.config.edit.process {
+            Process::Asymmetric => predicted_clean(z, &own, &here),
+            Process::Anchored => predicted_clean(&latent, &noise, &here),
+        };
+        self.compare(emotion, batch, learned, &clean, &reference, outcome)?;
+        if self.recipe.config.edit.trajectory == TrajectoryKind::Edited {
+            let rung = Rung { source: (&latent, &latent_below), source_noise: &noise, alpha_bar: (&here, &there) };
+            let next = self.recipe.config.edit.process.descend(&rung, z, &edited.detach(), &own);
+            outcome.next = Some(next.detach());
+        }
+        Ok(())
+    }
+
+    /// ε under the source prompt: recorded where z is the source's own or the process never asks for another.
+    fn own_noise(
+        &self, branch: &Branch<'_>, z: &Tensor, timesteps: &[i64], bottleneck: &Bottleneck, recorded: &Tensor,
+    ) -> Tensor {
+        let edit = &self.recipe.config.edit;
+        if edit.trajectory == TrajectoryKind::Source || edit.process == Process::Anchored {
+            return recorded.shallow_clone();
+        }
+        tch::no_grad(|| branch.source_noise(z, timesteps, bottleneck))
+    }
+
+    fn compare(
+        &self, emotion: usize, batch: &SourceBatch, learned: &Learned, clean: &Tensor, reference: &Tensor,
+        outcome: &mut Outcome,
+    ) -> anyhow::Result<()> {
+        let loss = &self.recipe.config.loss;
+        if let Some(direction) = &self.texts[emotion].direction {
+            let clip = self.models.loss_clip();
+            let vector = direction.vector(clip, learned.tokens.as_ref())?;
+            let embed = |latents: &Tensor| clip.embed_images(&self.models.decode_preview(latents));
+            let source = match (loss.directional, &batch.photo) {
+                (Directional::Target, _) => tch::no_grad(|| embed(reference)),
+                (_, Some(photo)) => photo.to_device(self.models.device),
+                (_, None) => unreachable!("the loader brings photos' embeddings where the form looks at them"),
+            };
+            outcome.add(0, loss.clip, loss.directional.loss(&embed(clean), &source, &vector, loss.beta));
+        }
+        if loss.reconstruction > 0.0 {
+            outcome.add(1, loss.reconstruction, reconstruction(clean, &reference.detach()));
+        }
+        Ok(())
+    }
+
+    fn denoising_term(&self, batch: &ImageBatch, contexts: &Tensor) -> Tensor {
+        let (device, pipeline) = (self.models.device, &self.models.pipeline);
+        let (latent, noise) = (batch.latent.to_device(device), batch.noise.to_device(device));
+        let alpha_bar = alpha_bars(&pipeline.schedule, &batch.timesteps, device);
+        let rest: Tensor = 1.0 - &alpha_bar;
+        let z = alpha_bar.sqrt() * latent + rest.sqrt() * &noise;
+        let prompts: Vec<i64> = batch.prompts.iter().map(|&p| p as i64).collect();
+        let context = contexts.index_select(0, &Tensor::from_slice(&prompts).to_device(device));
+        let unet = &pipeline.unet;
+        let output = unet.forward(&z.to_kind(unet.kind()), &timestep_tensor(&batch.timesteps, device), &context);
+        let predicted = pipeline.schedule.noise_from_output(&output.to_kind(Kind::Float), &z, &batch.timesteps);
+        denoising(&predicted, &noise, &alpha_bar, self.recipe.config.loss.min_snr_gamma)
+    }
+}
+
+impl Outcome {
+    fn add(&mut self, term: usize, weight: f64, value: Tensor) {
+        self.terms[term] = Some(value.detach());
+        self.loss = &self.loss + value * weight;
+    }
+}
+
+fn prompts(recipe: &Resolved, models: &Models, tokens: Option<&Tokens>, k: usize) -> anyhow::Result<Vec<Prompt>> {
+    let Some(tokens) = tokens else { return Ok(Vec::new()) };
+    let tokenizer = &models.pipeline.tokenizer;
+    let prompt = |text: &String| crate::failure::input(tokens.prompt_with_placeholder(tokenizer, "prompts", text));
+    recipe.prompts[k].iter().map(prompt).collect()
+}
+
+fn direction(recipe: &Resolved, models: &Models, data: &Data, k: usize) -> anyhow::Result<Option<Direction>> {
+    if recipe.config.loss.clip == 0.0 {
+        return Ok(None);
+    }
+    let clip = models.loss_clip();
+    let prototype = || data.prototype(k, &clip.hash).map(|p| p.to_device(models.device));
+    let prototype = recipe.needs_prototype().then(prototype).transpose()?;
+    Direction::new(recipe, k, clip, prototype).map(Some)
+}
+
+fn shifts<'b>(learned: &'b Learned, emotion: &str, contexts: &'b Contexts) -> anyhow::Result<Vec<Shift<'b>>> {
+    let Some(deltas) = &learned.deltas else { return Ok(Vec::new()) };
+    Ok(vec![Shift { delta: deltas.of(emotion)?, token: contexts.pooled.as_ref(), scale: 1.0 }])
+}

@@ -1,0 +1,218 @@
+//! What a run carries from step to step: learned tensors, the optimiser, counters, the latents under way. A checkpoint
+//! is this and nothing else; every other thing is a function of the recipe and the step.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use diffusion::delta::DeltaSet;
+use diffusion::run::{dimensions, Learned};
+use diffusion::tokens::{TokenSettings, Tokens};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::checkpoint::{Snapshot, Tensors};
+use crate::failure::{input, refuse};
+use crate::models::Models;
+use crate::optimizer::Optimizer;
+use crate::resolved::Resolved;
+use crate::world::World;
+
+/// The counters and thresholds of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Optimiser steps done, skipped ones counted.
+    pub step: u64,
+    /// Updates that the optimiser made.
+    pub updates: u64,
+    /// Steps whose gradient was not finite.
+    pub skipped: u64,
+    /// The same, in a row, up to now.
+    pub skipped_in_a_row: u64,
+    /// Images of each stream in one step.
+    pub global_batch: u64,
+    /// t ≥ t_edit is edited; −1 until it is known.
+    pub t_edit: i64,
+    /// t < t_boost is boosted; −1 until it is known.
+    pub t_boost: i64,
+}
+
+impl Counters {
+    fn to_numbers(self) -> [i64; 7] {
+        let n = |x: u64| x as i64;
+        [
+            n(self.step),
+            n(self.updates),
+            n(self.skipped),
+            n(self.skipped_in_a_row),
+            n(self.global_batch),
+            self.t_edit,
+            self.t_boost,
+        ]
+    }
+
+    fn from_numbers(numbers: &[i64]) -> Self {
+        let n = |k: usize| numbers[k] as u64;
+        Self {
+            step: n(0),
+            updates: n(1),
+            skipped: n(2),
+            skipped_in_a_row: n(3),
+            global_batch: n(4),
+            t_edit: numbers[5],
+            t_boost: numbers[6],
+        }
+    }
+}
+
+/// A run's state on one rank.
+pub struct State {
+    /// Tokens and deltas: the leaves that are trained.
+    pub learned: Learned,
+    /// With its moments.
+    pub optimizer: Optimizer,
+    /// The counters.
+    pub counters: Counters,
+    /// The edited latents under way, this rank's rows of the global batch; none where each step begins afresh.
+    pub latents: Option<Tensor>,
+}
+
+impl State {
+    /// The state of step 0, the same on every rank; warnings about initialisers beside it.
+    pub fn fresh(recipe: &Resolved, models: &Models, world: &World) -> anyhow::Result<(Self, Vec<String>)> {
+        let (config, device) = (&recipe.config, models.device);
+        let mut warnings = Vec::new();
+        let mut learned = Learned { tokens: None, deltas: None };
+        if let Some(section) = config.tokens.on() {
+            let settings = TokenSettings {
+                placeholder_token: section.placeholder_token.clone(),
+                initializer_token: section.initializer_token.clone(),
+                num_vectors: section.num_vectors,
+            };
+            let pipeline = &models.pipeline;
+            let made = Tokens::new(&pipeline.tokenizer, &pipeline.text_encoder, &recipe.names, &settings, device);
+            let (tokens, notes) = input(made)?;
+            warnings = notes;
+            learned.tokens = Some(tokens);
+        }
+        if let Some(section) = config.delta.on() {
+            let dimensions = dimensions(&models.pipeline, section.condition_on_token);
+            learned.deltas = Some(DeltaSet::new(dimensions, &recipe.names, config.train.seed, device));
+        }
+        let optimizer = Optimizer::new(config.train.optimizer, &groups(&learned));
+        let counters = Counters {
+            step: 0,
+            updates: 0,
+            skipped: 0,
+            skipped_in_a_row: 0,
+            global_batch: recipe.global_batch(world.size) as u64,
+            t_edit: -1,
+            t_boost: -1,
+        };
+        Ok((Self { learned, optimizer, counters, latents: None }, warnings))
+    }
+
+    /// What a checkpoint holds, on every rank: the latents of all ranks are gathered.
+    pub fn snapshot(&mut self, recipe: &Resolved, world: &World) -> anyhow::Result<Snapshot> {
+        self.counters.updates = self.optimizer.updates();
+        let mut files = BTreeMap::new();
+        for (file, tensors) in self.files() {
+            files.insert(file, tensors.into_iter().collect());
+        }
+        if let Some(latents) = &self.latents {
+            let all = world.gather_rows(latents)?;
+            files.insert("trajectory".into(), Tensors::from([("z".to_string(), all)]));
+        }
+        let mut state = serde_json::to_value(self.counters)?;
+        state["config"] = serde_json::to_value(&recipe.config)?;
+        Ok(Snapshot { files, state })
+    }
+
+    /// Takes over a checkpoint on rank 0 and hands it to every rank; without one, all ranks take rank 0's fresh state.
+    pub fn restore(&mut self, snapshot: Option<(&Path, Snapshot)>, world: &World) -> anyhow::Result<()> {
+        let mut latents = None;
+        if let Some((folder, snapshot)) = snapshot {
+            latents = self.take(folder, snapshot)?;
+        }
+        self.counters = Counters::from_numbers(&world.agree(&self.counters.to_numbers())?);
+        self.optimizer.set_updates(self.counters.updates);
+        let mut tensors: Vec<Tensor> = self.files().into_iter().flat_map(|(_, t)| t).map(|(_, t)| t).collect();
+        world.copy_from_first(&mut tensors)?;
+        self.latents = share_latents(latents, world)?;
+        Ok(())
+    }
+
+    /// Copies a checkpoint's tensors into the leaves and moments; returns the latents of the global batch.
+    fn take(&mut self, folder: &Path, mut snapshot: Snapshot) -> anyhow::Result<Option<Tensor>> {
+        let _no_grad = tch::no_grad_guard();
+        let counters: Counters = input(serde_json::from_value(snapshot.state))?;
+        if counters.global_batch != self.counters.global_batch {
+            return Err(refuse(format!(
+                "{}: was written with a global batch of {}, this run has {}; choose train_batch_size × \
+                 gradient_accumulation_steps × processes to match, or --resume none",
+                folder.display(),
+                counters.global_batch,
+                self.counters.global_batch
+            )));
+        }
+        for (file, tensors) in self.files() {
+            let path = folder.join(format!("{file}.safetensors"));
+            let mut stored = snapshot.files.remove(&file).unwrap_or_default();
+            for (name, mut tensor) in tensors {
+                let found = stored.remove(&name).ok_or_else(|| {
+                    refuse(format!("{}: tensor {name} is missing; the checkpoint is of another recipe", path.display()))
+                })?;
+                if found.size() != tensor.size() {
+                    let (found, expected) = (found.size(), tensor.size());
+                    return Err(refuse(format!(
+                        "{}: tensor {name} has shape {found:?}, this recipe needs {expected:?}",
+                        path.display()
+                    )));
+                }
+                tensor.copy_(&found);
+            }
+            if let Some(name) = stored.keys().next() {
+                return Err(refuse(format!(
+                    "{}: tensor {name} has no place in this recipe; the checkpoint is of another",
+                    path.display()
+                )));
+            }
+        }
+        self.counters = counters;
+        Ok(snapshot.files.remove("trajectory").and_then(|mut tensors| tensors.remove("z")))
+    }
+
+    /// The checkpoint's files and their tensors, which share memory with the state.
+    fn files(&self) -> Vec<(String, Vec<(String, Tensor)>)> {
+        let mut files: Vec<_> = groups(&self.learned).into_iter().map(|(name, t)| (name.to_string(), t)).collect();
+        files.push(("optimizer".to_string(), self.optimizer.state()));
+        files
+    }
+}
+
+/// The parameter groups that there are: tokens, delta.
+fn groups(learned: &Learned) -> Vec<(&'static str, Vec<(String, Tensor)>)> {
+    let tokens = learned.tokens.as_ref().map(|t| ("tokens", t.named_parameters()));
+    let delta = learned.deltas.as_ref().map(|d| ("delta", d.named_parameters()));
+    tokens.into_iter().chain(delta).collect()
+}
+
+/// The names of the groups, in the order of their learning rates.
+pub fn group_names(learned: &Learned) -> Vec<&'static str> {
+    groups(learned).into_iter().map(|(name, _)| name).collect()
+}
+
+/// This rank's rows of rank 0's global batch of latents.
+fn share_latents(latents: Option<Tensor>, world: &World) -> anyhow::Result<Option<Tensor>> {
+    let mut shape = [0i64; 4];
+    if let Some(z) = &latents {
+        shape.iter_mut().zip(z.size()).for_each(|(to, from)| *to = from);
+    }
+    let shape = world.agree(&shape)?;
+    if shape[0] == 0 {
+        return Ok(None);
+    }
+    let zeros = || Tensor::zeros(shape.as_slice(), (Kind::Float, world.device));
+    let mut all = [latents.map_or_else(zeros, |z| z.to_device(world.device))];
+    world.copy_from_first(&mut all)?;
+    Ok(all[0].chunk(world.size as i64, 0).into_iter().nth(world.rank))
+}

@@ -1,0 +1,87 @@
+//! What each optimiser step works on: a pure function of the step, so that any number of ranks and any resume agree.
+//!
+//! A step serves one emotion. On `trajectory: source` the emotions take turns step by step; on `trajectory: edited`
+//! they take turns descent by descent, a descent being one global batch of sources led down all edited rungs.
+
+use crate::config::TrajectoryKind;
+
+/// The plan of all steps.
+#[derive(Clone, Debug)]
+pub struct Visits {
+    /// Which latents the edit is trained on.
+    pub kind: TrajectoryKind,
+    /// The rungs that are edited, from the highest down.
+    pub rungs: Vec<usize>,
+    /// How many emotions take turns.
+    pub num_emotions: u64,
+}
+
+/// One step of the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Visit {
+    /// Index of the emotion.
+    pub emotion: usize,
+    /// The rung that the whole batch is on; drawn for each sample where it is none.
+    pub rung: Option<usize>,
+    /// Whether the sources are fresh from their inversion, not led here by the step before.
+    pub fresh: bool,
+    /// Which global batch of the emotion's sources.
+    pub source_batch: u64,
+    /// Which global batch of the emotion's images.
+    pub image_batch: u64,
+}
+
+impl Visits {
+    /// The work of step `step`, counted from 0.
+    pub fn of(&self, step: u64) -> Visit {
+        let num_rungs = self.rungs.len() as u64;
+        match self.kind {
+            TrajectoryKind::Source => {
+                let (turn, emotion) = (step / self.num_emotions, step % self.num_emotions);
+                Visit { emotion: emotion as usize, rung: None, fresh: true, source_batch: turn, image_batch: turn }
+            }
+            TrajectoryKind::Edited => {
+                let (descent, below_top) = (step / num_rungs, step % num_rungs);
+                let (turn, emotion) = (descent / self.num_emotions, descent % self.num_emotions);
+                Visit {
+                    emotion: emotion as usize,
+                    rung: Some(self.rungs[below_top as usize]),
+                    fresh: below_top == 0,
+                    source_batch: turn,
+                    image_batch: turn * num_rungs + below_top,
+                }
+            }
+        }
+    }
+}
+
+/// The rungs of `timesteps` (ascending) that are edited from `t_edit` on, highest first; rung 0 is the photo itself.
+pub fn edited_rungs(timesteps: &[i64], t_edit: i64) -> Vec<usize> {
+    (1..timesteps.len()).rev().filter(|&k| timesteps[k] >= t_edit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descent_passes_every_edited_rung_with_the_same_sources() {
+        let rungs = edited_rungs(&[0, 333, 666, 999], 600);
+        assert_eq!(rungs, [3, 2]);
+        let visits = Visits { kind: TrajectoryKind::Edited, rungs, num_emotions: 2 };
+        let plan: Vec<Visit> = (0..8).map(|s| visits.of(s)).collect();
+        let rungs: Vec<usize> = plan.iter().filter_map(|v| v.rung).collect();
+        assert_eq!(rungs, [3, 2, 3, 2, 3, 2, 3, 2]);
+        assert_eq!(plan.iter().map(|v| v.emotion).collect::<Vec<_>>(), [0, 0, 1, 1, 0, 0, 1, 1]);
+        assert_eq!(plan.iter().map(|v| v.source_batch).collect::<Vec<_>>(), [0, 0, 0, 0, 1, 1, 1, 1]);
+        assert_eq!(plan.iter().map(|v| v.image_batch).collect::<Vec<_>>(), [0, 1, 0, 1, 2, 3, 2, 3]);
+        assert_eq!(plan.iter().filter(|v| v.fresh).count(), 4);
+    }
+
+    #[test]
+    fn on_the_source_emotions_take_turns_step_by_step() {
+        let visits = Visits { kind: TrajectoryKind::Source, rungs: vec![3, 2], num_emotions: 3 };
+        assert_eq!((0..6).map(|s| visits.of(s).emotion).collect::<Vec<_>>(), [0, 1, 2, 0, 1, 2]);
+        assert_eq!(visits.of(5).source_batch, 1);
+    }
+}

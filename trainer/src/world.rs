@@ -1,0 +1,129 @@
+//! This process among all, and the few things that the ranks exchange.
+
+use std::time::Duration;
+
+use collective::{Backend, ProcessGroup, ReduceOp, Rendezvous};
+use tch::{Device, Kind, Tensor};
+
+use crate::config::{DeviceChoice, TrainSection};
+use crate::failure::refuse;
+
+/// This process among all.
+pub struct World {
+    group: Box<dyn ProcessGroup>,
+    /// This process, among all.
+    pub rank: usize,
+    /// All processes.
+    pub size: usize,
+    /// This process, among those of this machine.
+    pub local_rank: usize,
+    /// The processes of this machine.
+    pub local_size: usize,
+    /// Where this process computes.
+    pub device: Device,
+}
+
+impl World {
+    /// Joins the others; a world of one without a rendezvous.
+    pub fn join(rendezvous: Option<&Rendezvous>, train: &TrainSection) -> anyhow::Result<Self> {
+        let (local_rank, local_size) = rendezvous.map_or((0, 1), |r| (r.local_rank, r.local_world_size));
+        let device = device(train.device, local_rank)?;
+        set_threads(train.num_threads, local_size, device);
+        let group = match rendezvous.filter(|r| r.world_size > 1) {
+            None => collective::single(),
+            Some(rendezvous) => {
+                let backend = if device.is_cuda() { Backend::Nccl } else { Backend::Gloo };
+                collective::connect(rendezvous, backend, Duration::from_secs(train.timeout_secs))?
+            }
+        };
+        Ok(Self { rank: group.rank(), size: group.world_size(), group, local_rank, local_size, device })
+    }
+
+    /// Whether this process prints, logs and writes.
+    pub fn is_first(&self) -> bool {
+        self.rank == 0
+    }
+
+    /// Sums `tensor` over all ranks, in place.
+    pub fn sum(&self, tensor: &Tensor) -> anyhow::Result<()> {
+        Ok(self.group.all_reduce(tensor, ReduceOp::Sum)?)
+    }
+
+    /// The largest of all ranks' numbers.
+    pub fn max(&self, number: u64) -> anyhow::Result<u64> {
+        let tensor = Tensor::from_slice(&[number as i64]).to_device(self.device);
+        self.group.all_reduce(&tensor, ReduceOp::Max)?;
+        Ok(tensor.int64_value(&[0]) as u64)
+    }
+
+    /// Rank 0's numbers, on every rank.
+    pub fn agree(&self, numbers: &[i64]) -> anyhow::Result<Vec<i64>> {
+        let tensor = Tensor::from_slice(numbers).to_device(self.device);
+        self.group.broadcast(&tensor, 0)?;
+        Ok((0..numbers.len()).map(|k| tensor.int64_value(&[k as i64])).collect())
+    }
+
+    /// Copies rank 0's `tensors` into every rank's, in place, as one message.
+    pub fn copy_from_first(&self, tensors: &mut [Tensor]) -> anyhow::Result<()> {
+        if self.size == 1 || tensors.is_empty() {
+            return Ok(());
+        }
+        let _no_grad = tch::no_grad_guard();
+        let flat = flatten(tensors, self.device);
+        self.group.broadcast(&flat, 0)?;
+        let parts = split(&flat, tensors);
+        for (tensor, part) in tensors.iter_mut().zip(parts) {
+            tensor.copy_(&part);
+        }
+        Ok(())
+    }
+
+    /// Every rank's rows one after the other, by rank: (n, …) of each → (world·n, …).
+    pub fn gather_rows(&self, rows: &Tensor) -> anyhow::Result<Tensor> {
+        Ok(Tensor::cat(&self.group.all_gather(&rows.contiguous())?, 0))
+    }
+
+    /// Returns once every rank is here.
+    pub fn barrier(&self) -> anyhow::Result<()> {
+        Ok(self.group.barrier()?)
+    }
+}
+
+/// Tensors as one flat f32 tensor.
+pub fn flatten(tensors: &[Tensor], device: Device) -> Tensor {
+    let flat: Vec<Tensor> =
+        tensors.iter().map(|t| t.detach().flatten(0, -1).to_kind(Kind::Float).to_device(device)).collect();
+    Tensor::cat(&flat, 0)
+}
+
+/// The parts of `flat` in the shapes of `like`; what is left over at the end is left out.
+pub fn split(flat: &Tensor, like: &[Tensor]) -> Vec<Tensor> {
+    let mut at = 0;
+    let part = |tensor: &Tensor| {
+        let count = tensor.numel() as i64;
+        at += count;
+        flat.narrow(0, at - count, count).view(tensor.size().as_slice())
+    };
+    like.iter().map(part).collect()
+}
+
+fn device(choice: DeviceChoice, local_rank: usize) -> anyhow::Result<Device> {
+    let gpus = match choice {
+        DeviceChoice::Cpu => 0,
+        DeviceChoice::Auto | DeviceChoice::Cuda => collective::cuda::count(),
+    };
+    match (choice, gpus) {
+        (DeviceChoice::Cuda, 0) => {
+            Err(refuse("train.device: cuda, and no GPU is to be had (see nvidia-smi); write auto or cpu"))
+        }
+        (_, 0) => Ok(Device::Cpu),
+        (_, gpus) => Ok(Device::Cuda(local_rank % gpus)),
+    }
+}
+
+/// Several processes with all cores each would only wait for one another.
+fn set_threads(wanted: Option<usize>, local_size: usize, device: Device) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let shared = if device.is_cuda() { (cores / local_size).clamp(1, 8) } else { (cores / local_size).max(1) };
+    tch::set_num_threads(wanted.unwrap_or(shared) as i32);
+}
