@@ -1,7 +1,7 @@
 """The pictures that the judge learns from, and what is done to them so that artefacts alone are no emotion.
 
 Five variants of each picture: plain; moved and blurred; colours turned; a noisy trip through the VAE with
-colours turned; a noisy trip through the VAE. The trips are for faces only (they are slow): the rest is moved.
+colours turned; a noisy trip through the VAE. The trips are slow, so only faces in the family's own styles take them.
 """
 import math
 
@@ -38,22 +38,28 @@ def noisy_round_trip(vae, rgb: torch.Tensor, amount: float) -> torch.Tensor:
     return vae.decode(latents + strength * noise).sample.clamp(-1, 1)
 
 
-def by_kind(rgba, faces, for_faces, for_others) -> torch.Tensor:
-    """One treatment for faces, another for the rest."""
+def mixed(rgba, chosen, treat, treat_others) -> torch.Tensor:
+    """One treatment for the chosen pictures, another for the rest."""
     result = torch.empty(len(rgba), 3, *rgba.shape[2:])
-    for chosen, treat in ((faces, for_faces), (~faces, for_others)):
-        if chosen.any():
-            result[chosen] = treat(rgba[chosen])
+    for part, function in ((chosen, treat), (~chosen, treat_others)):
+        if part.any():
+            result[part] = function(rgba[part])
     return result
 
 
 def variants(vae) -> list:
-    """Functions of (rgba, faces) that give pictures in [-1, 1]; the first is the plain one."""
+    """Functions of (rgba, trips) that give pictures in [-1, 1]; the first is the plain one.
+
+    `trips` marks the pictures that go through the VAE.
+    """
+    moved = lambda rgba: half_blurred(augment(rgba))
+    turned = lambda rgba: turn_colours(augment(rgba))
+    trip = lambda rgba: noisy_round_trip(vae, augment(rgba), 0.5)
     turned_trip = lambda rgba: turn_colours(noisy_round_trip(vae, augment(rgba, white=True), 0.4))
     return [
-        lambda rgba, faces: on_white(rgba),
-        lambda rgba, faces: half_blurred(augment(rgba)),
-        lambda rgba, faces: turn_colours(augment(rgba)),
-        lambda rgba, faces: by_kind(rgba, faces, turned_trip, lambda x: turn_colours(half_blurred(augment(x)))),
-        lambda rgba, faces: by_kind(rgba, faces, lambda x: noisy_round_trip(vae, augment(x), 0.5), lambda x: augment(x, white=True)),
+        lambda rgba, trips: on_white(rgba),
+        lambda rgba, trips: moved(rgba),
+        lambda rgba, trips: turned(rgba),
+        lambda rgba, trips: mixed(rgba, trips, turned_trip, turned),
+        lambda rgba, trips: mixed(rgba, trips, trip, moved),
     ]

@@ -87,6 +87,7 @@ def save_half(path: Path, state: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     save_file(state, temporary, metadata={"format": "pt"})
+    temporary.chmod(0o644)
     temporary.replace(path)
 
 
