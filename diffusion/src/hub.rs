@@ -97,7 +97,10 @@ fn fetch(id: &Id, hub: &Hub) -> Result<PathBuf> {
     }
     download(&repo, &files).map_err(failed)?;
     cached(id, hub).ok_or_else(|| {
-        id.error(format!("was fetched but holds no {}; it is not a diffusers or transformers model", ROOT_FILES.join(" or ")))
+        id.error(format!(
+            "was fetched but holds no {}; it is not a diffusers or transformers model",
+            ROOT_FILES.join(" or ")
+        ))
     })
 }
 
@@ -184,12 +187,24 @@ mod tests {
 
     #[test]
     fn only_what_is_needed_is_fetched_and_the_index_last() {
-        let all = ["model_index.json", "v1-5-pruned.safetensors", "unet/config.json", "unet/diffusion_pytorch_model.bin",
-            "unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors",
-            "safety_checker/model.safetensors", "tokenizer/merges.txt", "README.md"];
+        let all = [
+            "model_index.json",
+            "v1-5-pruned.safetensors",
+            "unet/config.json",
+            "unet/diffusion_pytorch_model.bin",
+            "unet/diffusion_pytorch_model.safetensors",
+            "unet/diffusion_pytorch_model.fp16.safetensors",
+            "safety_checker/model.safetensors",
+            "tokenizer/merges.txt",
+            "README.md",
+        ];
         let files = wanted(all.iter().map(|f| f.to_string()).collect());
-        let expected = ["tokenizer/merges.txt", "unet/config.json", "unet/diffusion_pytorch_model.safetensors",
-            "model_index.json"];
+        let expected = [
+            "tokenizer/merges.txt",
+            "unet/config.json",
+            "unet/diffusion_pytorch_model.safetensors",
+            "model_index.json",
+        ];
         assert_eq!(files, expected);
         let clip = wanted(vec!["config.json".into(), "model.safetensors".into(), "pytorch_model.bin".into()]);
         assert_eq!(clip, ["model.safetensors", "config.json"]);

@@ -16,10 +16,8 @@ use crate::text::cleaning::Cleaning;
 use crate::weights::read_json;
 
 /// How CLIP cuts text into words before the BPE.
-const WORDS: &str = concat!(
-    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|",
-    r"[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-);
+const WORDS: &str =
+    concat!(r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|", r"[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+");
 const DEFAULT_MAX_LENGTH: usize = 77;
 
 /// Text to token ids and the ids that frame them.
