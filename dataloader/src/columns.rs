@@ -12,7 +12,7 @@ use bytes::Bytes;
 use half::f16;
 
 use crate::row::{emotions_of, Entry, Row};
-use crate::schema::{crop_fields, half_item, CLIP, IMAGE, LATENTS};
+use crate::schema::{crop_fields, half_item, image_fields, CLIP, IMAGE, LATENTS};
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -48,7 +48,11 @@ fn column(name: &str, rows: &[&Row]) -> Result<ArrayRef> {
             let parts = (0..4).map(|part| whole(rows.iter().map(move |r| r.crop[part]))).collect();
             Arc::new(StructArray::try_new(crop_fields(), parts, None).map_err(|e| e.to_string())?)
         }
-        IMAGE => Arc::new(BinaryArray::from_iter_values(rows.iter().map(|r| &r.image))),
+        IMAGE => {
+            let bytes = BinaryArray::from_iter_values(rows.iter().map(|r| &r.image));
+            let parts = vec![Arc::new(bytes) as ArrayRef, texts(|r| &r.entry.path)];
+            Arc::new(StructArray::try_new(image_fields(), parts, None).map_err(|e| e.to_string())?)
+        }
         "latent_mean" => halves(|r| Some(&r.latent_mean))?,
         "latent_std" => halves(|r| Some(&r.latent_std))?,
         "flip_mean" => halves(|r| Some(&r.flip_mean))?,
@@ -89,7 +93,8 @@ pub fn entries_from_batch(batch: &RecordBatch) -> Result<Vec<Entry>> {
 /// The whole rows of a batch with all columns.
 pub fn rows_from_batch(batch: &RecordBatch) -> Result<Vec<Row>> {
     let entries = entries_from_batch(batch)?;
-    let images: &BinaryArray = typed(batch, IMAGE)?;
+    let images: &StructArray = typed(batch, IMAGE)?;
+    let images: &BinaryArray = cast(images.column_by_name("bytes").ok_or("column image.bytes is missing")?, IMAGE)?;
     let [mean, std, flip_mean, flip_std] = LATENTS.map(|name| Halves::of(batch, name));
     let (mean, std, flip_mean, flip_std) = (mean?, std?, flip_mean?, flip_std?);
     let clip = batch.column_by_name(CLIP).map(|_| Halves::of(batch, CLIP)).transpose()?;

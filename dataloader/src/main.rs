@@ -2,12 +2,13 @@
 
 mod cli;
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use dataloader::config::ShardConfig;
-use dataloader::{inspect, recipe, shard, verify, Error, Result};
+use dataloader::{inspect, recipe, shard, verify, Result};
 use diffusion::hub::Hub;
 
 use crate::cli::{Cli, Command, LogFormat};
@@ -50,7 +51,8 @@ fn hub() -> Hub {
 }
 
 fn start_log(format: LogFormat) {
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colours).with_target(false);
     match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

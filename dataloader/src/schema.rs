@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Fields, Schema};
 use serde_json::{json, Map, Value};
 
-/// The compressed training image.
+/// The training image, as Hugging Face stores one: its compressed bytes and its path.
 pub const IMAGE: &str = "image";
 
 /// The four latent columns: mean and standard deviation of the posterior, plain and mirrored.
@@ -47,11 +47,20 @@ pub fn schema(widths: Widths) -> Schema {
         whole("width"),
         whole("height"),
         Field::new("crop", DataType::Struct(crop_fields()), false),
-        Field::new(IMAGE, DataType::Binary, false),
+        Field::new(IMAGE, DataType::Struct(image_fields()), true),
     ];
     fields.extend(LATENTS.map(|name| Field::new(name, half_list(widths.latent), false)));
     fields.extend(widths.clip.map(|width| Field::new(CLIP, half_list(width), false)));
-    Schema::new(fields)
+    let schema = Schema::new(fields);
+    // pyarrow, and with it `datasets`, looks for metadata in the Arrow schema, other readers in the file's footer.
+    let features = hugging_face_features(&schema);
+    schema.with_metadata([(HUGGING_FACE_KEY.to_string(), features)])
+}
+
+/// The fields of the column `image`. `datasets` takes a column for an image only if its storage, down to what may be
+/// null, is its own.
+pub fn image_fields() -> Fields {
+    vec![Field::new("bytes", DataType::Binary, true), Field::new("path", DataType::Utf8, true)].into()
 }
 
 /// The fields of the column `crop`, in the photo's pixels.

@@ -9,7 +9,7 @@ use image::RgbImage;
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 
-use crate::config::ShardConfig;
+use crate::config::{ImageFormat, ShardConfig};
 use crate::encode::{Encoded, Encoder, Models};
 use crate::error::{Error, Result};
 use crate::manifest::{Crop, Manifest, Quarantined, Transform, FORMAT_VERSION};
@@ -169,8 +169,9 @@ impl<'a> Run<'a> {
 
     /// Compressed training image and encoding of each image, or the reason for quarantine.
     fn encode(&self, images: &[&Planned]) -> Result<Vec<std::result::Result<(Bytes, Encoded), String>>> {
+        let (transform, format) = (&self.transform, self.config.image_format);
         let prepared: Vec<std::result::Result<(RgbImage, Bytes), String>> =
-            images.par_iter().map(|planned| self.prepare(planned)).collect();
+            images.par_iter().map(|planned| prepare(planned, transform, format)).collect();
         let readable: Vec<RgbImage> = prepared.iter().flatten().map(|(image, _)| image.clone()).collect();
         let encoded = if readable.is_empty() { vec![] } else { self.encoder.encode(&readable)? };
         let mut encoded = encoded.into_iter();
@@ -179,16 +180,6 @@ impl<'a> Run<'a> {
             Ok((bytes, encoded.next().expect("one encoding per readable image")?))
         });
         Ok(joined.collect())
-    }
-
-    fn prepare(&self, planned: &Planned) -> std::result::Result<(RgbImage, Bytes), String> {
-        let photo = photo::decode(&planned.item)?;
-        if photo::image_id(&photo) != planned.image_id {
-            return Err("the file changed while it was being encoded".into());
-        }
-        let image = photo::training_image(&self.transform, &photo)?;
-        let bytes = photo::compress(&image, self.config.image_format)?;
-        Ok((image, bytes.into()))
     }
 
     fn entry(&self, split: &str, planned: &Planned) -> Entry {
@@ -211,6 +202,19 @@ impl<'a> Run<'a> {
             crop: photo::crop(&self.transform, planned.width, planned.height),
         }
     }
+}
+
+/// The training image of a photo, and its compressed bytes.
+fn prepare(
+    planned: &Planned, transform: &Transform, format: ImageFormat,
+) -> std::result::Result<(RgbImage, Bytes), String> {
+    let photo = photo::decode(&planned.item)?;
+    if photo::image_id(&photo) != planned.image_id {
+        return Err("the file changed while it was being encoded".into());
+    }
+    let image = photo::training_image(transform, &photo)?;
+    let bytes = photo::compress(&image, format)?;
+    Ok((image, bytes.into()))
 }
 
 fn row(entry: Entry, image: Bytes, encoded: Encoded) -> Row {

@@ -24,9 +24,9 @@ impl Verdict {
 
     /// The verdict on one line.
     pub fn describe(&self) -> String {
-        match self.faults.first() {
-            None => format!("sound: {} rows, all hashes, images and counts as the manifest states", self.rows),
-            Some(first) => format!("damaged: {} faults, first: {first}", self.faults.len()),
+        match self.faults.len() {
+            0 => format!("sound: {} rows, all hashes, images and counts as the manifest states", self.rows),
+            count => format!("damaged: {count} faults; do not use it before it is copied or made again"),
         }
     }
 }
@@ -53,7 +53,8 @@ pub fn verify(url: &str, mut report: impl FnMut(&str)) -> Result<Verdict> {
     }
     verdict.rows = counts.values().map(|c: &Split| c.rows).sum();
     if verdict.is_sound() {
-        verdict.faults.extend(count_faults(dataset.manifest(), &counts));
+        verdict.faults = count_faults(dataset.manifest(), &counts);
+        verdict.faults.iter().for_each(|fault| report(&format!("DAMAGED {fault}")));
     }
     Ok(verdict)
 }

@@ -15,14 +15,14 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
 use crate::columns::batch_from_rows;
 use crate::error::{Error, Result};
 use crate::manifest::{self, Manifest, Shard, Split};
 use crate::row::Row;
-use crate::schema::{hugging_face_features, schema, Widths, CLIP, HUGGING_FACE_KEY, LATENTS};
+use crate::schema::{hugging_face_features, schema, Widths, CLIP, HUGGING_FACE_KEY, IMAGE, LATENTS};
 
 /// Rows per row group, at most: what a reader decodes at once.
 pub const ROWS_PER_GROUP: usize = 256;
@@ -179,13 +179,13 @@ fn properties(schema: &Schema) -> WriterProperties {
         .set_max_row_group_row_count(Some(ROWS_PER_GROUP))
         .set_key_value_metadata(Some(vec![features]))
         .set_created_by(concat!("dataloader ", env!("CARGO_PKG_VERSION")).to_string());
-    for name in LATENTS.into_iter().chain([CLIP]) {
-        // Noise has no repeated values: a dictionary would only cost.
-        for path in [ColumnPath::from(vec![name.into(), "list".into(), "item".into()])] {
-            properties = properties
-                .set_column_dictionary_enabled(path.clone(), false)
-                .set_column_encoding(path, Encoding::PLAIN);
-        }
+    let lists = LATENTS.into_iter().chain([CLIP]).map(|name| vec![name.into(), "list".into(), "item".into()]);
+    for path in lists.chain([vec![IMAGE.into(), "bytes".into()]]).map(ColumnPath::from) {
+        // Nothing repeats in these and nobody compares them: a dictionary or bounds would only cost.
+        properties = properties
+            .set_column_dictionary_enabled(path.clone(), false)
+            .set_column_encoding(path.clone(), Encoding::PLAIN)
+            .set_column_statistics_enabled(path, EnabledStatistics::None);
     }
     properties.build()
 }

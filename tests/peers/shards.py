@@ -36,7 +36,7 @@ def with_pyarrow(folder, manifest):
         table = file.read()
         labels[shard["split"]].update(e or "none" for e in table["emotion"].to_pylist())
         for row in table.slice(0, NUM_COMPARED).to_pylist():
-            assert Image.open(io.BytesIO(row["image"])).size == (side, side)
+            assert Image.open(io.BytesIO(row["image"]["bytes"])).size == (side, side)
             assert all(len(row[name]) == width for name in LATENTS), "a latent has another length"
             assert np.isfinite([row[name] for name in LATENTS]).all()
             assert isinstance(json.loads(row["attributes"]), dict)
@@ -74,7 +74,7 @@ def with_models(folder, manifest, models):
 
     torch.set_num_threads(1)
     rows = pq.read_table(folder / manifest["shards"][0]["file"]).slice(0, NUM_COMPARED).to_pylist()
-    images = [Image.open(io.BytesIO(row["image"])).convert("RGB") for row in rows]
+    images = [Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB") for row in rows]
     pixels = torch.stack([torch.from_numpy(np.asarray(i).copy()).permute(2, 0, 1) for i in images]) / 127.5 - 1
     vae = AutoencoderKL.from_pretrained(models / "vae")
     clip = CLIPModel.from_pretrained(models / "clip")
@@ -83,12 +83,14 @@ def with_models(folder, manifest, models):
         plain, flipped = vae.encode(pixels).latent_dist, vae.encode(pixels.flip(-1)).latent_dist
         embeddings = clip.get_image_features(**inputs)
     embeddings = getattr(embeddings, "pooler_output", embeddings)
-    expected = dict(zip(LATENTS, [plain.mean, plain.std, flipped.mean, flipped.std])) | {"clip_embedding": embeddings}
-    for name, tensor in expected.items():
+    tensors = dict(zip(LATENTS, [plain.mean, plain.std, flipped.mean, flipped.std])) | {"clip_embedding": embeddings}
+    for name, tensor in tensors.items():
         found = torch.tensor(np.array([row[name] for row in rows], dtype=np.float32))
-        error = (found - tensor.reshape(len(rows), -1)).abs().max() / tensor.std()
-        print(f"{name}: differs from Python's by {error:.1e} of the spread")
-        assert error < 5e-3, f"{name}: more than half precision explains"
+        # Half precision rounds by up to 2^-11 of each number; what is beyond that is a difference.
+        expected = tensor.reshape(len(rows), -1)
+        error = ((found - expected).abs() - expected.abs() / 2048).max() / expected.std()
+        print(f"{name}: beyond half precision it differs from Python's by {error:.1e} of the spread")
+        assert error < 1e-3, f"{name} is not what the Python library gives"
 
 
 def main():

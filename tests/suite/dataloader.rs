@@ -1,1 +1,237 @@
-//! dataloader.
+//! Shards end to end: folders with every defect and the embedded emoji through the real autoencoder and back.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Arc;
+
+use dataloader::config::ShardConfig;
+use dataloader::shard::{self, Summary};
+use dataloader::verify::verify;
+use dataloader::{recipe, Dataset, Emotion, Filter, Slice, Stream};
+use diffusion::hub::Hub;
+use diffusion::networks::vae::AutoencoderKl;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::ArrowWriter;
+use tch::{Device, Kind, Tensor};
+
+use crate::fixtures::{assert_close, fixture, pocket};
+
+/// What can be read, and the size it has upright.
+const READABLE: [(&str, (u32, u32)); 8] = [
+    ("animated.gif", (20, 20)),
+    ("cmyk.jpg", (24, 24)),
+    ("grey.png", (24, 24)),
+    ("grey16.png", (24, 24)),
+    ("one_pixel.png", (1, 5)),
+    ("rotated.jpg", (24, 36)),
+    ("transparent.png", (24, 24)),
+    ("wrong_suffix.png", (24, 24)),
+];
+
+const UNREADABLE: [&str; 4] = ["bomb.png", "empty.jpg", "html.jpg", "truncated.png"];
+
+/// A recipe over the pocket's models, written to a file and read as a user's would be.
+fn recipe(folder: &Path, source: &str, sets: &[&str]) -> ShardConfig {
+    let path = folder.join("recipe.yaml");
+    let (vae, clip, output) = (pocket("vae"), pocket("clip"), folder.join("out"));
+    let text = format!(
+        "source: {source}\nresolution: 64\nvae: {}\nclip: {}\noutput: {}\nbatch_size: 8\n",
+        vae.display(),
+        clip.display(),
+        output.display()
+    );
+    fs::write(&path, text).expect("written");
+    let sets: Vec<String> = sets.iter().map(|s| s.to_string()).collect();
+    recipe::load(&path, &sets).expect("a valid recipe")
+}
+
+fn run(config: &ShardConfig) -> dataloader::Result<Summary> {
+    shard::run(config, &Hub { home: "none".into(), offline: true })
+}
+
+/// A folder of photos: the readable ones under their labels, the others beside them.
+fn photos(root: &Path) {
+    for (n, (name, _)) in READABLE.iter().enumerate() {
+        let label = ["awe", "fear", "picnic"][n % 3];
+        place(&fixture("dataloader").join(name), &root.join(label).join(name));
+    }
+    for name in UNREADABLE {
+        place(&fixture("dataloader").join(name), &root.join(name));
+    }
+}
+
+fn place(from: &Path, to: &Path) {
+    fs::create_dir_all(to.parent().expect("a parent")).expect("made");
+    fs::copy(from, to).expect("copied");
+}
+
+fn open(config: &ShardConfig) -> Dataset {
+    Dataset::open(&config.output.to_string_lossy()).expect("a data set")
+}
+
+#[test]
+fn exactly_the_defective_photos_are_quarantined() {
+    let folder = tempfile::tempdir().expect("a folder");
+    photos(&folder.path().join("photos"));
+    let source = format!("{{kind: folder, path: {}}}", folder.path().join("photos").display());
+    let config = recipe(folder.path(), &source, &["quarantine.max_fraction=0.5"]);
+    let summary = run(&config).expect("encoded");
+    let quarantined: Vec<&str> = summary.manifest.quarantined.iter().map(|q| q.path.as_str()).collect();
+    assert_eq!(quarantined, UNREADABLE);
+    assert!(summary.manifest.quarantined.iter().all(|q| !q.reason.is_empty()));
+    let mut rows = open(&config).rows(&Filter::default()).expect("rows");
+    rows.sort_by_key(|r| r.path.split('/').next_back().map(str::to_string));
+    for (row, (name, size)) in rows.iter().zip(READABLE) {
+        assert!(row.path.ends_with(name), "{}", row.path);
+        assert_eq!((row.width, row.height), size, "{name}");
+        assert_eq!(row.emotion, row.path.split('/').next().and_then(|label| label.parse().ok()), "{name}");
+    }
+    assert_eq!(rows.len(), READABLE.len());
+    assert!(verify(&config.output.to_string_lossy(), |_| ()).expect("a data set").is_sound());
+}
+
+#[test]
+fn too_many_bad_photos_fail_the_run_and_name_the_first() {
+    let folder = tempfile::tempdir().expect("a folder");
+    photos(&folder.path().join("photos"));
+    let source = format!("{{kind: folder, path: {}}}", folder.path().join("photos").display());
+    let config = recipe(folder.path(), &source, &[]);
+    let error = run(&config).expect_err("too many").to_string();
+    assert!(error.contains("4 of 12") && error.contains("bomb.png") && error.contains("max_fraction"), "{error}");
+    assert!(Dataset::open(&config.output.to_string_lossy()).is_err());
+}
+
+#[test]
+fn a_second_run_encodes_only_what_changed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path().join("photos");
+    for (name, _) in READABLE {
+        place(&fixture("dataloader").join(name), &root.join(name));
+    }
+    let config = recipe(folder.path(), &format!("{{kind: folder, path: {}}}", root.display()), &[]);
+    let first = run(&config).expect("encoded");
+    assert_eq!((first.encoded, first.reused), (8, 0));
+    let again = run(&config).expect("encoded");
+    assert_eq!((again.encoded, again.reused), (0, 8));
+    assert_eq!(first.manifest, again.manifest, "nothing changed, so no byte may");
+    fs::rename(root.join("cmyk.jpg"), root.join("renamed.jpg")).expect("renamed");
+    fs::copy(pocket_photo(folder.path(), 3), root.join("grey.png")).expect("replaced");
+    let changed = run(&config).expect("encoded");
+    assert_eq!((changed.encoded, changed.reused), (1, 7));
+    let smaller = ShardConfig { resolution: 32, ..config.clone() };
+    assert_eq!(run(&smaller).expect("encoded").reused, 0, "another transform");
+    let other = ShardConfig { clip: None, ..config };
+    assert_eq!(run(&other).expect("encoded").reused, 0, "another CLIP");
+}
+
+#[test]
+fn copies_of_an_image_fall_into_one_split() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path().join("photos");
+    for split in ["train", "test"] {
+        place(&fixture("dataloader/grey.png"), &root.join(split).join("a.png"));
+        place(&fixture("dataloader/cmyk.jpg"), &root.join("train").join(format!("{split}.jpg")));
+    }
+    let config = recipe(folder.path(), &format!("{{kind: folder, path: {}}}", root.display()), &[]);
+    let manifest = run(&config).expect("encoded").manifest;
+    assert_eq!((manifest.splits["test"].rows, manifest.splits["train"].rows), (2, 2));
+    let files: Vec<&str> = manifest.shards.iter().map(|s| s.file.as_str()).collect();
+    assert_eq!(files, ["test-00000-of-00001.parquet", "train-00000-of-00001.parquet"]);
+}
+
+/// Writes the pocket's image `row` as a file.
+fn pocket_photo(folder: &Path, row: usize) -> std::path::PathBuf {
+    let batch = pocket_rows(row + 1);
+    let images = batch.column_by_name("image").expect("a column");
+    let images = images.as_any().downcast_ref::<arrow::array::BinaryArray>().expect("binary");
+    let path = folder.join("pocket.webp");
+    fs::write(&path, images.value(row)).expect("written");
+    path
+}
+
+fn pocket_rows(count: usize) -> arrow::array::RecordBatch {
+    let file = File::open(pocket("data/pocket_emoji.parquet")).expect("the embedded emoji");
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).expect("Parquet").with_batch_size(count);
+    builder.build().expect("a reader").next().expect("a batch").expect("readable")
+}
+
+/// A recipe over the first emoji.
+fn some_emoji(folder: &Path, count: usize) -> ShardConfig {
+    let batch = pocket_rows(count);
+    let path = folder.join("emoji.parquet");
+    let mut writer = ArrowWriter::try_new(File::create(&path).expect("made"), batch.schema(), None).expect("a writer");
+    writer.write(&batch).expect("written");
+    writer.close().expect("closed");
+    recipe(folder, &format!("{{kind: pocket, path: {}}}", path.display()), &["rows_per_shard=20"])
+}
+
+#[test]
+fn the_emoji_keep_their_labels_and_their_latents_are_the_autoencoders() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = some_emoji(folder.path(), 50);
+    let manifest = run(&config).expect("encoded").manifest;
+    assert_eq!(manifest.rows(), 50);
+    assert!(manifest.shards.iter().all(|s| s.rows <= 20));
+    assert_eq!(manifest.latent.len(), 4 * 16 * 16);
+    let dataset = Arc::new(open(&config));
+    let faces = Filter { attributes: [("kind".to_string(), "face".to_string())].into(), ..Filter::default() };
+    let stream = Arc::new(Stream::new(dataset, &faces, 0).expect("faces"));
+    let vae = AutoencoderKl::load(&pocket("vae"), Device::Cpu, Kind::Float).expect("a VAE");
+    for row in stream.fetch(&[0, 1, 2]).expect("readable") {
+        assert_eq!(row.attributes["kind"], "face");
+        assert!(row.emotion.is_none_or(|e: Emotion| row.emotions.contains(&e)));
+        let pixels = diffusion::images::to_tensor(&row.image().expect("an image"));
+        let posterior = tch::no_grad(|| vae.encode(&pixels.flip([-1])));
+        let stored = Tensor::from_slice(&row.flip_mean).to_kind(Kind::Float).view([1, 4, 16, 16]);
+        assert_close("flip_mean", &stored, &posterior.mean, 2e-3);
+        assert_eq!(row.clip_embedding.as_ref().map(Vec::len), Some(128));
+    }
+}
+
+#[test]
+fn every_number_of_ranks_reads_the_same_rows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = some_emoji(folder.path(), 30);
+    run(&config).expect("encoded");
+    let stream = Arc::new(Stream::new(Arc::new(open(&config)), &Filter::default(), 5).expect("rows"));
+    let order = |world_size: usize| -> Vec<String> {
+        let ranks: Vec<Vec<Vec<String>>> = (0..world_size).map(|rank| rank_order(&stream, rank, world_size)).collect();
+        (0..6).flat_map(|step| ranks.iter().flat_map(move |rank| rank[step].clone())).collect()
+    };
+    let whole = order(1);
+    assert_eq!(whole.len(), 6 * 8);
+    assert_eq!(order(2), whole);
+    assert_eq!(order(4), whole);
+}
+
+/// The paths that one rank reads in six steps.
+fn rank_order(stream: &Arc<Stream>, rank: usize, world_size: usize) -> Vec<Vec<String>> {
+    let slice = Slice { rank, world_size, batch_size: 8 / world_size };
+    let batches = stream.prefetch((0..6).map(move |step| slice.positions(step).collect()), 2);
+    batches.map(|batch| batch.expect("readable").iter().map(|row| row.path.clone()).collect()).collect()
+}
+
+#[test]
+fn an_autoencoder_that_gives_no_numbers_quarantines_by_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let vae = folder.path().join("vae");
+    place(&pocket("vae/config.json"), &vae.join("config.json"));
+    let mut tensors = Tensor::read_safetensors(pocket("vae/diffusion_pytorch_model.safetensors")).expect("weights");
+    for (name, tensor) in &mut tensors {
+        if name == "encoder.conv_in.bias" {
+            *tensor = &*tensor * f64::NAN;
+        }
+    }
+    Tensor::write_safetensors(&tensors, vae.join("diffusion_pytorch_model.safetensors")).expect("written");
+    let config = ShardConfig { vae: vae.to_string_lossy().into_owned(), ..some_emoji(folder.path(), 3) };
+    let error = run(&config).expect_err("nothing but NaN").to_string();
+    assert!(error.contains("3 of 3") && error.contains("fluent3d/1F600") && error.contains("not finite"), "{error}");
+}
+
+#[test]
+fn a_resolution_that_the_autoencoder_cannot_take_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = ShardConfig { resolution: 62, ..some_emoji(folder.path(), 3) };
+    let error = run(&config).expect_err("no multiple").to_string();
+    assert!(error.contains("62") && error.contains('4'), "{error}");
+}
