@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// Images to Parquet shards of VAE latents. For example:
-///
-///   dataloader shard --config configs/data/pocket.yaml
+/// Images to Parquet shards of VAE latents.
 #[derive(Parser)]
-#[command(version, verbatim_doc_comment, arg_required_else_help = true)]
+#[command(version, arg_required_else_help = true)]
+#[command(after_help = "Example: dataloader shard --config configs/data/pocket.yaml")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -76,8 +76,8 @@ def with_models(folder, manifest, models):
     rows = pq.read_table(folder / manifest["shards"][0]["file"]).slice(0, NUM_COMPARED).to_pylist()
     images = [Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB") for row in rows]
     pixels = torch.stack([torch.from_numpy(np.asarray(i).copy()).permute(2, 0, 1) for i in images]) / 127.5 - 1
-    vae = AutoencoderKL.from_pretrained(models / "vae")
-    clip = CLIPModel.from_pretrained(models / "clip")
+    vae = AutoencoderKL.from_pretrained(models / "vae", torch_dtype=torch.float32)
+    clip = CLIPModel.from_pretrained(models / "clip", dtype=torch.float32)
     inputs = CLIPImageProcessor.from_pretrained(models / "clip")(images, return_tensors="pt")
     with torch.no_grad():
         plain, flipped = vae.encode(pixels).latent_dist, vae.encode(pixels.flip(-1)).latent_dist
