@@ -53,6 +53,13 @@ impl Sources {
         self.chosen.iter().map(|&k| (self.stream.as_ref(), &self.stream.rows()[k])).collect()
     }
 
+    /// The rows at the first `positions` positions, each once.
+    pub fn visited(&self, positions: u64) -> Vec<(&Stream, &RowRef)> {
+        let positions = positions.min(self.chosen.len() as u64);
+        // Each epoch is a permutation: below one epoch no row comes twice, from one epoch on all have come.
+        (0..positions).map(|p| (self.stream.as_ref(), self.at(p))).collect()
+    }
+
     fn at(&self, position: u64) -> &RowRef {
         &self.stream.rows()[self.chosen[self.order.sample(position)]]
     }

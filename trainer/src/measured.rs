@@ -1,60 +1,56 @@
 //! t_edit and t_boost where the recipe says `auto`: measured on inversions of training sources, by rank 0 for all.
 
+use dataloader::{RowRef, Stream};
 use diffusion::losses::directional::{cosine, normalise};
 use diffusion::networks::lpips::{Backbone, Lpips};
-use diffusion::process::ddim::Ladder;
 use diffusion::process::thresholds::Probe;
 use tch::Kind;
 
 use crate::config::Config;
-use crate::data::Data;
 use crate::failure::{input, refuse};
+use crate::ground::Ground;
 use crate::models::Models;
-use crate::resolved::Resolved;
 use crate::state::State;
 use crate::threshold::Threshold;
-use crate::trajectories::Trajectories;
 use crate::words;
-use crate::world::World;
 
 /// Sources that are looked at; the thresholds are coarse.
 const NUM_PROBES: usize = 8;
 
 /// Settles both thresholds, unless a checkpoint already brought them.
-pub fn thresholds(
-    recipe: &Resolved, models: &Models, ladder: &Ladder, data: &Data, trajectories: &Trajectories, state: &mut State,
-    world: &World,
-) -> anyhow::Result<()> {
-    let edit = &recipe.config.edit;
+pub fn thresholds(ground: &Ground<'_>, state: &mut State) -> anyhow::Result<()> {
+    let (edit, stored) = (&ground.recipe.config.edit, state.counters);
     let known = |threshold: Threshold, stored: i64| match threshold {
-        Threshold::At(t) => Some(t),
-        Threshold::Auto => Some(stored).filter(|&t| t >= 0),
+        Threshold::At(t) => t,
+        Threshold::Auto => stored,
     };
-    let (t_edit, t_boost) = (known(edit.t_edit, state.counters.t_edit), known(edit.t_boost, state.counters.t_boost));
-    if (t_edit.is_none() || t_boost.is_none()) && !recipe.needs_sources() {
-        return Err(refuse(
-            "edit: auto thresholds are measured on edited sources, which loss.clip 0 and loss.reconstruction 0 \
-             switch off; give timesteps",
-        ));
+    let mut settled = [known(edit.t_edit, stored.t_edit), known(edit.t_boost, stored.t_boost)];
+    if settled.contains(&-1) {
+        if !ground.recipe.needs_sources() {
+            return Err(refuse(
+                "edit: auto thresholds are measured on edited sources, which loss.clip 0 and loss.reconstruction 0 \
+                 switch off; give timesteps",
+            ));
+        }
+        let probes: Vec<_> = ground.data.sources[0].rows().into_iter().take(NUM_PROBES).collect();
+        ground.trajectories.fill(ground, &probes)?;
+        if ground.world.is_first() {
+            settled = measure(ground, &probes, settled)?;
+        }
     }
-    let mut settled = [t_edit.unwrap_or(-1), t_boost.unwrap_or(-1)];
-    if world.is_first() && settled.contains(&-1) {
-        settled = measure(recipe, models, ladder, data, trajectories, settled)?;
-    }
-    let settled = world.agree(&settled)?;
+    let settled = ground.world.agree(&settled)?;
     (state.counters.t_edit, state.counters.t_boost) = (settled[0], settled[1]);
     Ok(())
 }
 
-fn measure(
-    recipe: &Resolved, models: &Models, ladder: &Ladder, data: &Data, trajectories: &Trajectories, given: [i64; 2],
-) -> anyhow::Result<[i64; 2]> {
+fn measure(ground: &Ground<'_>, probes: &[(&Stream, &RowRef)], given: [i64; 2]) -> anyhow::Result<[i64; 2]> {
+    let (recipe, models) = (ground.recipe, ground.models);
     let path = recipe.config.validation.lpips.as_ref().expect("resolved: auto thresholds come with LPIPS weights");
     let lpips = input(Lpips::load(path, Backbone::Alex, models.device))?;
-    let rows = data.sources[0].rows();
-    let ids: Vec<&str> = rows.iter().take(NUM_PROBES).map(|(_, row)| row.image_id.as_str()).collect();
-    let sources = trajectories.whole(&ids, models.device)?;
-    let probe = Probe { lpips: &lpips, decoder: models.preview(), schedule: &models.pipeline.schedule, ladder };
+    let ids: Vec<&str> = probes.iter().map(|(_, row)| row.image_id.as_str()).collect();
+    let sources = ground.trajectories.whole(&ids, models.device)?;
+    let probe =
+        Probe { lpips: &lpips, decoder: models.preview(), schedule: &models.pipeline.schedule, ladder: ground.ladder };
     let [mut t_edit, mut t_boost] = given;
     if t_edit < 0 {
         let cosine = text_cosine(&recipe.config, models)?;

@@ -18,14 +18,13 @@ use diffusion::tokens::Prompt;
 use image::RgbImage;
 use tch::{Kind, Tensor};
 
-use crate::data::Data;
 use crate::export::run_config;
 use crate::failure::{input, refuse};
+use crate::ground::Ground;
 use crate::models::Models;
 use crate::recorder::Recorder;
 use crate::resolved::Resolved;
 use crate::state::State;
-use crate::trajectories::Trajectories;
 use crate::world::World;
 
 /// The images that validation edits, this rank's share loaded.
@@ -47,7 +46,8 @@ struct Loaded {
 
 impl Samples {
     /// Chooses the images, the same at every seed of the draw; none where validation is off.
-    pub fn choose(recipe: &Resolved, models: &Models, data: &Data, world: &World) -> anyhow::Result<Option<Self>> {
+    pub fn choose(ground: &Ground<'_>) -> anyhow::Result<Option<Self>> {
+        let Ground { recipe, models, data, world, .. } = *ground;
         let validation = &recipe.config.validation;
         if validation.validation_steps == 0 {
             return Ok(None);
@@ -71,7 +71,8 @@ impl Samples {
     }
 
     /// Loads this rank's images and their inversions.
-    pub fn with_inversions(mut self, trajectories: &Trajectories, models: &Models) -> anyhow::Result<Self> {
+    pub fn with_inversions(mut self, ground: &Ground<'_>) -> anyhow::Result<Self> {
+        let Ground { trajectories, models, .. } = *ground;
         let _no_grad = tch::no_grad_guard();
         let rows = self.stream.fetch(&self.mine)?;
         let pictures =
@@ -87,10 +88,8 @@ impl Samples {
     }
 
     /// Edits towards every emotion of the run; rank 0 writes the pictures and the mean LPIPS.
-    pub fn show(
-        &self, recipe: &Resolved, models: &Models, ladder: &Ladder, state: &State, world: &World,
-        recorder: &mut Recorder,
-    ) -> anyhow::Result<()> {
+    pub fn show(&self, ground: &Ground<'_>, state: &State, recorder: &mut Recorder) -> anyhow::Result<()> {
+        let Ground { recipe, models, ladder, world, .. } = *ground;
         let _no_grad = tch::no_grad_guard();
         let config = run_config(recipe, models, state, self.resolution);
         let loaded = self.loaded.as_ref().context("validation images are loaded before the first step")?;

@@ -2,7 +2,7 @@
 //! is this and nothing else; every other thing is a function of the recipe and the step.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use diffusion::delta::DeltaSet;
 use diffusion::run::{dimensions, Learned};
@@ -128,10 +128,10 @@ impl State {
     }
 
     /// Takes over a checkpoint on rank 0 and hands it to every rank; without one, all ranks take rank 0's fresh state.
-    pub fn restore(&mut self, snapshot: Option<(&Path, Snapshot)>, world: &World) -> anyhow::Result<()> {
+    pub fn restore(&mut self, found: Option<(PathBuf, Snapshot)>, world: &World) -> anyhow::Result<()> {
         let mut latents = None;
-        if let Some((folder, snapshot)) = snapshot {
-            latents = self.take(folder, snapshot)?;
+        if let Some((folder, snapshot)) = found {
+            latents = self.take(&folder, snapshot)?;
         }
         self.counters = Counters::from_numbers(&world.agree(&self.counters.to_numbers())?);
         self.optimizer.set_updates(self.counters.updates);

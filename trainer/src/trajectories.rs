@@ -12,10 +12,10 @@ use diffusion::process::ddim::{invert, Ladder, Trajectory};
 use diffusion::tokens::Prompt;
 use tch::{Device, Kind, Tensor};
 
+use crate::ground::Ground;
 use crate::models::Models;
 use crate::progress::Progress;
 use crate::resolved::Resolved;
-use crate::signals::Stop;
 use crate::trajectory_file as file;
 use crate::world::World;
 
@@ -75,25 +75,23 @@ impl Trajectories {
     }
 
     /// Makes what is missing of `sources` and remakes what is damaged, shared among the processes of each machine.
-    pub fn fill(
-        &self, recipe: &Resolved, models: &Models, ladder: &Ladder, sources: &[(&Stream, &RowRef)], world: &World,
-        stop: &Stop,
-    ) -> anyhow::Result<()> {
+    pub fn fill(&self, ground: &Ground<'_>, sources: &[(&Stream, &RowRef)]) -> anyhow::Result<()> {
+        let world = ground.world;
         std::fs::create_dir_all(&self.folder).with_context(|| self.folder.display().to_string())?;
         let unique: BTreeMap<&str, &(&Stream, &RowRef)> = sources.iter().map(|s| (s.1.image_id.as_str(), s)).collect();
         self.drop_damaged(&unique.keys().copied().collect::<Vec<_>>(), world)?;
-        let missing: Vec<&(&Stream, &RowRef)> =
-            unique.iter().filter(|(id, _)| !self.path(id).is_file()).map(|(_, &source)| source).collect();
+        let is_missing = |id: &&str| !self.path(id).is_file();
+        let missing: Vec<_> = unique.iter().filter(|(id, _)| is_missing(id)).map(|(_, &source)| source).collect();
         world.barrier()?;
-        let block = recipe.config.data.sources.inversion_batch_size;
+        let block = ground.recipe.config.data.sources.inversion_batch_size;
         let blocks: Vec<_> = missing.chunks(block).collect();
         let rounds = world.max(blocks.len().div_ceil(world.local_size) as u64)? as usize;
-        let mut progress =
-            Progress::new("inverting", "images", 0, missing.len() as u64, world.is_first() && !missing.is_empty());
+        let visible = world.is_first() && !missing.is_empty();
+        let mut progress = Progress::new("inverting", "images", 0, missing.len() as u64, visible);
         for round in 0..rounds {
-            stop.check()?;
+            ground.stop.check()?;
             if let Some(sources) = blocks.get(round * world.local_size + world.local_rank) {
-                self.invert_block(recipe, models, ladder, sources, block)?;
+                self.invert_block(ground, sources, block)?;
             }
             world.barrier()?;
             progress.set(((round + 1) * world.local_size * block).min(missing.len()) as u64, "");
@@ -118,17 +116,16 @@ impl Trajectories {
     }
 
     /// A block is always `size` images, the last one repeated, so that a source's bits do not depend on its company.
-    fn invert_block(
-        &self, recipe: &Resolved, models: &Models, ladder: &Ladder, sources: &[&(&Stream, &RowRef)], size: usize,
-    ) -> anyhow::Result<()> {
+    fn invert_block(&self, ground: &Ground<'_>, sources: &[&(&Stream, &RowRef)], size: usize) -> anyhow::Result<()> {
         let _no_grad = tch::no_grad_guard();
-        let pipeline = &models.pipeline;
+        let (models, pipeline) = (ground.models, &ground.models.pipeline);
         let rows = sources.iter().map(|(stream, row)| stream.read(row)).collect::<dataloader::Result<Vec<_>>>()?;
         let latent = |k: usize| latent_tensor(&rows[k.min(rows.len() - 1)], &self.shape[1..]);
         let latents = Tensor::stack(&(0..size).map(latent).collect::<Vec<_>>(), 0).to_device(models.device);
         let scaled = latents * pipeline.vae.scaling_factor();
-        let context = pipeline.context(&Prompt::plain(&pipeline.tokenizer, &recipe.config.prompts.source), None);
-        let work = || invert(&pipeline.unet, &pipeline.schedule, ladder, &scaled, &context);
+        let source = Prompt::plain(&pipeline.tokenizer, &ground.recipe.config.prompts.source);
+        let context = pipeline.context(&source, None);
+        let work = || invert(&pipeline.unet, &pipeline.schedule, ground.ladder, &scaled, &context);
         let trajectory = collective::autocast(models.device, models.kind, work);
         for (k, (_, row)) in sources.iter().enumerate() {
             let of = |tensor: &Tensor| tensor.select(1, k as i64).to_device(Device::Cpu);

@@ -55,6 +55,17 @@ impl Visits {
     }
 }
 
+impl Visits {
+    /// How many global batches of emotion number `emotion`'s sources the first `steps` steps see.
+    pub fn source_batches(&self, emotion: usize, steps: u64) -> u64 {
+        let turns = match self.kind {
+            TrajectoryKind::Source => steps,
+            TrajectoryKind::Edited => steps.div_ceil(self.rungs.len() as u64),
+        };
+        (turns + self.num_emotions - 1 - emotion as u64) / self.num_emotions
+    }
+}
+
 /// The rungs of `timesteps` (ascending) that are edited from `t_edit` on, highest first; rung 0 is the photo itself.
 pub fn edited_rungs(timesteps: &[i64], t_edit: i64) -> Vec<usize> {
     (1..timesteps.len()).rev().filter(|&k| timesteps[k] >= t_edit).collect()
@@ -76,6 +87,8 @@ mod tests {
         assert_eq!(plan.iter().map(|v| v.source_batch).collect::<Vec<_>>(), [0, 0, 0, 0, 1, 1, 1, 1]);
         assert_eq!(plan.iter().map(|v| v.image_batch).collect::<Vec<_>>(), [0, 1, 0, 1, 2, 3, 2, 3]);
         assert_eq!(plan.iter().filter(|v| v.fresh).count(), 4);
+        assert_eq!((visits.source_batches(0, 8), visits.source_batches(1, 8)), (2, 2));
+        assert_eq!((visits.source_batches(0, 5), visits.source_batches(1, 5)), (2, 1));
     }
 
     #[test]
@@ -83,5 +96,6 @@ mod tests {
         let visits = Visits { kind: TrajectoryKind::Source, rungs: vec![3, 2], num_emotions: 3 };
         assert_eq!((0..6).map(|s| visits.of(s).emotion).collect::<Vec<_>>(), [0, 1, 2, 0, 1, 2]);
         assert_eq!(visits.of(5).source_batch, 1);
+        assert_eq!((visits.source_batches(0, 4), visits.source_batches(1, 4)), (2, 1));
     }
 }
