@@ -78,7 +78,10 @@ impl UNet {
             mid_block: MidBlock::load(&scope.sub("mid_block"), &config)?,
             up_blocks: UpBlock::load_all(&scope.sub("up_blocks"), &config)?,
             conv_norm_out: GroupNorm::load(
-                &scope.sub("conv_norm_out"), config.norm_num_groups, first, config.norm_eps,
+                &scope.sub("conv_norm_out"),
+                config.norm_num_groups,
+                first,
+                config.norm_eps,
             )?,
             conv_out: Conv2d::load(&scope.sub("conv_out"), first, config.out_channels, k_out, 1, (k_out - 1) / 2)?,
             config,

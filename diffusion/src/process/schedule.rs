@@ -102,7 +102,11 @@ impl Schedule {
         match timesteps.first() {
             Some(&first) if first >= train => Err(Error::invalid(
                 "number of steps",
-                format!("{n} with steps_offset {} leads past the last timestep {}; take fewer", self.steps_offset, train - 1),
+                format!(
+                    "{n} with steps_offset {} leads past the last timestep {}; take fewer",
+                    self.steps_offset,
+                    train - 1
+                ),
             )),
             _ => Ok(timesteps),
         }
@@ -199,11 +203,32 @@ impl Default for Raw {
 
 /// Keys that steer other samplers, or parts of DDIM that are off; they say nothing about the noise process.
 const SAMPLER_KEYS: [&str; 26] = [
-    "skip_prk_steps", "solver_order", "solver_type", "solver_p", "algorithm_type", "lower_order_final",
-    "euler_at_final", "final_sigmas_type", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas",
-    "use_lu_lambdas", "sigma_min", "sigma_max", "timestep_type", "interpolation_type", "lambda_min_clipped",
-    "variance_type", "predict_x0", "predict_epsilon", "disable_corrector", "clip_sample_range",
-    "dynamic_thresholding_ratio", "sample_max_value", "original_inference_steps", "timestep_scaling",
+    "skip_prk_steps",
+    "solver_order",
+    "solver_type",
+    "solver_p",
+    "algorithm_type",
+    "lower_order_final",
+    "euler_at_final",
+    "final_sigmas_type",
+    "use_karras_sigmas",
+    "use_exponential_sigmas",
+    "use_beta_sigmas",
+    "use_lu_lambdas",
+    "sigma_min",
+    "sigma_max",
+    "timestep_type",
+    "interpolation_type",
+    "lambda_min_clipped",
+    "variance_type",
+    "predict_x0",
+    "predict_epsilon",
+    "disable_corrector",
+    "clip_sample_range",
+    "dynamic_thresholding_ratio",
+    "sample_max_value",
+    "original_inference_steps",
+    "timestep_scaling",
 ];
 
 impl Raw {
@@ -237,7 +262,9 @@ impl Raw {
         }
         let unknown = |key: &&String| !key.starts_with('_') && !SAMPLER_KEYS.contains(&key.as_str());
         match self.others.keys().find(unknown) {
-            Some(key) => Err(unsupported(path, key, "is not a key known here; remove it if the betas do not depend on it")),
+            Some(key) => {
+                Err(unsupported(path, key, "is not a key known here; remove it if the betas do not depend on it"))
+            }
             None => Ok(()),
         }
     }

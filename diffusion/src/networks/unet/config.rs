@@ -275,7 +275,8 @@ fn attends(path: &Path, key: &str, types: &[String], levels: usize, way: &str) -
 impl Config {
     /// What libtorch would otherwise refuse in the middle of a forward pass.
     fn check(&self, path: &Path) -> Result<()> {
-        let require = |ok: bool, key: &str, message: String| if ok { Ok(()) } else { Err(unsupported(path, key, message)) };
+        let require =
+            |ok: bool, key: &str, message: String| if ok { Ok(()) } else { Err(unsupported(path, key, message)) };
         let groups = self.norm_num_groups;
         require(groups > 0, "norm_num_groups", format!("is {groups}, must be at least 1"))?;
         for (key, value) in [
@@ -294,7 +295,11 @@ impl Config {
             let (c, heads) = (level.channels, level.heads);
             let divides = c > 0 && c % 2 == 0 && c % groups == 0;
             require(divides, "block_out_channels", format!("{c} is not an even multiple of {groups} groups"))?;
-            require(heads > 0 && c % heads == 0, "attention_head_dim", format!("{heads} heads do not divide {c} channels"))?;
+            require(
+                heads > 0 && c % heads == 0,
+                "attention_head_dim",
+                format!("{heads} heads do not divide {c} channels"),
+            )?;
             require(level.layers > 0, "layers_per_block", "must be at least 1".into())?;
             require(level.transformer_layers > 0, "transformer_layers_per_block", "must be at least 1".into())?;
         }
@@ -336,11 +341,29 @@ fn neutral_values() -> Vec<(&'static str, Vec<Value>)> {
 
 /// Keys read into [`Raw`], and two that change nothing in a frozen network without additional embeddings.
 const KNOWN: [&str; 23] = [
-    "sample_size", "in_channels", "out_channels", "down_block_types", "up_block_types", "only_cross_attention",
-    "block_out_channels", "layers_per_block", "transformer_layers_per_block", "attention_head_dim",
-    "num_attention_heads", "cross_attention_dim", "use_linear_projection", "upcast_attention", "norm_num_groups",
-    "norm_eps", "flip_sin_to_cos", "freq_shift", "downsample_padding", "conv_in_kernel", "conv_out_kernel",
-    "dropout", "addition_embed_type_num_heads",
+    "sample_size",
+    "in_channels",
+    "out_channels",
+    "down_block_types",
+    "up_block_types",
+    "only_cross_attention",
+    "block_out_channels",
+    "layers_per_block",
+    "transformer_layers_per_block",
+    "attention_head_dim",
+    "num_attention_heads",
+    "cross_attention_dim",
+    "use_linear_projection",
+    "upcast_attention",
+    "norm_num_groups",
+    "norm_eps",
+    "flip_sin_to_cos",
+    "freq_shift",
+    "downsample_padding",
+    "conv_in_kernel",
+    "conv_out_kernel",
+    "dropout",
+    "addition_embed_type_num_heads",
 ];
 
 fn check_keys(path: &Path, json: &Value) -> Result<()> {
