@@ -1,1 +1,271 @@
-//! editor.
+//! The editor as its users run it: photos of every shape, strengths, sheets, and one line for what it refuses. The run is
+//! made here: pocket models with untrained tokens and a random delta.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use diffusion::delta::DeltaSet;
+use diffusion::images;
+use diffusion::noise;
+use diffusion::pipeline::Pipeline;
+use diffusion::process::asyrp::{Condition, Process};
+use diffusion::run::{
+    dimensions, Base, DeltaConfig, Detail, EditSettings, Learned, Prompts, Run, RunConfig, TokenConfig, FORMAT_VERSION,
+};
+use diffusion::tokens::{TokenSettings, Tokens};
+use image::RgbImage;
+use tch::{Device, Kind};
+
+use crate::fixtures::{fixture, pocket, root};
+
+const PLACEHOLDER: &str = "<{emotion}>";
+
+/// The run's folder, made once for all tests.
+fn run_folder() -> &'static Path {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let made = FOLDER.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pipeline = Pipeline::load(&pocket(""), Device::Cpu, Kind::Float).expect("the pocket family loads");
+        let config = run_config(&pipeline);
+        Run::save(folder.path(), &config, &learned(&pipeline, &config)).expect("the run is written");
+        folder
+    });
+    made.path()
+}
+
+fn run_config(pipeline: &Pipeline) -> RunConfig {
+    RunConfig {
+        format_version: FORMAT_VERSION,
+        base: Base { name: pocket("").display().to_string(), hashes: pipeline.hashes.clone() },
+        loss_clip: None,
+        emotions: vec!["awe".into(), "fear".into()],
+        tokens: Some(TokenConfig { placeholder_token: PLACEHOLDER.into(), num_vectors: 1 }),
+        delta: Some(DeltaConfig { condition_on_token: true }),
+        prompts: Prompts { source: String::new(), target: "an emoji evoking {token}".into() },
+        edit: EditSettings {
+            process: Process::Asymmetric,
+            condition: Condition::Decoder,
+            num_inversion_steps: 3,
+            t_edit: 300,
+            t_boost: 0,
+            detail: Detail::Residual,
+        },
+        resolution: 64,
+        seed: 0,
+    }
+}
+
+fn learned(pipeline: &Pipeline, config: &RunConfig) -> Learned {
+    let settings =
+        TokenSettings { placeholder_token: PLACEHOLDER.into(), initializer_token: "{emotion}".into(), num_vectors: 1 };
+    let made = Tokens::new(&pipeline.tokenizer, &pipeline.text_encoder, &config.emotions, &settings, Device::Cpu);
+    let (tokens, _) = made.expect("the words have tokens");
+    let deltas = DeltaSet::new(dimensions(pipeline, true), &config.emotions, 0, Device::Cpu);
+    for (name, parameter) in deltas.named_parameters() {
+        let noise = noise::normal(1, &name, 0, &parameter.size()) * 0.05;
+        tch::no_grad(|| parameter.shallow_clone().g_add_(&noise)).detach();
+    }
+    Learned { tokens: Some(tokens), deltas: Some(deltas) }
+}
+
+/// The built program; `cargo test` alone does not build it for other crates' tests.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--release", "--quiet", "--workspace", "--bin", "editor"])
+            .current_dir(root())
+            .status();
+        assert!(built.expect("cargo runs").success(), "the editor does not build");
+        // This test is target/release/deps/suite-*, the program target/release/editor.
+        let me = std::env::current_exe().expect("the test binary has a path");
+        me.ancestors().nth(2).expect("a target folder").join("editor")
+    })
+}
+
+fn editor(run: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(program());
+    command.arg("--run").arg(run).args(arguments).args(["--device", "cpu", "--offline"]);
+    command.env("OMP_NUM_THREADS", "1").output().expect("the editor starts")
+}
+
+/// Runs the editor on `photo` and returns what it wrote to out.png; `extra` are further arguments.
+fn edited(photo: &RgbImage, extra: &[&str]) -> (RgbImage, tempfile::TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in.png"), folder.path().join("out.png"));
+    photo.save(&input).expect("the photo is written");
+    let mut arguments = vec!["--image", input.to_str().expect("a path"), "--output", output.to_str().expect("a path")];
+    arguments.extend(extra);
+    let ran = editor(run_folder(), &arguments);
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(String::from_utf8_lossy(&ran.stdout).contains("out.png"), "the output is named");
+    (images::read_photo(&output).expect("a picture"), folder)
+}
+
+fn photo() -> RgbImage {
+    images::read_photo(&fixture("images/landscape.png")).expect("a photo")
+}
+
+fn changed(a: &RgbImage, b: &RgbImage) -> u64 {
+    assert_eq!(a.dimensions(), b.dimensions());
+    a.as_raw().iter().zip(b.as_raw()).map(|(x, y)| u64::from(x.abs_diff(*y))).sum()
+}
+
+/// Runs what must be refused and returns its one line.
+#[track_caller]
+fn refused(run: &Path, arguments: &[&str]) -> String {
+    let ran = editor(run, arguments);
+    let stderr = String::from_utf8_lossy(&ran.stderr).trim_end().to_string();
+    assert_eq!(ran.status.code(), Some(2), "{arguments:?}: {stderr}");
+    let lines: Vec<&str> = stderr.lines().filter(|line| !line.contains("INFO")).collect();
+    assert_eq!(lines.len(), 1, "{arguments:?}: {stderr}");
+    lines[0].to_string()
+}
+
+#[test]
+fn strength_zero_writes_the_photo_itself() {
+    let photo = photo();
+    let (same, _folder) = edited(&photo, &["--emotion", "awe", "--strength", "0"]);
+    assert_eq!(same, photo);
+}
+
+#[test]
+fn every_shape_keeps_its_size_and_strength_moves_it() {
+    let photo = photo();
+    for (width, height) in [(64, 64), (151, 100), (60, 131), (37, 23), (200, 30), (1, 1)] {
+        let photo = images::resize(&photo, width, height).expect("resized");
+        let (edit, _folder) = edited(&photo, &["--emotion", "fear", "--strength", "1.5"]);
+        assert_eq!(edit.dimensions(), (width, height));
+        assert!(changed(&photo, &edit) > 0, "{width}x{height}: nothing changed");
+    }
+}
+
+#[test]
+fn a_photo_taken_sideways_comes_out_upright() {
+    let input = fixture("images/exif6.jpg");
+    let upright = images::read_photo(&input).expect("a photo");
+    assert_eq!(upright.dimensions(), (30, 41), "the fixture lies on its side");
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = folder.path().join("out.png");
+    let paths = [&input, &output].map(|p| p.to_str().expect("a path"));
+    let ran = editor(run_folder(), &["--image", paths[0], "--output", paths[1], "--emotion", "awe", "--strength", "0"]);
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert_eq!(images::read_photo(&output).expect("a picture"), upright);
+}
+
+#[test]
+fn emotions_mix_and_strength_has_a_sign() {
+    let photo = photo();
+    let of = |extra: &[&str]| edited(&photo, extra).0;
+    let awe = of(&["--emotion", "awe"]);
+    assert_eq!(of(&["--emotion", "awe", "--strength", "1"]), awe, "1 is the default, and an edit is repeatable");
+    let others = [
+        of(&["--emotion", "awe", "--strength", "-1"]),
+        of(&["--emotion", "fear"]),
+        of(&["--emotion", "awe:0.5,fear:0.5"]),
+        of(&["--emotion", "awe", "--resolution", "32"]),
+    ];
+    for other in others {
+        assert!(changed(&awe, &other) > 0);
+    }
+}
+
+#[test]
+fn compare_puts_the_photo_beside_its_edit() {
+    let photo = photo();
+    let (edit, _folder) = edited(&photo, &["--emotion", "awe"]);
+    let (pair, _folder) = edited(&photo, &["--emotion", "awe", "--compare"]);
+    let (width, height) = photo.dimensions();
+    assert_eq!(pair.dimensions(), (2 * width, height));
+    assert_eq!(image::imageops::crop_imm(&pair, 0, 0, width, height).to_image(), photo);
+    assert_eq!(image::imageops::crop_imm(&pair, width, 0, width, height).to_image(), edit);
+}
+
+#[test]
+fn sweep_writes_a_strip_and_every_strength() {
+    let photo = photo();
+    let (strip, folder) = edited(&photo, &["--emotion", "awe", "--sweep", "-0.5,0,1"]);
+    let (width, height) = photo.dimensions();
+    assert_eq!(strip.width(), 3 * width);
+    assert!(strip.height() > height, "a band for the labels");
+    let one = |strength: &str| {
+        let path = folder.path().join(format!("out.strength-{strength}.png"));
+        images::read_photo(&path).expect("one file a strength")
+    };
+    assert_eq!(one("0"), photo);
+    assert_eq!(one("1"), edited(&photo, &["--emotion", "awe"]).0);
+    assert!(changed(&one("-0.5"), &photo) > 0);
+}
+
+#[test]
+fn what_it_refuses_is_named_in_one_line() {
+    let run = run_folder();
+    let photo = fixture("images/landscape.png");
+    let photo = photo.to_str().expect("a path");
+    let text = fixture("images/text.png");
+    let bomb = fixture("images/bomb.png");
+    let (text, bomb) = (text.to_str().expect("a path"), bomb.to_str().expect("a path"));
+    let out = tempfile::tempdir().expect("a folder");
+    let out = out.path().join("out.png").display().to_string();
+    let unwritten = ["--output", &out];
+    let cases: [(&[&str], &[&str]); 11] = [
+        (&["--image", text, "--emotion", "awe"], &["text.png", "image"]),
+        (&["--image", bomb, "--emotion", "awe"], &["bomb.png", "100000x100000"]),
+        (&["--image", "none.jpg", "--emotion", "awe"], &["none.jpg"]),
+        (&["--image", photo, "--emotion", "joy"], &["joy", "awe, fear"]),
+        (&["--image", photo], &["--emotion", "awe, fear"]),
+        (&["--image", photo, "--emotion", "awe:much"], &["much"]),
+        (&["--image", photo, "--emotion", "awe", "--strength", "strong"], &["strong", "--strength"]),
+        (&["--image", photo, "--emotion", "awe", "--model", "no/such-model"], &["no/such-model", "--model"]),
+        (&["--image", photo, "--emotion", "awe", "--model", run.to_str().expect("a path")], &["tokenizer"]),
+        (&["--image", photo, "--emotion", "awe", "--device", "tpu"], &["tpu", "cuda"]),
+        (&["--emotion", "awe"], &["--image"]),
+    ];
+    for (arguments, parts) in cases {
+        let line = refused(run, &[arguments, &unwritten].concat());
+        assert!(parts.iter().all(|part| line.contains(part)), "{arguments:?}: {line}");
+    }
+    let line = refused(run, &["--image", photo, "--emotion", "awe", "--output", "out.pdf"]);
+    assert!(line.contains("out.pdf") && line.contains(".png"), "{line}");
+    let line = refused(run, &["--image", photo, "--emotion", "awe", "--output", "no/such/folder/out.png"]);
+    assert!(line.contains("no/such/folder"), "{line}");
+    let line = refused(Path::new("runs/none"), &[["--image", photo].as_slice(), &unwritten].concat());
+    assert!(line.contains("runs/none"), "{line}");
+}
+
+#[test]
+fn weights_of_another_model_or_damaged_ones_are_refused() {
+    let photo = fixture("images/small.png");
+    let photo = photo.to_str().expect("a path");
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("out.png").display().to_string();
+    let arguments = ["--image", photo, "--output", &out, "--emotion", "awe"];
+    for (name, spoil, part) in [
+        ("edit_config.json", r#"{"format_version": 1}"#.to_string(), "edit_config.json"),
+        ("h_delta.safetensors", "no tensors".into(), "h_delta.safetensors"),
+        ("learned_embeds.safetensors", String::new(), "learned_embeds.safetensors"),
+    ] {
+        let run = folder.path().join(name).with_extension("run");
+        std::fs::create_dir(&run).expect("a folder");
+        for entry in std::fs::read_dir(run_folder()).expect("the run").flatten() {
+            std::fs::copy(entry.path(), run.join(entry.file_name())).expect("copied");
+        }
+        std::fs::write(run.join(name), spoil).expect("spoilt");
+        let line = refused(&run, &arguments);
+        assert!(line.contains(part), "{line}");
+    }
+    let other = folder.path().join("other.run");
+    let settings = std::fs::read_to_string(run_folder().join("edit_config.json")).expect("settings");
+    std::fs::create_dir(&other).expect("a folder");
+    let hash = Pipeline::load(&pocket(""), Device::Cpu, Kind::Float).expect("the family").hashes.unet;
+    std::fs::write(other.join("edit_config.json"), settings.replace(&hash, &"0".repeat(64))).expect("written");
+    assert!(refused(&other, &arguments).contains("other weights"));
+}
+
+#[test]
+fn without_arguments_it_prints_help_with_an_example() {
+    let ran = Command::new(program()).output().expect("the editor starts");
+    let text = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
+    assert!(text.contains("Usage") && text.contains("editor --run runs/awe --image photo.jpg"), "{text}");
+}

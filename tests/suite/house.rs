@@ -12,7 +12,7 @@ const ALLOWED: [(&str, &[&str]); 7] = [
     ("dataloader", &["diffusion"]),
     ("trainer", &["diffusion", "dataloader", "collective"]),
     ("evaluator", &["diffusion", "dataloader"]),
-    ("editor", &["diffusion", "dataloader"]),
+    ("editor", &["diffusion", "dataloader", "collective"]),
     ("tests", &["diffusion", "collective", "dataloader", "trainer", "evaluator", "editor"]),
 ];
 

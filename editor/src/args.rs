@@ -1,0 +1,153 @@
+//! The command line, and its small languages: emotions with weights, strengths, devices.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Parser, ValueEnum};
+
+/// Returns a photo carrying an emotion: the same photo, edited by a trained run.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "editor", version, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Args {
+    /// A trained run's folder (`output_dir` of its recipe).
+    #[arg(long, value_name = "DIR")]
+    pub run: PathBuf,
+    /// The photo: PNG, JPEG, WebP, GIF, BMP or TIFF of any size and orientation.
+    #[arg(long, value_name = "FILE")]
+    pub image: PathBuf,
+    /// One of the run's emotions, or several with weights: awe:0.7,fear:0.3. A run of one emotion needs none.
+    #[arg(long, value_name = "EMOTION[:WEIGHT],…")]
+    pub emotion: Option<Mixture>,
+    /// How strong: 0 is the photo itself, 1 as trained, more and negative ones are allowed.
+    #[arg(long, value_name = "S", default_value = "1.0", allow_hyphen_values = true, value_parser = finite)]
+    pub strength: f64,
+    /// The picture to write: .png, .webp (both without loss), .jpg or .jpeg.
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Write the photo and the edit side by side.
+    #[arg(long)]
+    pub compare: bool,
+    /// Edit at each of these strengths: one file each (NAME.strength-S.EXT), and a labelled strip as the output.
+    #[arg(long, value_name = "S,…", allow_hyphen_values = true, conflicts_with = "strength")]
+    #[arg(value_delimiter = ',', value_parser = finite)]
+    pub sweep: Vec<f64>,
+    /// The base model's folder or hub id, where it is not what the run's settings name; its weights must be the same.
+    #[arg(long, value_name = "PATH|ID")]
+    pub model: Option<String>,
+    /// cpu, cuda or cuda:N; without it, cuda where there is one.
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<DeviceName>,
+    /// Edit at about N × N pixels instead of the run's resolution; the output keeps the photo's size.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(8..=4096))]
+    pub resolution: Option<u32>,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Fetch nothing from the hub.
+    #[arg(long)]
+    pub offline: bool,
+}
+
+const EXAMPLES: &str = "Examples:
+  editor --run runs/awe --image photo.jpg --strength 1.0 --output out.png --compare
+  editor --run runs/all --image photo.jpg --emotion awe:0.7,fear:0.3 --output out.jpg
+  editor --run runs/awe --image photo.jpg --sweep 0,0.5,1,1.5 --output strip.png
+
+Exit codes: 0 done; 1 failed; 2 bad arguments or input files.";
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Emotions and their weights, as written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mixture(pub Vec<(String, f64)>);
+
+impl FromStr for Mixture {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut emotions: Vec<(String, f64)> = Vec::new();
+        for part in text.split(',') {
+            let (name, weight) = match part.split_once(':') {
+                Some((name, weight)) => (name.trim(), finite(weight.trim())?),
+                None => (part.trim(), 1.0),
+            };
+            if name.is_empty() {
+                return Err("an emotion has no name; write awe or awe:0.7,fear:0.3".into());
+            }
+            if emotions.iter().any(|(other, _)| other == name) {
+                return Err(format!("{name} is named twice"));
+            }
+            emotions.push((name.to_string(), weight));
+        }
+        Ok(Self(emotions))
+    }
+}
+
+/// Where to compute, as written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceName {
+    /// The processor.
+    Cpu,
+    /// A GPU by number.
+    Cuda(usize),
+}
+
+impl FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = match text {
+            "cpu" => return Ok(Self::Cpu),
+            "cuda" => Some(0),
+            _ => text.strip_prefix("cuda:").and_then(|n| n.parse().ok()),
+        };
+        number.map(Self::Cuda).ok_or_else(|| "expected cpu, cuda or cuda:N".into())
+    }
+}
+
+fn finite(text: &str) -> Result<f64, String> {
+    match text.trim().parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        _ => Err(format!("{text:?} is not a number")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mixtures_have_names_and_weights() {
+        let mixture: Mixture = "awe:0.7, fear:-0.3,anger".parse().expect("a mixture");
+        assert_eq!(mixture.0, [("awe".into(), 0.7), ("fear".into(), -0.3), ("anger".into(), 1.0)]);
+        for text in ["", "awe,", "awe:x", "awe:nan", "awe,awe:2", ":1"] {
+            assert!(text.parse::<Mixture>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn devices_are_spelled_as_torch_spells_them() {
+        assert_eq!("cpu".parse(), Ok(DeviceName::Cpu));
+        assert_eq!("cuda".parse(), Ok(DeviceName::Cuda(0)));
+        assert_eq!("cuda:3".parse(), Ok(DeviceName::Cuda(3)));
+        assert!("gpu".parse::<DeviceName>().is_err());
+        assert!("cuda:x".parse::<DeviceName>().is_err());
+    }
+
+    #[test]
+    fn strengths_may_be_negative() {
+        let line = ["editor", "--run", "r", "--image", "i", "--output", "o.png"];
+        let args = Args::try_parse_from(line.iter().chain(&["--strength", "-1.5"])).expect("parsed");
+        assert_eq!(args.strength, -1.5);
+        let args = Args::try_parse_from(line.iter().chain(&["--sweep", "-1,0,0.5"])).expect("parsed");
+        assert_eq!(args.sweep, [-1.0, 0.0, 0.5]);
+        assert!(Args::try_parse_from(line.iter().chain(&["--strength", "inf"])).is_err());
+    }
+}

@@ -1,0 +1,76 @@
+//! Several pictures on one sheet: the photo beside its edit, a strip of strengths.
+
+use diffusion::images;
+use image::{imageops, Rgb, RgbImage};
+
+use crate::label;
+
+const WHITE: Rgb<u8> = Rgb([255, 255, 255]);
+/// A strip's pictures are shown no higher than this.
+const MAX_STRIP_HEIGHT: u32 = 512;
+
+/// The photo, and the edit of the same size to its right.
+pub fn side_by_side(photo: &RgbImage, edit: &RgbImage) -> RgbImage {
+    let mut sheet = RgbImage::from_pixel(photo.width() + edit.width(), photo.height().max(edit.height()), WHITE);
+    imageops::replace(&mut sheet, photo, 0, 0);
+    imageops::replace(&mut sheet, edit, i64::from(photo.width()), 0);
+    sheet
+}
+
+/// The edits from left to right, each above its strength, after the photo itself where it is given.
+pub fn strip(photo: Option<&RgbImage>, strengths: &[f64], edits: &[RgbImage]) -> diffusion::Result<RgbImage> {
+    let mut panels: Vec<(Option<f64>, RgbImage)> = Vec::new();
+    if let Some(photo) = photo {
+        panels.push((None, shown(photo)?));
+    }
+    for (strength, edit) in strengths.iter().zip(edits) {
+        panels.push((Some(*strength), shown(edit)?));
+    }
+    let (width, height) = panels.first().map_or((1, 1), |(_, panel)| panel.dimensions());
+    let scale = (height / 64).max(1);
+    let mut sheet = RgbImage::from_pixel(width * panels.len() as u32, height + label::height(scale), WHITE);
+    for (i, (strength, panel)) in panels.iter().enumerate() {
+        let left = i as u32 * width;
+        imageops::replace(&mut sheet, panel, i64::from(left), 0);
+        if let Some(strength) = strength {
+            label::draw(&mut sheet, &strength.to_string(), (left, height), width, scale);
+        }
+    }
+    Ok(sheet)
+}
+
+fn shown(picture: &RgbImage) -> diffusion::Result<RgbImage> {
+    if picture.height() <= MAX_STRIP_HEIGHT {
+        return Ok(picture.clone());
+    }
+    let width = u64::from(picture.width()) * u64::from(MAX_STRIP_HEIGHT) / u64::from(picture.height());
+    images::resize(picture, (width as u32).max(1), MAX_STRIP_HEIGHT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panels_stand_in_order_above_their_labels() {
+        let colours = [[1, 2, 3], [4, 5, 6], [7, 8, 9]];
+        let [photo, a, b] = colours.map(|c| RgbImage::from_pixel(40, 20, Rgb(c)));
+        let sheet = strip(Some(&photo), &[0.5, 1.0], &[a.clone(), b]).expect("a strip");
+        assert_eq!(sheet.dimensions(), (120, 20 + label::height(1)));
+        assert_eq!([5, 45, 85].map(|x| sheet.get_pixel(x, 10).0), colours);
+        let ink =
+            |from: u32, to: u32| (from..to).any(|x| (20..sheet.height()).any(|y| sheet.get_pixel(x, y).0 == [0; 3]));
+        assert_eq!([ink(0, 40), ink(40, 80), ink(80, 120)], [false, true, true]);
+        let pair = side_by_side(&photo, &a);
+        assert_eq!(
+            (pair.dimensions(), pair.get_pixel(39, 0).0, pair.get_pixel(40, 0).0),
+            ((80, 20), [1, 2, 3], [4, 5, 6])
+        );
+    }
+
+    #[test]
+    fn large_photos_are_shown_smaller() {
+        let photo = RgbImage::new(1000, 1024);
+        assert_eq!(strip(None, &[1.0], &[photo]).expect("a strip").dimensions(), (500, 512 + label::height(8)));
+    }
+}
