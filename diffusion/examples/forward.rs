@@ -77,13 +77,21 @@ fn main() -> ExitCode {
 }
 
 fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
-    let line = format!("{error:#}").replace('\n', " ");
-    eprintln!("forward: {line}");
+    let mut line = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // The library's errors carry their cause in their own message.
+        if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    eprintln!("forward: {}", line.replace('\n', " "));
     ExitCode::from(code)
 }
 
 fn compute(args: &Args) -> Result<Outputs> {
     let inputs = Inputs::read(&args.inputs)?;
+    let folder = args.outputs.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    ensure!(folder.is_dir(), "{}: no such folder for --outputs; create it first", folder.display());
     let run = match args.network {
         Network::Unet => unet,
         Network::VaeEncoder => vae_encoder,
