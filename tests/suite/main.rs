@@ -1,6 +1,5 @@
 //! One binary: parity with other people's libraries, end-to-end runs, drills and the rules of the house.
 
-mod bad_input;
 mod collective;
 mod dataloader;
 mod editor;
