@@ -54,7 +54,7 @@ emotions: build data/pocket/manifest.json ## all eight emotions, one run each, i
 nightly: build ## the report of configs/nightly.yaml
 	$(BIN)/evaluator --config configs/nightly.yaml
 
-test: setup ## every test that needs no network
+test: build ## every test that needs no network
 	$(CARGO) test --release --workspace --locked
 
 $(VENV)/ready: tests/peers/requirements.txt
