@@ -1,15 +1,22 @@
 """Captions for the emoji: what text encoder, CLIP and UNet are trained on."""
+
 import random
 
 STYLES = {"fluent3d": "3d", "twemoji": "flat", "google": "soft"}
 ADJECTIVES = {
-    "amusement": "amused", "anger": "angry", "awe": "amazed", "contentment": "content", "disgust": "disgusted",
-    "excitement": "excited", "fear": "scared", "sadness": "sad",
+    "amusement": "amused",
+    "anger": "angry",
+    "awe": "amazed",
+    "contentment": "content",
+    "disgust": "disgusted",
+    "excitement": "excited",
+    "fear": "scared",
+    "sadness": "sad",
 }
 
 
 def with_article(text: str) -> str:
-    """ "angry face" → "an angry face". """
+    """ "angry face" → "an angry face"."""
     return ("an " if text[:1].lower() in "aeiou" else "a ") + text
 
 

@@ -5,6 +5,7 @@
 
 Everything is seeded, so two UNets see the same noise at the same timesteps.
 """
+
 import argparse
 import json
 from pathlib import Path
@@ -19,11 +20,22 @@ from pictures import POCKET, contact_sheet, on_white, psnr, read_emoji_table
 from training import save_json
 
 PROMPTS = [
-    "a 3d emoji of a grinning face", "a flat emoji of a grinning face", "a soft emoji of a grinning face",
-    "a flat emoji of a crying face", "a flat emoji of a sad face", "a 3d emoji of an angry face",
-    "a flat emoji evoking sadness", "a flat emoji evoking amusement", "a flat emoji evoking fear",
-    "a soft emoji evoking anger", "a flat emoji of a sleeping face", "a 3d emoji of a cat face",
-    "a flat emoji of a monkey face", "a flat emoji of a woman", "a soft emoji of a dog face", "a flat emoji of a rocket",
+    "a 3d emoji of a grinning face",
+    "a flat emoji of a grinning face",
+    "a soft emoji of a grinning face",
+    "a flat emoji of a crying face",
+    "a flat emoji of a sad face",
+    "a 3d emoji of an angry face",
+    "a flat emoji evoking sadness",
+    "a flat emoji evoking amusement",
+    "a flat emoji evoking fear",
+    "a soft emoji evoking anger",
+    "a flat emoji of a sleeping face",
+    "a 3d emoji of a cat face",
+    "a flat emoji of a monkey face",
+    "a flat emoji of a woman",
+    "a soft emoji of a dog face",
+    "a flat emoji of a rocket",
 ]
 
 
@@ -49,7 +61,9 @@ class Family:
 
     def pictures(self, latents: torch.Tensor) -> torch.Tensor:
         """Decoded latents in [-1, 1]."""
-        parts = [self.vae.decode(part / self.vae.config.scaling_factor).sample.clamp(-1, 1) for part in latents.split(16)]
+        parts = [
+            self.vae.decode(part / self.vae.config.scaling_factor).sample.clamp(-1, 1) for part in latents.split(16)
+        ]
         return torch.cat(parts)
 
     def noise(self, latents, timestep: int, context, guidance: float = 1.0, empty=None) -> torch.Tensor:
@@ -94,8 +108,11 @@ def check_inversion(family: Family, rgb: torch.Tensor, timesteps: list, lpips: L
     returned = torch.cat([invert_and_return(family, part, timesteps) for part in latents.split(16)])
     alone, back = family.pictures(latents), family.pictures(returned)
     figures = dict(
-        n=len(rgb), lpips_vae_alone=lpips(alone, rgb).mean().item(), lpips=lpips(back, rgb).mean().item(),
-        psnr_vae_alone=psnr(alone, rgb).mean().item(), psnr=psnr(back, rgb).mean().item(),
+        n=len(rgb),
+        lpips_vae_alone=lpips(alone, rgb).mean().item(),
+        lpips=lpips(back, rgb).mean().item(),
+        psnr_vae_alone=psnr(alone, rgb).mean().item(),
+        psnr=psnr(back, rgb).mean().item(),
         latent_mse=(returned - latents).pow(2).mean().item(),
     )
     return {name: round(value, 5) for name, value in figures.items()}, torch.cat([rgb, alone, back])
@@ -128,7 +145,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--guidance", type=float, default=4.0)
     parser.add_argument("--faces", type=int, default=26)
-    parser.add_argument("--only", nargs="+", choices=["samples", "inversion", "prediction"], default=["samples", "inversion", "prediction"])
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=["samples", "inversion", "prediction"],
+        default=["samples", "inversion", "prediction"],
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
@@ -150,7 +172,9 @@ def main() -> None:
         contact_sheet(pictures, len(rgb), args.out / "inversion.png")
     if "prediction" in args.only:
         held_out = [i for i, row in enumerate(rows) if row["split"] == "test"]
-        result["prediction"] = check_prediction(family, on_white(rgba[held_out].to(args.device)), [canonical(rows[i]) for i in held_out])
+        result["prediction"] = check_prediction(
+            family, on_white(rgba[held_out].to(args.device)), [canonical(rows[i]) for i in held_out]
+        )
     save_json(args.out / "checks.json", result)
     print(json.dumps(result))
 

@@ -3,6 +3,7 @@
 Five variants of each picture: plain; moved and blurred; colours turned; a noisy trip through the VAE with
 colours turned; a noisy trip through the VAE. The trips are slow, so only faces in the family's own styles take them.
 """
+
 import math
 
 import torch

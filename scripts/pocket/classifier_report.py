@@ -1,4 +1,5 @@
 """How good a classifier's logits are: accuracy, per class, confusion, calibration, by style and kind."""
+
 import torch
 
 from captions import STYLES

@@ -3,6 +3,7 @@
 Labels and tags: emojibase. Emotions: emoji_emotions_curated.json, this project's own opinion.
 The split is by base emoji: gendered variants of one idea share a base, and so do all sets and skin tones.
 """
+
 import collections
 import hashlib
 import json
@@ -14,8 +15,19 @@ from emoji_sets import code_of
 
 EMOTIONS = ("amusement", "anger", "awe", "contentment", "disgust", "excitement", "fear", "sadness")
 FACES = {
-    "face-smiling", "face-affection", "face-tongue", "face-hand", "face-neutral-skeptical", "face-sleepy",
-    "face-unwell", "face-hat", "face-glasses", "face-concerned", "face-negative", "face-costume", "cat-face",
+    "face-smiling",
+    "face-affection",
+    "face-tongue",
+    "face-hand",
+    "face-neutral-skeptical",
+    "face-sleepy",
+    "face-unwell",
+    "face-hat",
+    "face-glasses",
+    "face-concerned",
+    "face-negative",
+    "face-costume",
+    "cat-face",
     "monkey-face",
 }
 PEOPLE = {"person", "person-gesture", "person-role", "person-fantasy", "person-activity", "person-resting"}
@@ -67,7 +79,9 @@ def read_emoji(labels: Path, emotions: Path, categories: Path, test_every: int =
         kind = kind_of(label, category.get(code_of(code)), code in carried)
         if kind:
             skins = [skin["hexcode"] for skin in row.get("skins", [])]
-            found.append(Emoji(code, label, row.get("tags", []), kind, carried.get(code, []), base_of(row["label"]), skins))
+            found.append(
+                Emoji(code, label, row.get("tags", []), kind, carried.get(code, []), base_of(row["label"]), skins)
+            )
     hold_out(found, test_every)
     return found
 

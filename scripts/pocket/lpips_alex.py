@@ -1,4 +1,5 @@
 """LPIPS with AlexNet (Zhang et al. 2018, version 0.1), read from assets/lpips."""
+
 from pathlib import Path
 
 import torch

@@ -2,6 +2,7 @@
 
 Shapes: rgba (n, 4, h, w) premultiplied in [0, 1]; rgb (n, 3, h, w) in [-1, 1].
 """
+
 import io
 from pathlib import Path
 
@@ -13,10 +14,24 @@ from PIL import Image
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 POCKET = ASSETS / "pocket"
-PASTELS = torch.tensor([
-    [255, 255, 255], [255, 255, 255], [255, 255, 255], [255, 240, 225], [228, 240, 255],
-    [230, 248, 232], [248, 232, 248], [255, 250, 220], [236, 236, 240], [222, 246, 246],
-], dtype=torch.float32) / 255.0
+PASTELS = (
+    torch.tensor(
+        [
+            [255, 255, 255],
+            [255, 255, 255],
+            [255, 255, 255],
+            [255, 240, 225],
+            [228, 240, 255],
+            [230, 248, 232],
+            [248, 232, 248],
+            [255, 250, 220],
+            [236, 236, 240],
+            [222, 246, 246],
+        ],
+        dtype=torch.float32,
+    )
+    / 255.0
+)
 
 
 def read_emoji_table(path: Path = POCKET / "data/pocket_emoji.parquet"):
@@ -74,6 +89,6 @@ def contact_sheet(rgb: torch.Tensor, columns: int, path: Path, gap: int = 2, zoo
     sheet = np.full((lines * (height + gap) + gap, columns * (width + gap) + gap, 3), 90, np.uint8)
     for i, picture in enumerate(pixels):
         top, left = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
-        sheet[top:top + height, left:left + width] = picture
+        sheet[top : top + height, left : left + width] = picture
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(sheet).resize((sheet.shape[1] * zoom, sheet.shape[0] * zoom), Image.NEAREST).save(path)

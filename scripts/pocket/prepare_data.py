@@ -5,6 +5,7 @@
 `--packages` holds the unpacked npm packages that README.md lists. The family's file goes into the assets;
 the judge's file (more styles, skin tones) is only needed to train the judge and stays where --judge-out says.
 """
+
 import argparse
 import collections
 import io
@@ -27,8 +28,16 @@ def webp(image, effort: int) -> bytes:
 def row_of(one, set_name: str, image, effort: int, hexcode: str = "") -> dict:
     """One picture with everything that is known about it."""
     return dict(
-        image=webp(image, effort), set=set_name, hexcode=hexcode or one.hexcode, label=one.label, tags=one.tags, kind=one.kind,
-        emotion=one.emotions[0] if one.emotions else None, emotions=one.emotions, base=one.base, split=one.split,
+        image=webp(image, effort),
+        set=set_name,
+        hexcode=hexcode or one.hexcode,
+        label=one.label,
+        tags=one.tags,
+        kind=one.kind,
+        emotion=one.emotions[0] if one.emotions else None,
+        emotions=one.emotions,
+        base=one.base,
+        split=one.split,
     )
 
 
@@ -60,15 +69,19 @@ def write(rows: list, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--packages", type=Path, required=True)
-    parser.add_argument("--emotions", type=Path, default=Path(__file__).parents[2] / "assets/pocket/data/emoji_emotions_curated.json")
+    parser.add_argument(
+        "--emotions", type=Path, default=Path(__file__).parents[2] / "assets/pocket/data/emoji_emotions_curated.json"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for pocket_emoji.parquet")
     parser.add_argument("--judge-out", type=Path, default=Path("build/judge_emoji.parquet"))
     parser.add_argument("--test-every", type=int, default=7, help="one base emoji in this many is held out")
     parser.add_argument("--only", choices=["family", "judge", "both"], default="both")
     args = parser.parse_args()
     emoji = read_emoji(
-        args.packages / "emojibase-data-17.0.0/en/data.json", args.emotions,
-        args.packages / "emoji-datasource-google-16.0.0/emoji.json", args.test_every,
+        args.packages / "emojibase-data-17.0.0/en/data.json",
+        args.emotions,
+        args.packages / "emoji-datasource-google-16.0.0/emoji.json",
+        args.test_every,
     )
     if args.only != "judge":
         write(draw(emoji, FAMILY, args.packages, effort=6), args.out / "pocket_emoji.parquet")

@@ -7,6 +7,7 @@ settings were chosen by five-fold cross-validation over the bases it may see, an
 at once. Several heads of different seeds are one wide MLP in the end, so their logits are averaged.
 Features are kept in --cache; with it, another training takes a minute.
 """
+
 import argparse
 import hashlib
 import json
@@ -26,10 +27,16 @@ from training import Clock, anneal, save_half, save_json, set_rate
 
 SIZE = 128
 CONFIG = dict(
-    architecture="alexnet_features_mlp", labels=list(EMOTIONS), input_size=SIZE, input_range=[-1, 1],
-    input_shift=[-0.030, -0.088, -0.188], input_scale=[0.458, 0.448, 0.450],
-    features="AlexNet (torchvision numbering); embedding = adaptive average pool of relu5 to 3x3, flattened, then global max of relu3",
-    resize="bicubic", takes_part_in_losses=False,
+    architecture="alexnet_features_mlp",
+    labels=list(EMOTIONS),
+    input_size=SIZE,
+    input_range=[-1, 1],
+    input_shift=[-0.030, -0.088, -0.188],
+    input_scale=[0.458, 0.448, 0.450],
+    features="AlexNet (torchvision numbering); embedding = adaptive average pool of relu5 to 3x3, flattened, "
+    "then global max of relu3",
+    resize="bicubic",
+    takes_part_in_losses=False,
 )
 
 
@@ -45,7 +52,7 @@ def embed_all(rgba: torch.Tensor, trips: torch.Tensor, vae, lpips: LpipsAlex) ->
     """(variants, pictures, 2688) in half precision."""
     stacks = []
     for number, treat in enumerate(variants(vae)):
-        parts = [embedding(lpips, treat(rgba[i:i + 64], trips[i:i + 64])).half() for i in range(0, len(rgba), 64)]
+        parts = [embedding(lpips, treat(rgba[i : i + 64], trips[i : i + 64])).half() for i in range(0, len(rgba), 64)]
         stacks.append(torch.cat(parts))
         print(f"variant {number} embedded", flush=True)
     return torch.stack(stacks)
@@ -106,7 +113,9 @@ def train_head(features, labels: Labels, chosen: torch.Tensor, seed: int, args) 
 def joined(heads: list) -> nn.Sequential:
     """One wide MLP whose logits are the mean of the heads' logits."""
     width, hidden = heads[0][0].in_features, heads[0][0].out_features
-    wide = nn.Sequential(nn.Linear(width, hidden * len(heads)), nn.ReLU(), nn.Dropout(0.5), nn.Linear(hidden * len(heads), 8))
+    wide = nn.Sequential(
+        nn.Linear(width, hidden * len(heads)), nn.ReLU(), nn.Dropout(0.5), nn.Linear(hidden * len(heads), 8)
+    )
     wide[0].weight.copy_(torch.cat([head[0].weight for head in heads]))
     wide[0].bias.copy_(torch.cat([head[0].bias for head in heads]))
     wide[3].weight.copy_(torch.cat([head[3].weight for head in heads], 1) / len(heads))
@@ -159,7 +168,9 @@ def load_features(args, lpips: LpipsAlex):
         kept = torch.load(args.cache, weights_only=False)
         return kept["features"], kept["rows"]
     rgba, rows = read_emoji_table(args.data)
-    taken = [i for i, row in enumerate(rows) if "1F3F" not in row["hexcode"] and (row["emotions"] or row["kind"] == "face")]
+    taken = [
+        i for i, row in enumerate(rows) if "1F3F" not in row["hexcode"] and (row["emotions"] or row["kind"] == "face")
+    ]
     rgba, rows = rgba[taken], [rows[i] for i in taken]
     vae = AutoencoderKL.from_pretrained(args.vae, torch_dtype=torch.float32).eval()
     trips = torch.tensor([row["kind"] == "face" and row["set"] in STYLES for row in rows])
@@ -201,8 +212,11 @@ def main() -> None:
         noisy = report(head(features[4, held_out].float()), [rows[i] for i in held_out.tolist()])
         metrics["held_out_family_faces_after_noisy_trip"] = noisy["family_faces"]
         metrics["held_out_bases"] = report(head(features[0, held_out].float()), [rows[i] for i in held_out.tolist()])
-    metrics["trained_on"] = dict(pictures=int((allowed & (labels.weight > 0)).sum()), curated=int((allowed & labels.curated).sum()),
-                                 curated_faces=sum(row["kind"] == "face" and row["split"] == "train" and bool(row["emotions"]) for row in rows))
+    metrics["trained_on"] = dict(
+        pictures=int((allowed & (labels.weight > 0)).sum()),
+        curated=int((allowed & labels.curated).sum()),
+        curated_faces=sum(row["kind"] == "face" and row["split"] == "train" and bool(row["emotions"]) for row in rows),
+    )
     metrics["seconds"] = round(clock.elapsed(), 1)
     save(args.out, lpips, head, metrics)
     print(json.dumps(metrics, indent=1))

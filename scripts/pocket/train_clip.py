@@ -4,6 +4,7 @@
 
 Writes clip/ and its text tower text_encoder/ in Stable Diffusion 1's key names.
 """
+
 import argparse
 import json
 import math
@@ -22,9 +23,18 @@ from training import Average, Clock, add_arguments, anneal, autocast, save_half,
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 PREPROCESSOR = dict(
-    image_processor_type="CLIPImageProcessor", feature_extractor_type="CLIPFeatureExtractor", do_resize=True,
-    size=dict(shortest_edge=64), resample=3, do_center_crop=True, crop_size=dict(height=64, width=64),
-    do_rescale=True, rescale_factor=1 / 255, do_normalize=True, image_mean=list(MEAN), image_std=list(STD),
+    image_processor_type="CLIPImageProcessor",
+    feature_extractor_type="CLIPFeatureExtractor",
+    do_resize=True,
+    size=dict(shortest_edge=64),
+    resample=3,
+    do_center_crop=True,
+    crop_size=dict(height=64, width=64),
+    do_rescale=True,
+    rescale_factor=1 / 255,
+    do_normalize=True,
+    image_mean=list(MEAN),
+    image_std=list(STD),
     do_convert_rgb=True,
 )
 
@@ -72,16 +82,31 @@ class Texts:
 def new_clip(texts: Texts, args) -> CLIPModel:
     """A narrow CLIP with four layers in each tower."""
     shared = dict(num_hidden_layers=args.layers, hidden_act="quick_gelu", projection_dim=args.projection)
-    model = CLIPModel(CLIPConfig(
-        text_config=dict(
-            vocab_size=texts.size, hidden_size=args.text_width, intermediate_size=args.text_width * 4,
-            num_attention_heads=args.text_width // 32, max_position_embeddings=texts.length, attention_dropout=0.0,
-            bos_token_id=texts.size - 2, eos_token_id=texts.size - 1, pad_token_id=texts.size - 1, **shared),
-        vision_config=dict(
-            hidden_size=args.vision_width, intermediate_size=args.vision_width * 4,
-            num_attention_heads=args.vision_width // 32, image_size=64, patch_size=8, **shared),
-        projection_dim=args.projection,
-    ))
+    model = CLIPModel(
+        CLIPConfig(
+            text_config=dict(
+                vocab_size=texts.size,
+                hidden_size=args.text_width,
+                intermediate_size=args.text_width * 4,
+                num_attention_heads=args.text_width // 32,
+                max_position_embeddings=texts.length,
+                attention_dropout=0.0,
+                bos_token_id=texts.size - 2,
+                eos_token_id=texts.size - 1,
+                pad_token_id=texts.size - 1,
+                **shared,
+            ),
+            vision_config=dict(
+                hidden_size=args.vision_width,
+                intermediate_size=args.vision_width * 4,
+                num_attention_heads=args.vision_width // 32,
+                image_size=64,
+                patch_size=8,
+                **shared,
+            ),
+            projection_dim=args.projection,
+        )
+    )
     embeddings = model.text_model.embeddings
     torch.nn.init.normal_(embeddings.token_embedding.weight, std=0.02)
     torch.nn.init.normal_(embeddings.position_embedding.weight, std=0.02)
@@ -145,15 +170,22 @@ def train(model, texts: Texts, rgba, rows, args):
 def evaluate(model, texts: Texts, rgba, rows) -> dict:
     """Retrieval of labels, and zero-shot emotion and style."""
     images = torch.cat([image_embeds(model, on_white(part)) for part in rgba.split(128)])
-    labels = [f"a {STYLES[r['set']]} emoji of {with_article(r['label'].lower())}, " + ", ".join(t for t in r["tags"][:6] if t.isascii())
-              for r in rows]
+    labels = [
+        f"a {STYLES[r['set']]} emoji of {with_article(r['label'].lower())}, "
+        + ", ".join(t for t in r["tags"][:6] if t.isascii())
+        for r in rows
+    ]
     words = torch.cat([text_embeds(model, part) for part in texts.ids(labels).split(128)])
     codes = [row["hexcode"] for row in rows]
     same = torch.tensor([[a == b for b in codes] for a in codes], device=images.device)
     similarity, result = images @ words.T, dict(n=len(rows))
     for k in (1, 5, 10):
-        result[f"image_to_label@{k}"] = round(same.gather(1, similarity.topk(k, 1).indices).any(1).float().mean().item(), 4)
-        result[f"label_to_image@{k}"] = round(same.gather(1, similarity.T.topk(k, 1).indices).any(1).float().mean().item(), 4)
+        result[f"image_to_label@{k}"] = round(
+            same.gather(1, similarity.topk(k, 1).indices).any(1).float().mean().item(), 4
+        )
+        result[f"label_to_image@{k}"] = round(
+            same.gather(1, similarity.T.topk(k, 1).indices).any(1).float().mean().item(), 4
+        )
     return result | zero_shot(model, texts, images, rows)
 
 
@@ -161,10 +193,17 @@ def zero_shot(model, texts: Texts, images, rows) -> dict:
     """Accuracy of the nearest of the eight emotions' texts, and of the three styles'."""
     emotions = text_embeds(model, texts.ids([f"an emoji evoking {emotion}" for emotion in EMOTIONS]))
     styles = text_embeds(model, texts.ids([with_article(style) + " emoji" for style in STYLES.values()]))
-    told = [EMOTIONS[i] in row["emotions"] for i, row in zip((images @ emotions.T).argmax(1).tolist(), rows) if row["emotions"]]
+    told = [
+        EMOTIONS[i] in row["emotions"]
+        for i, row in zip((images @ emotions.T).argmax(1).tolist(), rows)
+        if row["emotions"]
+    ]
     styled = [list(STYLES)[i] == row["set"] for i, row in zip((images @ styles.T).argmax(1).tolist(), rows)]
-    return dict(zero_shot_emotion=round(sum(told) / max(1, len(told)), 4), zero_shot_emotion_n=len(told),
-                zero_shot_style=round(sum(styled) / len(styled), 4))
+    return dict(
+        zero_shot_emotion=round(sum(told) / max(1, len(told)), 4),
+        zero_shot_emotion_n=len(told),
+        zero_shot_style=round(sum(styled) / len(styled), 4),
+    )
 
 
 def save(model, args, metrics: dict) -> None:
@@ -200,7 +239,9 @@ def main() -> None:
     split = {name: [i for i, row in enumerate(rows) if row["split"] == name] for name in ("train", "test")}
     split["test_faces"] = [i for i in split["test"] if rows[i]["kind"] == "face"]
     model = new_clip(texts, args).to(device).train()
-    state, steps, seconds = train(model, texts, rgba[split["train"]].to(device), [rows[i] for i in split["train"]], args)
+    state, steps, seconds = train(
+        model, texts, rgba[split["train"]].to(device), [rows[i] for i in split["train"]], args
+    )
     model.load_state_dict(state)
     model.eval()
     metrics = dict(steps=steps, batch=args.batch, seconds=round(seconds, 1))

@@ -1,7 +1,8 @@
 """Train CLIP's byte-level BPE (vocab.json, merges.txt) on emoji labels, captions and common words.
 
-    python train_tokenizer.py --labels packages/emojibase-data-17.0.0/en/data.json
+python train_tokenizer.py --labels packages/emojibase-data-17.0.0/en/data.json
 """
+
 import argparse
 import collections
 import json
@@ -92,11 +93,21 @@ def save(folder: Path, vocabulary: list, merges: list, max_length: int) -> None:
     (folder / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(vocabulary)}, ensure_ascii=False))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in merges))
     special = dict(bos_token=START, eos_token=END, unk_token=END)
-    save_json(folder / "special_tokens_map.json", {k: added_token(v, False) for k, v in special.items()} | {"pad_token": END})
-    save_json(folder / "tokenizer_config.json", {
-        "add_prefix_space": False, **{k: added_token(v, True) for k, v in special.items()}, "pad_token": END,
-        "do_lower_case": True, "errors": "replace", "model_max_length": max_length, "tokenizer_class": "CLIPTokenizer",
-    })
+    save_json(
+        folder / "special_tokens_map.json", {k: added_token(v, False) for k, v in special.items()} | {"pad_token": END}
+    )
+    save_json(
+        folder / "tokenizer_config.json",
+        {
+            "add_prefix_space": False,
+            **{k: added_token(v, True) for k, v in special.items()},
+            "pad_token": END,
+            "do_lower_case": True,
+            "errors": "replace",
+            "model_max_length": max_length,
+            "tokenizer_class": "CLIPTokenizer",
+        },
+    )
 
 
 def main() -> None:

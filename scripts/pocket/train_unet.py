@@ -6,6 +6,7 @@
 Min-SNR weighting (Hang et al. 2023) with gamma 5, captions dropped for one sample in ten (Ho and Salimans 2022).
 Latents and encoded captions are computed once; a few latents are renewed with fresh augmentation as it goes.
 """
+
 import argparse
 import json
 import random
@@ -20,11 +21,16 @@ from pictures import POCKET, augment, read_emoji_table
 from training import Average, Clock, add_arguments, anneal, save_half, save_json, set_rate, start, autocast
 
 MODEL_INDEX = {
-    "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.42.1",
-    "feature_extractor": [None, None], "image_encoder": [None, None],
-    "requires_safety_checker": False, "safety_checker": [None, None],
-    "scheduler": ["diffusers", "DDIMScheduler"], "text_encoder": ["transformers", "CLIPTextModel"],
-    "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"],
+    "_class_name": "StableDiffusionPipeline",
+    "_diffusers_version": "0.42.1",
+    "feature_extractor": [None, None],
+    "image_encoder": [None, None],
+    "requires_safety_checker": False,
+    "safety_checker": [None, None],
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderKL"],
 }
 
@@ -32,18 +38,28 @@ MODEL_INDEX = {
 def new_unet(channels, heads: int, context: int) -> UNet2DConditionModel:
     """Stable Diffusion 1's UNet with one level less and narrow; `heads` carries SD 1's historical key name."""
     return UNet2DConditionModel(
-        sample_size=16, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=tuple(channels),
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=1,
+        block_out_channels=tuple(channels),
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=context, attention_head_dim=heads,
+        cross_attention_dim=context,
+        attention_head_dim=heads,
     )
 
 
 def sd_schedule() -> DDIMScheduler:
     """Stable Diffusion's scaled-linear schedule with DDIM's settings."""
     return DDIMScheduler(
-        num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-        clip_sample=False, set_alpha_to_one=False, steps_offset=1,
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
     )
 
 
@@ -63,7 +79,7 @@ class Captions:
         self.empty = encode([""])  # (1, n, d)
         parts = []
         for first in range(0, len(rows), 64):
-            part = rows[first:first + 64]
+            part = rows[first : first + 64]
             texts = [canonical(row) if k == 0 else caption(row, rng, 0.35) for row in part for k in range(count)]
             parts.append(encode(texts).half().unflatten(0, (len(part), count)))
         self.encoded = torch.cat(parts)  # (pictures, count, n, d)
@@ -152,7 +168,13 @@ def train(unet, latents: Latents, captions: Captions, weights: torch.Tensor, arg
             print(f"step {step}, {clock.elapsed():.0f} s, epsilon MSE {recent:.4f}", flush=True)
         if clock.elapsed() - saved > args.save_seconds or clock.fraction() >= 1:
             saved = clock.elapsed()
-            metrics = dict(steps=step, batch=args.batch, seconds=round(saved, 1), epsilon_mse_recent=round(recent, 5), history=history)
+            metrics = dict(
+                steps=step,
+                batch=args.batch,
+                seconds=round(saved, 1),
+                epsilon_mse_recent=round(recent, 5),
+                history=history,
+            )
             save(args.out / "unet", unet, average, metrics)
 
 
@@ -167,7 +189,9 @@ def write_pipeline_files(root: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, default=POCKET, help="folder with data, tokenizer, text_encoder and vae")
-    parser.add_argument("--out", type=Path, default=POCKET, help="folder that gets unet, scheduler and model_index.json")
+    parser.add_argument(
+        "--out", type=Path, default=POCKET, help="folder that gets unet, scheduler and model_index.json"
+    )
     parser.add_argument("--init", type=Path, help="a UNet's folder to continue from")
     parser.add_argument("--channels", type=int, nargs="+", default=[64, 128, 256])
     parser.add_argument("--heads", type=int, default=4)
@@ -182,7 +206,9 @@ def main() -> None:
     rgba, rows = read_emoji_table(args.root / "data/pocket_emoji.parquet")
     kept = [i for i, row in enumerate(rows) if row["split"] == "train"]
     rows = [rows[i] for i in kept]
-    weights = torch.tensor([(3.0 if row["kind"] == "face" else 1.0) * (1.5 if row["emotion"] else 1.0) for row in rows]).to(device)
+    weights = torch.tensor(
+        [(3.0 if row["kind"] == "face" else 1.0) * (1.5 if row["emotion"] else 1.0) for row in rows]
+    ).to(device)
     captions = Captions(args.root, rows, args.captions, random.Random(args.seed), device)
     latents = Latents(args.root, rgba[kept].to(device), args.variants, args)
     if args.init:

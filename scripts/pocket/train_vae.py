@@ -1,7 +1,8 @@
 """Train the AutoencoderKL (64 px → 4 × 16 × 16): L1 + half MSE + LPIPS + a tiny KL; the averaged weights are saved.
 
-    python train_vae.py --minutes 8
+python train_vae.py --minutes 8
 """
+
 import argparse
 from pathlib import Path
 
@@ -16,9 +17,16 @@ from training import Average, Clock, add_arguments, anneal, autocast, save_half,
 def new_vae(channels) -> AutoencoderKL:
     """Stable Diffusion's autoencoder with one level less and a sixth of the width."""
     return AutoencoderKL(
-        in_channels=3, out_channels=3, block_out_channels=channels, layers_per_block=1, latent_channels=4,
-        down_block_types=["DownEncoderBlock2D"] * len(channels), up_block_types=["UpDecoderBlock2D"] * len(channels),
-        norm_num_groups=8, sample_size=64, force_upcast=False,
+        in_channels=3,
+        out_channels=3,
+        block_out_channels=channels,
+        layers_per_block=1,
+        latent_channels=4,
+        down_block_types=["DownEncoderBlock2D"] * len(channels),
+        up_block_types=["UpDecoderBlock2D"] * len(channels),
+        norm_num_groups=8,
+        sample_size=64,
+        force_upcast=False,
     )
 
 
@@ -44,8 +52,12 @@ def evaluate(vae, lpips, rgba, faces) -> dict:
         noise_ratio.append(psnr(decoded, rgb).cpu())
         distance.append(lpips(decoded.clamp(-1, 1), rgb).cpu())
     noise_ratio, distance = torch.cat(noise_ratio), torch.cat(distance)
-    return dict(psnr_test=round(noise_ratio.mean().item(), 3), psnr_test_faces=round(noise_ratio[faces].mean().item(), 3),
-                psnr_min=round(noise_ratio.min().item(), 2), lpips_test=round(distance.mean().item(), 4))
+    return dict(
+        psnr_test=round(noise_ratio.mean().item(), 3),
+        psnr_test_faces=round(noise_ratio[faces].mean().item(), 3),
+        psnr_min=round(noise_ratio.min().item(), 2),
+        lpips_test=round(distance.mean().item(), 4),
+    )
 
 
 @torch.no_grad()
@@ -90,7 +102,9 @@ def main() -> None:
     training = torch.tensor([row["split"] == "train" for row in rows])
     faces = torch.tensor([row["kind"] == "face" for row in rows])
     weights = torch.where(faces[training], 3.0, 1.0)
-    vae = (AutoencoderKL.from_pretrained(args.init, torch_dtype=torch.float32) if args.init else new_vae(args.channels)).to(device)
+    vae = (
+        AutoencoderKL.from_pretrained(args.init, torch_dtype=torch.float32) if args.init else new_vae(args.channels)
+    ).to(device)
     lpips = LpipsAlex().to(device)
     state, steps, seconds = train(vae, lpips, rgba[training].to(device), weights, args)
     vae.load_state_dict(state)

@@ -1,4 +1,5 @@
 """What every training here shares: seeds, devices, weight averaging, learning rate, saving in half precision."""
+
 import json
 import math
 import random
@@ -83,7 +84,10 @@ class Average:
 
 def save_half(path: Path, state: dict) -> None:
     """float32 tensors as float16 safetensors; the file appears whole or not at all."""
-    state = {k: (v.detach().cpu().half() if v.dtype == torch.float32 else v.detach().cpu()).contiguous() for k, v in state.items()}
+    state = {
+        k: (v.detach().cpu().half() if v.dtype == torch.float32 else v.detach().cpu()).contiguous()
+        for k, v in state.items()
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     save_file(state, temporary, metadata={"format": "pt"})
