@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::Path;
+use std::process::{Command, Output};
 use std::sync::Arc;
 
 use dataloader::config::ShardConfig;
@@ -14,7 +15,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::ArrowWriter;
 use tch::{Device, Kind, Tensor};
 
-use crate::fixtures::{assert_close, fixture, pocket};
+use crate::fixtures::{assert_close, fixture, pocket, root};
 
 /// What can be read, and the size it has upright.
 const READABLE: [(&str, (u32, u32)); 8] = [
@@ -234,4 +235,60 @@ fn a_resolution_that_the_autoencoder_cannot_take_is_refused() {
     let config = ShardConfig { resolution: 62, ..some_emoji(folder.path(), 3) };
     let error = run(&config).expect_err("no multiple").to_string();
     assert!(error.contains("62") && error.contains('4'), "{error}");
+}
+
+/// Runs target/release/dataloader, beside which this test lies in deps/, from the repository's root.
+fn dataloader(arguments: &[&str]) -> Output {
+    let test = std::env::current_exe().expect("this test is a file");
+    let program = test.ancestors().nth(2).expect("target/release/deps/suite").join("dataloader");
+    assert!(program.is_file(), "{} is missing: run `make build` first", program.display());
+    Command::new(program).args(arguments).current_dir(root()).env("HF_HUB_OFFLINE", "1").output().expect("it runs")
+}
+
+/// The one line on stderr of a command that must end with exit code 2.
+#[track_caller]
+fn refused(arguments: &[&str]) -> String {
+    let output = dataloader(arguments);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {message}");
+    assert_eq!(message.trim_end().lines().count(), 1, "{arguments:?}: {message}");
+    message
+}
+
+#[test]
+fn bad_input_is_one_clear_line_and_exit_code_2() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "source: {kind: folder, path: photos}\nresolution: 64\nvae: assets/pocket/vae\noutput: out\nclipp: x\n";
+    let recipe = folder.path().join("recipe.yaml");
+    fs::write(&recipe, text).expect("written");
+    let recipe = recipe.to_string_lossy();
+    let message = refused(&["shard", "--config", &recipe]);
+    assert!(message.contains("line 5") && message.contains("did you mean `clip`"), "{message}");
+    let message = refused(&["shard", "--config", "none.yaml"]);
+    assert!(message.contains("none.yaml"), "{message}");
+    let pocket = ["shard", "--config", "configs/data/pocket.yaml", "--set"];
+    let message = refused(&[&pocket[..], &["vae=no/such"]].concat());
+    assert!(message.contains("no/such"), "{message}");
+    let message = refused(&[&pocket[..], &["source={kind: folder, path: no/such}"]].concat());
+    assert!(message.contains("no/such"), "{message}");
+    let message = refused(&["verify", &folder.path().to_string_lossy()]);
+    assert!(message.contains("not a data set"), "{message}");
+}
+
+#[test]
+fn verify_and_inspect_tell_a_sound_data_set_from_a_damaged_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = some_emoji(folder.path(), 3);
+    run(&config).expect("encoded");
+    let out = config.output.to_string_lossy();
+    assert_eq!(dataloader(&["verify", &out]).status.code(), Some(0));
+    let described = String::from_utf8_lossy(&dataloader(&["inspect", &out]).stdout).into_owned();
+    assert!(described.contains("fluent3d/1F600") && described.contains("3 rows"), "{described}");
+    let shard = config.output.join("train-00000-of-00001.parquet");
+    let bytes = fs::read(&shard).expect("a shard");
+    fs::write(&shard, &bytes[..bytes.len() / 2]).expect("cut");
+    let verdict = dataloader(&["verify", &out]);
+    assert_eq!(verdict.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&verdict.stdout).contains("train-00000-of-00001.parquet"));
+    assert!(refused(&["inspect", &out]).contains("train-00000-of-00001.parquet"));
 }
