@@ -57,7 +57,11 @@ fn write_photos(root: &Path) {
             let column = column(name);
             let column = arrow::compute::cast(&column, &arrow::datatypes::DataType::Utf8).expect("text");
             let strings = column.as_string::<i32>();
-            if strings.is_null(row) { String::new() } else { strings.value(row).to_string() }
+            if strings.is_null(row) {
+                String::new()
+            } else {
+                strings.value(row).to_string()
+            }
         };
         let images = arrow::compute::cast(&column("image"), &arrow::datatypes::DataType::Binary).expect("bytes");
         for row in 0..batch.num_rows() {
@@ -282,18 +286,23 @@ fn sigterm_saves_ends_with_75_and_goes_on() {
 }
 
 #[test]
-fn two_ranks_are_one_rank_with_two_micro_batches_and_nearly_one_of_twice_the_size() {
-    let end = |processes: &str, size: &str, accumulation: &str| {
+fn two_ranks_give_the_weights_of_one() {
+    let end = |processes: &str, sets: &[&str]| {
         let scene = Scene::new();
-        let size = format!("train.train_batch_size={size}");
-        let accumulation = format!("train.gradient_accumulation_steps={accumulation}");
-        scene.run(0, &["--nproc-per-node", processes, "--set", &size, "--set", &accumulation]);
+        let mut arguments = vec!["--nproc-per-node", processes];
+        sets.iter().for_each(|set| arguments.extend(["--set", set]));
+        scene.run(0, &arguments);
         tensors_of(&scene.checkpoint(6))
     };
-    let (ranks, accumulated, large) = (end("2", "2", "1"), end("1", "2", "2"), end("1", "4", "1"));
-    for name in ["tokens.safetensors", "delta.safetensors", "optimizer.safetensors", "trajectory.safetensors"] {
-        assert!(ranks[name] == accumulated[name], "{name} of two ranks is not that of two micro-batches");
+    let ranks = end("2", &[]);
+    for sets in [["train.gradient_accumulation_steps=2", ""], ["train.train_batch_size=4", "train.micro_batch_size=2"]]
+    {
+        let sets: Vec<&str> = sets.into_iter().filter(|set| !set.is_empty()).collect();
+        assert!(ranks == end("1", &sets), "two ranks are not one with {sets:?}, bit for bit");
     }
+    // Larger tensors round otherwise, and AdamW divides what is left of a gradient near zero by its own size.
+    let sgd = "train.optimizer.rule=sgd";
+    let (ranks, large) = (end("2", &[sgd]), end("1", &[sgd, "train.train_batch_size=4"]));
     for name in ["tokens.safetensors", "delta.safetensors"] {
         let (a, b) = (read(&ranks[name]), read(&large[name]));
         for (tensor, expected) in b {
@@ -360,7 +369,10 @@ fn a_damaged_checkpoint_is_passed_by_loudly_and_refused_by_name() {
 fn a_checkpoint_of_another_shape_or_type_is_refused_by_tensor() {
     let scene = with_checkpoints();
     let text = scene.run(2, &["--set", "tokens.num_vectors=3"]);
-    assert!(text.contains("tokens.safetensors") && text.contains("[1, 2, 128]") && text.contains("[1, 3, 128]"), "{text}");
+    assert!(
+        text.contains("tokens.safetensors") && text.contains("[1, 2, 128]") && text.contains("[1, 3, 128]"),
+        "{text}"
+    );
     let scene = with_checkpoints();
     let path = scene.checkpoint(6).join("tokens.safetensors");
     let half: Vec<(String, Tensor)> =

@@ -301,9 +301,13 @@ pub enum DeviceChoice {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainSection {
-    /// Images per process and micro-batch, of either stream.
+    /// Images per process and batch, of either stream.
     pub train_batch_size: usize,
-    /// Micro-batches per optimiser step.
+    /// Images computed at once; a larger train_batch_size is cut into such pieces, which saves memory and makes the
+    /// weights the same, bit for bit, on one process and on several. The whole batch without it.
+    #[serde(default)]
+    pub micro_batch_size: Option<usize>,
+    /// Batches per optimiser step.
     #[serde(default = "one")]
     pub gradient_accumulation_steps: usize,
     /// Optimiser steps.

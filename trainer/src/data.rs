@@ -276,12 +276,11 @@ impl Loader {
 
     fn step(&self, step: u64) -> anyhow::Result<StepBatch> {
         let visit = self.visits.of(step);
-        let train = &self.recipe.config.train;
-        let (size, accumulation) = (train.train_batch_size as u64, train.gradient_accumulation_steps as u64);
+        let (size, pieces) = (self.recipe.micro_batch_size() as u64, self.recipe.micro_batches() as u64);
         let (rank, world_size) = (self.rank.0 as u64, self.rank.1 as u64);
-        let global = size * accumulation * world_size;
+        let global = size * pieces * world_size;
         let micro = |a: u64| {
-            let offset = (rank * accumulation + a) * size;
+            let offset = (rank * pieces + a) * size;
             let positions = |batch: u64| (batch * global + offset..batch * global + offset + size).collect::<Vec<_>>();
             let needs = (self.recipe.needs_sources(), self.recipe.needs_denoising());
             Ok(MicroBatch {
@@ -289,7 +288,7 @@ impl Loader {
                 images: needs.1.then(|| self.images(&visit, &positions(visit.image_batch))).transpose()?,
             })
         };
-        let micro = (0..accumulation).map(micro).collect::<anyhow::Result<Vec<_>>>()?;
+        let micro = (0..pieces).map(micro).collect::<anyhow::Result<Vec<_>>>()?;
         Ok(StepBatch { emotion: visit.emotion, fresh: visit.fresh, micro })
     }
 

@@ -40,7 +40,8 @@ pub fn refuse(message: impl Into<String>) -> anyhow::Error {
 
 /// The exit code for `error`.
 pub fn exit_code(error: &anyhow::Error) -> i32 {
-    if error.downcast_ref::<BadInput>().is_some() {
+    let bad_data = error.downcast_ref::<dataloader::Error>().is_some_and(dataloader::Error::is_bad_input);
+    if bad_data || error.downcast_ref::<BadInput>().is_some() {
         BAD_INPUT
     } else if error.downcast_ref::<Stopped>().is_some() {
         STOPPED

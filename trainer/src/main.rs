@@ -43,7 +43,9 @@ fn main() {
     let code = match job::run(&cli, &collective::rendezvous::process_env) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", format!("{error:#}").replace('\n', " "));
+            // One write, so that the lines of several ranks do not mix.
+            let line = format!("error: {error:#}").replace('\n', " ") + "\n";
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
             failure::exit_code(&error)
         }
     };

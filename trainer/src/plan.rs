@@ -165,7 +165,7 @@ fn lines(recipe: &Resolved, data: &Data, sizes: &Sizes, num_processes: usize) ->
     let stored = data.sources.iter().map(|s| s.rows().len()).max().unwrap_or(0) as u64;
     let inversions = stored * config.edit.num_inversion_steps as u64 * manifest.latent.len() as u64 * 8;
     let per_image = (sizes.activations + sizes.decoder_numbers_a_pixel * pixels) * each;
-    let memory = sizes.frozen * each + sizes.trained * 16 + per_image * config.train.train_batch_size as u64;
+    let memory = sizes.frozen * each + sizes.trained * 16 + per_image * recipe.micro_batch_size() as u64;
     let mut lines = vec![
         format!("emotions       {}", recipe.names.join(", ")),
         format!("learned        {}", learned(recipe)),

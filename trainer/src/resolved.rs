@@ -69,14 +69,21 @@ impl Resolved {
         self.config.loss.clip > 0.0 || self.needs_alignment() || self.config.edit.t_edit == Threshold::Auto
     }
 
-    /// Micro-batches of all ranks in one optimiser step.
-    pub fn micro_batches(&self, world_size: usize) -> usize {
-        self.config.train.gradient_accumulation_steps * world_size
+    /// Images computed at once.
+    pub fn micro_batch_size(&self) -> usize {
+        let train = &self.config.train;
+        train.micro_batch_size.unwrap_or(train.train_batch_size).min(train.train_batch_size)
+    }
+
+    /// Micro-batches of one rank in one optimiser step.
+    pub fn micro_batches(&self) -> usize {
+        let train = &self.config.train;
+        train.gradient_accumulation_steps * train.train_batch_size / self.micro_batch_size()
     }
 
     /// Images of each stream in one optimiser step.
     pub fn global_batch(&self, world_size: usize) -> usize {
-        self.config.train.train_batch_size * self.micro_batches(world_size)
+        self.config.train.train_batch_size * self.config.train.gradient_accumulation_steps * world_size
     }
 }
 
@@ -245,6 +252,7 @@ fn check_train(config: &Config) -> anyhow::Result<()> {
     let train = &config.train;
     let counts = [
         ("train.train_batch_size", train.train_batch_size as u64),
+        ("train.micro_batch_size", train.micro_batch_size.unwrap_or(1) as u64),
         ("train.gradient_accumulation_steps", train.gradient_accumulation_steps as u64),
         ("train.max_train_steps", train.max_train_steps),
         ("train.max_skipped_steps", train.max_skipped_steps),
@@ -256,6 +264,11 @@ fn check_train(config: &Config) -> anyhow::Result<()> {
     ];
     if let Some((key, _)) = counts.iter().find(|(_, count)| *count == 0) {
         return Err(refuse(format!("{key}: must be at least 1")));
+    }
+    let piece = train.micro_batch_size.unwrap_or(train.train_batch_size);
+    if piece < train.train_batch_size && train.train_batch_size % piece != 0 {
+        let whole = train.train_batch_size;
+        return Err(refuse(format!("train.micro_batch_size: {piece} does not divide train_batch_size {whole}")));
     }
     if train.timeout_secs > collective::MAX_TIMEOUT.as_secs() {
         let most = collective::MAX_TIMEOUT.as_secs();

@@ -1,0 +1,29 @@
+//! What every part of a run stands on: the recipe, what is frozen, the images, the other ranks.
+
+use diffusion::process::ddim::Ladder;
+
+use crate::data::Data;
+use crate::models::Models;
+use crate::resolved::Resolved;
+use crate::signals::Stop;
+use crate::trajectories::Trajectories;
+use crate::world::World;
+
+/// Set up once; nothing in it changes while training.
+#[derive(Clone, Copy)]
+pub struct Ground<'a> {
+    /// The checked recipe.
+    pub recipe: &'a Resolved,
+    /// The frozen networks.
+    pub models: &'a Models,
+    /// The rungs of inversion and edit.
+    pub ladder: &'a Ladder,
+    /// The image streams.
+    pub data: &'a Data,
+    /// The sources' inversions.
+    pub trajectories: &'a Trajectories,
+    /// The other ranks.
+    pub world: &'a World,
+    /// Whether a signal came.
+    pub stop: &'a Stop,
+}
