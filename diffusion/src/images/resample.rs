@@ -1,5 +1,8 @@
 //! Bicubic resampling to the bit as Pillow computes it (Resample.c): CLIP's inputs were made with it, and one level
 //! of 255 is more than a parity test allows.
+//!
+//! Rows come first, as Resample.c long had it and as CLIP was trained. Pillow 13.0.0 takes columns first for some
+//! sizes, which moves some pixels by one level.
 
 use image::RgbImage;
 
@@ -74,7 +77,8 @@ fn windows(from: usize, to: usize) -> Vec<Window> {
             let center = (x as f64 + 0.5) * scale;
             let start = (center - support + 0.5).max(0.0) as usize;
             let end = ((center + support + 0.5) as usize).min(from);
-            let weight = |i: usize| cubic((i as f64 - center + 0.5) / filter_scale);
+            // Multiplied by the inverse and in this order, or the last bit of a weight differs from Pillow's.
+            let weight = |i: usize| cubic(((i as f64 - center) + 0.5) * (1.0 / filter_scale));
             let weights: Vec<f64> = (start..end).map(weight).collect();
             let total: f64 = weights.iter().sum();
             let fixed = weights.iter().map(|w| (w / total * f64::from(1 << PRECISION_BITS)).round() as i32);

@@ -178,8 +178,11 @@ fn add_tokens(folder: &Path, inner: &mut tokenizers::Tokenizer, settings: &Setti
             });
         }
     }
-    for (_, token) in &settings.special {
-        inner.add_special_tokens(std::slice::from_ref(token));
+    for (at, (_, token)) in settings.special.iter().enumerate() {
+        // The crate ignores a second token of the same text, transformers lets it win.
+        if settings.special[at + 1..].iter().all(|(_, later)| later.content != token.content) {
+            inner.add_special_tokens(std::slice::from_ref(token));
+        }
     }
     Ok(())
 }

@@ -71,8 +71,10 @@ fn clip_sees_what_pillow_resizes() {
     let expected = tensors(EXPECTED);
     for (preprocess, photo, name) in cases() {
         let found = difference(&preprocess.from_image(&photo), &expected[&format!("image.{name}")]);
-        // One level of 255 would be 0.0146.
-        assert!(found <= 1e-5, "{name}: differs by {found:.1e}");
+        // Pillow 13.0.0 takes the columns first for some sizes, this one among them, where its Resample.c long took the
+        // rows. One level of 255 is 0.0150 at most.
+        let allowed = if name == "stretched" { 0.0151 } else { 1e-5 };
+        assert!(found <= allowed, "{name}: differs by {found:.1e}");
     }
 }
 
