@@ -38,7 +38,8 @@ fn hub(offline: bool) -> Hub {
 }
 
 fn start_log(format: LogFormat) {
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).with_ansi(colours);
     match format {
         LogFormat::Text => log.without_time().init(),
         LogFormat::Json => log.json().init(),
