@@ -135,7 +135,10 @@ pub fn model_files(folder: &Path, stem: &str) -> Result<Vec<PathBuf>> {
             return Err(Error::Pickle { path });
         }
     }
-    Err(Error::io(whole, std::io::Error::new(std::io::ErrorKind::NotFound, "no such file; expected the model's weights here")))
+    Err(Error::io(
+        whole,
+        std::io::Error::new(std::io::ErrorKind::NotFound, "no such file; expected the model's weights here"),
+    ))
 }
 
 fn index_files(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
@@ -146,7 +149,10 @@ fn index_files(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     let mut names = BTreeSet::new();
     for name in map.values().filter_map(|v| v.as_str()) {
         if name.contains('/') || name.contains("..") {
-            return Err(Error::Weights { path: index.to_path_buf(), message: format!("shard {name} lies outside the folder") });
+            return Err(Error::Weights {
+                path: index.to_path_buf(),
+                message: format!("shard {name} lies outside the folder"),
+            });
         }
         names.insert(folder.join(name));
     }
@@ -201,9 +207,25 @@ pub fn write_file(
     path: &Path, tensors: &[(String, Tensor)], metadata: Option<std::collections::HashMap<String, String>>,
 ) -> Result<()> {
     let views = tensors.iter().map(|(name, t)| Ok((name.clone(), OwnedView::new(t)?))).collect::<Result<Vec<_>>>()?;
-    let bytes = safetensors::serialize(views, metadata)
+    let mut bytes = safetensors::serialize(views, metadata)
         .map_err(|e| Error::Weights { path: path.to_path_buf(), message: e.to_string() })?;
+    sort_metadata(&mut bytes);
     std::fs::write(path, bytes).map_err(|e| Error::io(path, e))
+}
+
+/// Sorts the header's metadata, which comes out of a hash map: equal tensors make equal files.
+fn sort_metadata(bytes: &mut [u8]) {
+    let (length, rest) = bytes.split_at_mut(8);
+    let length = u64::from_le_bytes(length.try_into().expect("invariant: eight bytes")) as usize;
+    let header = &mut rest[..length];
+    let mut keys: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(header).expect("invariant: the header was just written");
+    if let Some(serde_json::Value::Object(metadata)) = keys.get_mut("__metadata__") {
+        metadata.sort_keys();
+        let sorted = serde_json::to_vec(&keys).expect("invariant: JSON");
+        header.fill(b' ');
+        header[..sorted.len()].copy_from_slice(&sorted);
+    }
 }
 
 /// The string metadata in a safetensors file's header.

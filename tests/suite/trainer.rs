@@ -224,7 +224,7 @@ fn assert_same_course(broken: &Scene) {
     for (name, bytes) in expected {
         assert!(found[&name] == bytes, "{name} differs");
     }
-    for name in ["learned_embeds.safetensors"] {
+    for name in ["learned_embeds.safetensors", "h_delta.safetensors", "edit_config.json"] {
         let read = |scene: &Scene| fs::read(scene.run_dir().join(name)).expect("an export");
         assert!(read(broken) == read(unbroken()), "{name} differs");
     }
@@ -432,6 +432,19 @@ fn every_variant_trains() {
         assert_eq!(steps_done(&scene), 2, "{sets:?}");
         assert!(scene.run_dir().join("edit_config.json").is_file(), "{sets:?}");
     }
+}
+
+#[test]
+fn steps_that_are_not_finite_are_skipped_counted_and_end_the_run() {
+    let scene = Scene::new();
+    let sets = ["loss.reconstruction=1.0e300", "train.max_skipped_steps=3", "checkpoint.checkpointing_steps=1"];
+    let arguments: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    let text = scene.run(1, &arguments);
+    assert!(text.contains("step skipped, 2 in a row") && text.contains("3 steps in a row"), "{text}");
+    let saved = read(&fs::read(scene.checkpoint(2).join("tokens.safetensors")).expect("a checkpoint"));
+    assert_eq!(saved["tokens"].isfinite().all().int64_value(&[]), 1, "never checkpointed");
+    let state = fs::read_to_string(scene.checkpoint(2).join("state.json")).expect("a state");
+    assert!(state.contains("\"skipped\": 2") && state.contains("\"updates\": 0"), "{state}");
 }
 
 #[test]

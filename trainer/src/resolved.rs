@@ -296,3 +296,66 @@ fn positive(key: &str, value: f64) -> anyhow::Result<()> {
         false => Err(refuse(format!("{key}: {value} must be a number above 0"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    fn recipes() -> Vec<PathBuf> {
+        let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+        let names = Emotion::ALL.iter().map(|e| format!("{e}.yaml"));
+        names.flat_map(|name| [configs.join(&name), configs.join("pocket").join(&name)]).collect()
+    }
+
+    fn resolve(path: &Path, sets: &[&str]) -> anyhow::Result<Resolved> {
+        let sets: Vec<String> = sets.iter().map(|s| s.to_string()).collect();
+        Resolved::new(dataloader::recipe::load(path, &sets)?)
+    }
+
+    #[test]
+    fn every_recipe_of_the_repository_resolves() {
+        for path in recipes() {
+            let recipe = resolve(&path, &[]).unwrap_or_else(|e| panic!("{}: {e:#}", path.display()));
+            let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+            assert_eq!(recipe.names, [name]);
+            for sets in [["tokens=off"], ["delta=off"]] {
+                resolve(&path, &sets).unwrap_or_else(|e| panic!("{} {sets:?}: {e:#}", path.display()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_resolved_recipe_reads_back_as_itself() {
+        for path in recipes() {
+            let config = resolve(&path, &[]).expect("valid").config;
+            let text = dataloader::recipe::to_yaml(&config);
+            let again: Config = dataloader::recipe::parse(&path, &text, &[]).expect("valid");
+            assert_eq!(dataloader::recipe::to_yaml(&again), text);
+        }
+    }
+
+    #[test]
+    fn values_that_do_not_fit_are_named() {
+        let path = &recipes()[1];
+        let cases = [
+            ("train.train_batch_size=0", "train.train_batch_size"),
+            ("train.micro_batch_size=4", "train.micro_batch_size"),
+            ("train.timeout_secs=1000", "train.timeout_secs"),
+            ("direction.mix=2", "direction.mix"),
+            ("edit.t_edit=1000", "edit.t_edit"),
+            ("edit.strength=0", "edit.strength"),
+            ("loss.clip=-1", "loss.clip"),
+            ("delta.condition_on_token=1", "condition_on_token"),
+            ("prompts.source={token}", "prompts.source"),
+            ("emotions=[awe, awe]", "twice"),
+            ("validation.split=train", "validation.split"),
+            ("direction.templates=[{source: a, target: \"{mood}\"}]", "{mood}"),
+        ];
+        for (set, named) in cases {
+            let error = format!("{:#}", resolve(path, &[set]).expect_err(set));
+            assert!(error.contains(named), "{set}: {error}");
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Context;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::checkpoint;
 use crate::data::{Loader, StepBatch};
@@ -103,11 +103,11 @@ impl Steps<'_> {
         let count = state.optimizer.num_parameters();
         let mut gradient = sum.narrow(0, 0, count) / micro_batches;
         let tail: Vec<f64> = Vec::try_from(
-            sum.narrow(0, count, sum.size()[0] - count).to_kind(Kind::Double).to_device(tch::Device::Cpu),
+            sum.narrow(0, count, sum.size()[0] - count).to_kind(Kind::Double).to_device(Device::Cpu),
         )?;
         let norm = clip_norm(&mut gradient, self.ground.recipe.config.train.max_grad_norm);
         let record = self.update(&gradient, norm, &tail, micro_batches, &parameters, state)?;
-        state.latents = followed(next, batch, record.skipped);
+        state.latents = followed(next, batch, record.skipped, self.ground.world.device);
         Ok((record, tail[tail.len() - 1] > 0.0))
     }
 
@@ -177,7 +177,7 @@ impl Steps<'_> {
 }
 
 /// Where the edit goes on from; the source's own latents after a step that was not finite.
-fn followed(next: Vec<Tensor>, batch: &StepBatch, skipped: bool) -> Option<Tensor> {
+fn followed(next: Vec<Tensor>, batch: &StepBatch, skipped: bool, device: Device) -> Option<Tensor> {
     if next.is_empty() {
         return None;
     }
@@ -186,7 +186,7 @@ fn followed(next: Vec<Tensor>, batch: &StepBatch, skipped: bool) -> Option<Tenso
     }
     let below: Vec<Tensor> =
         batch.micro.iter().filter_map(|m| Some(m.sources.as_ref()?.below.shallow_clone())).collect();
-    Some(Tensor::cat(&below, 0))
+    Some(Tensor::cat(&below, 0).to_device(device))
 }
 
 /// The gradient of `loss` in every parameter; zero where the loss does not reach it.
