@@ -107,7 +107,7 @@ impl Encoder {
     /// The latents' shape for images of `resolution` pixels.
     pub fn latent(&self, resolution: u32) -> Result<Latent> {
         let downscale = self.vae.downscale() as u32;
-        if resolution % downscale != 0 {
+        if !resolution.is_multiple_of(downscale) {
             let message = format!("{resolution} is not a multiple of {downscale}, which this VAE needs");
             return Err(Error::invalid("resolution", message));
         }

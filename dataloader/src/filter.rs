@@ -40,7 +40,7 @@ impl Filter {
 fn equals(found: Option<&Value>, wanted: &str) -> bool {
     match found {
         Some(Value::String(text)) => text == wanted,
-        Some(other) => other.to_string() == wanted,
+        Some(other) => serde_json::to_string(other).is_ok_and(|text| text == wanted),
         None => false,
     }
 }

@@ -53,9 +53,7 @@ impl Editor {
     }
 
     /// An editor over tensors that are already in memory.
-    pub fn from_parts(
-        pipeline: impl Into<Rc<Pipeline>>, config: RunConfig, learned: Learned, device: Device,
-    ) -> Self {
+    pub fn from_parts(pipeline: impl Into<Rc<Pipeline>>, config: RunConfig, learned: Learned, device: Device) -> Self {
         let pipeline = pipeline.into();
         let ladder = Ladder::new(&pipeline.schedule, config.edit.num_inversion_steps);
         Self { pipeline, config, learned, ladder, device }
@@ -123,7 +121,9 @@ impl Editor {
             let output = match self.config.edit.detail {
                 Detail::None => resized(&decoded),
                 // The change alone is scaled, so that the photo keeps the detail its working size lacks.
-                Detail::Residual => images::to_tensor(photo).to_device(self.device) + resized(&(decoded - &source.round_trip)),
+                Detail::Residual => {
+                    images::to_tensor(photo).to_device(self.device) + resized(&(decoded - &source.round_trip))
+                }
             };
             images::from_tensor(&output.clamp(-1.0, 1.0).to_device(Device::Cpu))
         };

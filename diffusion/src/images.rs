@@ -120,9 +120,8 @@ pub fn resize(photo: &RgbImage, width: u32, height: u32) -> Result<RgbImage> {
     if width == 0 || height == 0 || photo.width() == 0 || photo.height() == 0 {
         return Err(refused("a picture needs at least one pixel".into()));
     }
-    let view =
-        fir::images::ImageRef::new(photo.width(), photo.height(), photo.as_raw(), fir::PixelType::U8x3)
-            .map_err(|e| refused(e.to_string()))?;
+    let view = fir::images::ImageRef::new(photo.width(), photo.height(), photo.as_raw(), fir::PixelType::U8x3)
+        .map_err(|e| refused(e.to_string()))?;
     let mut resized = fir::images::Image::new(width, height, fir::PixelType::U8x3);
     let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Lanczos3));
     fir::Resizer::new().resize(&view, &mut resized, &options).map_err(|e| refused(e.to_string()))?;

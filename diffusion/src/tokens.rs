@@ -54,7 +54,10 @@ impl Tokens {
         tokenizer: &Tokenizer, encoder: &TextEncoder, emotions: &[String], settings: &TokenSettings, device: Device,
     ) -> Result<(Self, Vec<String>)> {
         if settings.num_vectors == 0 {
-            return Err(Error::invalid("tokens.num_vectors", "must be at least 1; write `tokens: off` to train without"));
+            return Err(Error::invalid(
+                "tokens.num_vectors",
+                "must be at least 1; write `tokens: off` to train without",
+            ));
         }
         let mut warnings = Vec::new();
         let mut rows = Vec::new();
@@ -62,7 +65,10 @@ impl Tokens {
             let word = settings.initializer_token.replace("{emotion}", emotion);
             let ids = tokenizer.words(&word);
             if ids.is_empty() {
-                return Err(Error::invalid("tokens.initializer_token", format!("\"{word}\" has no tokens; name a word")));
+                return Err(Error::invalid(
+                    "tokens.initializer_token",
+                    format!("\"{word}\" has no tokens; name a word"),
+                ));
             }
             if ids.len() > 1 {
                 warnings.push(format!("initializer_token \"{word}\" is {} tokens; their mean is used", ids.len()));
@@ -123,7 +129,10 @@ impl Tokens {
     /// What stands for `emotion` in a prompt.
     pub fn placeholder(&self, emotion: &str) -> Result<&str> {
         let index = self.emotions.iter().position(|e| e == emotion).ok_or_else(|| {
-            Error::invalid(format!("emotion {emotion}"), format!("this run has tokens for {}", self.emotions.join(", ")))
+            Error::invalid(
+                format!("emotion {emotion}"),
+                format!("this run has tokens for {}", self.emotions.join(", ")),
+            )
         })?;
         Ok(&self.placeholders[index])
     }
@@ -189,7 +198,9 @@ impl Prompt {
         if slots.iter().any(|&(position, _)| position + 1 >= length) {
             return Err(Error::invalid(
                 "prompt",
-                format!("\"{text}\" is longer than {length} tokens, so that learned vectors would be cut off; shorten it"),
+                format!(
+                    "\"{text}\" is longer than {length} tokens, so that learned vectors would be cut off; shorten it"
+                ),
             ));
         }
         ids.truncate(length - 1);

@@ -102,9 +102,8 @@ impl Steps<'_> {
         let micro_batches = (self.ground.recipe.micro_batches() * self.ground.world.size) as f64;
         let count = state.optimizer.num_parameters();
         let mut gradient = sum.narrow(0, 0, count) / micro_batches;
-        let tail: Vec<f64> = Vec::try_from(
-            sum.narrow(0, count, sum.size()[0] - count).to_kind(Kind::Double).to_device(Device::Cpu),
-        )?;
+        let tail: Vec<f64> =
+            Vec::try_from(sum.narrow(0, count, sum.size()[0] - count).to_kind(Kind::Double).to_device(Device::Cpu))?;
         let norm = clip_norm(&mut gradient, self.ground.recipe.config.train.max_grad_norm);
         let record = self.update(&gradient, norm, &tail, micro_batches, &parameters, state)?;
         state.latents = followed(next, batch, record.skipped, self.ground.world.device);

@@ -114,7 +114,14 @@ pub fn attention(query: &Tensor, key: &Tensor, value: &Tensor, heads: i64, causa
         x.view([b, n, heads, c / heads]).transpose(1, 2) // (b, heads, n, d)
     };
     let out = Tensor::scaled_dot_product_attention(
-        &split(query), &split(key), &split(value), None::<Tensor>, 0.0, causal, None, false,
+        &split(query),
+        &split(key),
+        &split(value),
+        None::<Tensor>,
+        0.0,
+        causal,
+        None,
+        false,
     );
     let (b, _, n, _) = out.size4().expect("attention keeps four dimensions");
     out.transpose(1, 2).reshape([b, n, -1])

@@ -99,9 +99,10 @@ impl Branch<'_> {
     }
 
     fn shift(&self, bottleneck: &Bottleneck, strength: f64) -> Option<Bottleneck> {
-        let deltas = self.shifts.iter().map(|shift| {
-            shift.delta.forward(&bottleneck.h, &bottleneck.temb, shift.token) * (shift.scale * strength)
-        });
+        let deltas = self
+            .shifts
+            .iter()
+            .map(|shift| shift.delta.forward(&bottleneck.h, &bottleneck.temb, shift.token) * (shift.scale * strength));
         deltas.reduce(|sum, delta| sum + delta).map(|delta| bottleneck.shifted(&delta))
     }
 
@@ -160,11 +161,8 @@ pub fn reverse(
         let (source_noise, below) = (source.noise(k), source.latent(k - 1));
         let alpha_bar = alpha_bars(branch.schedule, &[t], z.device());
         let alpha_bar_below = alpha_bars(branch.schedule, &[rungs[k - 1]], z.device());
-        let rung = Rung {
-            source: (&latent, &below),
-            source_noise: &source_noise,
-            alpha_bar: (&alpha_bar, &alpha_bar_below),
-        };
+        let rung =
+            Rung { source: (&latent, &below), source_noise: &source_noise, alpha_bar: (&alpha_bar, &alpha_bar_below) };
         let bottleneck = branch.encode(&z, &timesteps);
         let needs_own = !active || process == Process::Asymmetric;
         let own = needs_own.then(|| branch.source_noise(&z, &timesteps, &bottleneck));

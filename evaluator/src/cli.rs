@@ -1,0 +1,118 @@
+//! The command line: arguments in, report out, exit code back.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use diffusion::hub::Hub;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::evaluate::evaluate;
+use crate::plan::Plan;
+use crate::report::publish::Staging;
+use crate::report::{terminal, Report};
+
+/// Edits held-out photos with trained runs, scores the edits, and writes a report.
+#[derive(Debug, Parser)]
+#[command(
+    name = "evaluator",
+    version,
+    arg_required_else_help = true,
+    after_help = "Example:\n  evaluator --config configs/pocket/evaluate.yaml --set emotion=sadness\n\n\
+                  Exit codes: 0 report written and gates passed; 1 failed or a gate did not pass; 2 bad recipe or input."
+)]
+pub struct Args {
+    /// The recipe (YAML).
+    #[arg(long)]
+    pub config: PathBuf,
+    /// Lay a value over the recipe: a.b=value, the value in YAML. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// The report's date, YYYY-MM-DD; today (UTC) by default.
+    #[arg(long)]
+    pub date: Option<String>,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A finished run of the program.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The report's folder.
+    pub folder: PathBuf,
+    /// The table for standard output.
+    pub table: String,
+    /// Whether every gate holds.
+    pub passed: bool,
+}
+
+/// Evaluates; `today` is used unless a date was given, `hub` is where models named by an id are looked up.
+pub fn run(args: &Args, today: &str, hub: Hub) -> Result<Outcome> {
+    let date = args.date.as_deref().unwrap_or(today);
+    check_date(date)?;
+    let config: Config = dataloader::recipe::load(&args.config, &args.sets)?;
+    let plan = Plan::new(config, hub)?;
+    let staging = Staging::open(&plan.config.output_dir, date)?;
+    let evaluation = evaluate(&plan, staging.folder().join("kept"))?;
+    let report = Report::new(&plan, evaluation, date, staging.folder())?;
+    report.write(staging.folder())?;
+    let folder = staging.publish()?;
+    tracing::info!(report = %folder.join("index.html").display(), "report written");
+    Ok(Outcome { folder, table: terminal::render(&report), passed: report.passed() })
+}
+
+fn check_date(date: &str) -> Result<()> {
+    let shape = |(place, byte): (usize, u8)| match place {
+        4 | 7 => byte == b'-',
+        _ => byte.is_ascii_digit(),
+    };
+    if date.len() == 10 && date.bytes().enumerate().all(shape) {
+        return Ok(());
+    }
+    Err(Error::config("--date", format!("{date:?} is not a date; write it as 2026-01-31")))
+}
+
+/// The date `seconds` after 1970-01-01 00:00 UTC, YYYY-MM-DD (Hinnant, *chrono-compatible low-level date algorithms*).
+pub fn date_from_unix(seconds: u64) -> String {
+    let days = seconds / 86_400 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        assert_eq!(date_from_unix(0), "1970-01-01");
+        assert_eq!(date_from_unix(951_782_400), "2000-02-29");
+        assert_eq!(date_from_unix(1_709_164_800), "2024-02-29");
+        assert_eq!(date_from_unix(1_767_225_599), "2025-12-31");
+        assert_eq!(date_from_unix(1_767_225_600), "2026-01-01");
+    }
+
+    #[test]
+    fn only_dates_are_dates() {
+        assert!(check_date("2026-01-31").is_ok());
+        for wrong in ["", "yesterday", "2026-1-31", "2026/01/31", "../../etc/x"] {
+            assert!(check_date(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! The evaluator's recipe as written; [`crate::plan`] resolves and checks it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use dataloader::{Emotion, Filter};
+use serde::{Deserialize, Serialize};
+
+/// A whole recipe.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The report's heading.
+    #[serde(default = "title")]
+    pub title: String,
+    /// The photos to edit.
+    pub sources: Sources,
+    /// The networks that edit and score.
+    pub models: Models,
+    /// The trained runs. The controls (no edit, VAE round trip) are always there.
+    #[serde(default)]
+    pub runs: Vec<RunEntry>,
+    /// The one emotion to evaluate; shorthand for `emotions` with one entry.
+    #[serde(default)]
+    pub emotion: Option<Emotion>,
+    /// The emotions to evaluate; by default all that the runs know.
+    #[serde(default)]
+    pub emotions: Vec<Emotion>,
+    /// The strengths of the Emo-A–LPIPS curve.
+    #[serde(default = "strengths")]
+    pub strengths: Vec<f64>,
+    /// Which strength the headline table shows.
+    #[serde(default)]
+    pub headline: Headline,
+    /// Whether the joint edits are also scored against a target drawn from the other seven emotions.
+    #[serde(default = "yes")]
+    pub shuffled_target: bool,
+    /// Plain-word prompts of the CLIP direction, averaged.
+    #[serde(default = "templates")]
+    pub templates: Vec<Template>,
+    /// The intervals.
+    #[serde(default)]
+    pub bootstrap: BootstrapConfig,
+    /// Which pictures the report shows.
+    #[serde(default)]
+    pub pictures: Pictures,
+    /// When an edit counts as a failure.
+    #[serde(default)]
+    pub failures: FailureLimits,
+    /// Conditions on report.json that decide the exit code.
+    #[serde(default)]
+    pub gates: Vec<GateEntry>,
+    /// Sources edited at once.
+    #[serde(default = "batch_size")]
+    pub batch_size: usize,
+    /// The report is written to `output_dir`/<date>.
+    pub output_dir: PathBuf,
+}
+
+/// Which rows of which data set are edited.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sources {
+    /// Folder or URL of shards.
+    pub shards: String,
+    /// Which rows: name a split that no training saw.
+    pub filter: Filter,
+    /// Leave sources that already show the target out of the headline; the split table has them all the same.
+    #[serde(default)]
+    pub exclude_target: bool,
+    /// At most so many sources, evenly spaced in the data set's order.
+    #[serde(default)]
+    pub max_images: Option<usize>,
+}
+
+/// Folders of the networks.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Models {
+    /// Pipeline folder or hub id; by default the one that the runs name.
+    #[serde(default)]
+    pub base: Option<String>,
+    /// The emotion classifier's folder; one used in no loss.
+    pub classifier: PathBuf,
+    /// The scoring CLIP's folder or hub id.
+    pub clip: String,
+    /// The LPIPS weights (AlexNet and linear heads in one safetensors file).
+    pub lpips: PathBuf,
+    /// Where to compute.
+    #[serde(default)]
+    pub device: DeviceChoice,
+    /// Never fetch from the hub.
+    #[serde(default)]
+    pub offline: bool,
+}
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceChoice {
+    /// CUDA where libtorch has it, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The first GPU; an error where there is none.
+    Cuda,
+}
+
+/// The kinds of trained run.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "snake_case")]
+pub enum RunMethod {
+    /// Tokens only.
+    TextualInversion,
+    /// Δh only.
+    Asyrp,
+    /// Tokens and Δh.
+    Joint,
+}
+
+impl RunMethod {
+    /// The key in report.json.
+    pub fn key(self) -> &'static str {
+        match self {
+            RunMethod::TextualInversion => "textual_inversion",
+            RunMethod::Asyrp => "asyrp",
+            RunMethod::Joint => "joint",
+        }
+    }
+}
+
+/// One trained run.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunEntry {
+    /// What the run trained.
+    pub method: RunMethod,
+    /// The run's folder (the trainer's output_dir). With `{emotion}` in it, one folder for each emotion evaluated.
+    pub run: String,
+    /// The emotion to take from it; by default all that it was trained for.
+    #[serde(default)]
+    pub emotion: Option<Emotion>,
+}
+
+/// Which strength the headline table shows.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Headline {
+    /// Every method's headline strength, unless `per_method` says otherwise.
+    #[serde(default = "one")]
+    pub strength: f64,
+    /// Headline strengths by method.
+    #[serde(default)]
+    pub per_method: BTreeMap<RunMethod, f64>,
+    /// Also show every other method at its largest strength whose LPIPS is at most this method's.
+    #[serde(default)]
+    pub equal_lpips: Option<RunMethod>,
+}
+
+/// A pair of plain-word prompts; `{emotion}` stands for the word.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Template {
+    /// Before.
+    pub source: String,
+    /// After.
+    pub target: String,
+}
+
+/// The intervals.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootstrapConfig {
+    /// Resamples.
+    #[serde(default = "samples")]
+    pub samples: usize,
+    /// Seed of the resamples and of the shuffled targets.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// Which pictures the report shows.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pictures {
+    /// Sources for each of best, median and worst.
+    #[serde(default = "cases")]
+    pub cases: usize,
+    /// Sources in the strength sweep.
+    #[serde(default = "sweep")]
+    pub sweep: usize,
+}
+
+/// When an edit counts as a failure.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct FailureLimits {
+    /// LPIPS above this: the source is lost.
+    #[serde(default = "lost_lpips")]
+    pub lpips_above: f64,
+    /// Sharpness ratio below this: blurred.
+    #[serde(default = "blurred")]
+    pub sharpness_below: f64,
+    /// Sharpness ratio above this: noisy.
+    #[serde(default = "noisy")]
+    pub sharpness_above: f64,
+}
+
+/// A condition on report.json.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct GateEntry {
+    /// Path of a number in report.json, such as `methods.joint.emo_a`.
+    pub metric: String,
+    /// Path of a number to subtract first, such as `methods.no_edit.emo_a`.
+    #[serde(default)]
+    pub minus: Option<String>,
+    /// `>= 0.5` or `<= 0.2`.
+    pub bound: String,
+}
+
+impl Default for Headline {
+    fn default() -> Self {
+        Self { strength: one(), per_method: BTreeMap::new(), equal_lpips: None }
+    }
+}
+
+impl Default for BootstrapConfig {
+    fn default() -> Self {
+        Self { samples: samples(), seed: 0 }
+    }
+}
+
+impl Default for Pictures {
+    fn default() -> Self {
+        Self { cases: cases(), sweep: sweep() }
+    }
+}
+
+impl Default for FailureLimits {
+    fn default() -> Self {
+        Self { lpips_above: lost_lpips(), sharpness_below: blurred(), sharpness_above: noisy() }
+    }
+}
+
+fn title() -> String {
+    "Emotion edits of held-out photos".into()
+}
+
+fn templates() -> Vec<Template> {
+    vec![Template { source: "a photo".into(), target: "a photo evoking {emotion}".into() }]
+}
+
+fn strengths() -> Vec<f64> {
+    vec![0.5, 1.0, 1.5]
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn samples() -> usize {
+    2000
+}
+
+fn cases() -> usize {
+    4
+}
+
+fn sweep() -> usize {
+    4
+}
+
+fn batch_size() -> usize {
+    8
+}
+
+fn lost_lpips() -> f64 {
+    0.35
+}
+
+fn blurred() -> f64 {
+    0.5
+}
+
+fn noisy() -> f64 {
+    2.0
+}

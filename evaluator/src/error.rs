@@ -1,0 +1,66 @@
+//! One error enum for the library half of the evaluator; messages say what was wrong, where, and what to do.
+
+use std::path::PathBuf;
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong between a recipe and a report.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A key of the recipe has a value that cannot work.
+    #[error("{key}: {message}")]
+    Config {
+        /// The key's path.
+        key: String,
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// The classifier was part of a training loss.
+    #[error("{}: takes_part_in_losses is true: a classifier that was trained against cannot score; use another one", .0.display())]
+    ClassifierInLoss(PathBuf),
+    /// A model or run cannot be read or used.
+    #[error(transparent)]
+    Model(#[from] diffusion::Error),
+    /// The sources cannot be read.
+    #[error(transparent)]
+    Data(#[from] dataloader::Error),
+    /// The recipe is not valid.
+    #[error(transparent)]
+    Recipe(#[from] dataloader::recipe::RecipeError),
+    /// The report cannot be written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A picture cannot be compressed.
+    #[error("a picture cannot be encoded: {0}")]
+    Picture(#[from] image::ImageError),
+    /// The page cannot be rendered.
+    #[error("the report's template: {0:#}")]
+    Template(#[from] minijinja::Error),
+}
+
+impl Error {
+    pub(crate) fn config(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Error::Config { key: key.into(), message: message.into() }
+    }
+
+    pub(crate) fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Error::Io { path: path.into(), source }
+    }
+
+    /// Whether the input is at fault (exit code 2) rather than the run (1).
+    pub fn is_bad_input(&self) -> bool {
+        match self {
+            Error::Config { .. } | Error::ClassifierInLoss(_) | Error::Recipe(_) => true,
+            Error::Model(diffusion::Error::Torch(_)) => false,
+            Error::Model(_) => true,
+            Error::Data(error) => error.is_bad_input(),
+            Error::Io { .. } | Error::Picture(_) | Error::Template(_) => false,
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Gates: conditions on report.json that decide the exit code.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::config::GateEntry;
+use crate::error::{Error, Result};
+
+/// A gate, checked for form.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    metric: String,
+    minus: Option<String>,
+    bound: Bound,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+/// How a gate came out.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// The number's path in report.json.
+    pub metric: String,
+    /// What was subtracted.
+    pub minus: Option<String>,
+    /// The condition.
+    pub bound: String,
+    /// The number; none where the report has none there.
+    pub value: Option<f64>,
+    /// Whether the condition holds.
+    pub passed: bool,
+}
+
+impl Gate {
+    /// Checks the entry; `place` is its index in the recipe.
+    pub fn parse(place: usize, entry: &GateEntry) -> Result<Self> {
+        for path in std::iter::once(&entry.metric).chain(&entry.minus) {
+            if !path.starts_with("methods.") && !path.starts_with("emotions.") {
+                let message = format!("{path}: paths begin with methods. or emotions., such as methods.joint.emo_a");
+                return Err(Error::config(format!("gates.{place}"), message));
+            }
+        }
+        let bound = Bound::parse(&entry.bound).ok_or_else(|| {
+            let message = format!("{:?}: write >= or <= and a number, such as \"<= 0.2\"", entry.bound);
+            Error::config(format!("gates.{place}.bound"), message)
+        })?;
+        Ok(Self { metric: entry.metric.clone(), minus: entry.minus.clone(), bound })
+    }
+
+    /// Looks the numbers up in a finished report; a number that is not there fails the gate.
+    pub fn check(&self, report: &Value) -> Outcome {
+        let value = number(report, &self.metric);
+        let value = match &self.minus {
+            None => value,
+            Some(minus) => value.zip(number(report, minus)).map(|(value, minus)| value - minus),
+        };
+        Outcome {
+            metric: self.metric.clone(),
+            minus: self.minus.clone(),
+            bound: self.bound.to_string(),
+            value,
+            passed: value.is_some_and(|v| self.bound.holds(v)),
+        }
+    }
+}
+
+impl Bound {
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let number = |rest: &str| rest.trim().parse::<f64>().ok().filter(|v| v.is_finite());
+        if let Some(rest) = text.strip_prefix(">=") {
+            return number(rest).map(Bound::AtLeast);
+        }
+        text.strip_prefix("<=").and_then(number).map(Bound::AtMost)
+    }
+
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Bound::AtLeast(bound) => value >= bound,
+            Bound::AtMost(bound) => value <= bound,
+        }
+    }
+}
+
+impl std::fmt::Display for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Bound::AtLeast(bound) => write!(f, ">= {bound}"),
+            Bound::AtMost(bound) => write!(f, "<= {bound}"),
+        }
+    }
+}
+
+fn number(report: &Value, path: &str) -> Option<f64> {
+    path.split('.').try_fold(report, |value, key| value.get(key))?.as_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(metric: &str, minus: Option<&str>, bound: &str) -> Result<Gate> {
+        Gate::parse(0, &GateEntry { metric: metric.into(), minus: minus.map(Into::into), bound: bound.into() })
+    }
+
+    #[test]
+    fn gates_compare_numbers_and_differences() {
+        let report = serde_json::json!({"methods": {"joint": {"emo_a": 0.7, "psnr": null}, "no_edit": {"emo_a": 0.1}}});
+        let passes = |metric, minus, bound| gate(metric, minus, bound).expect("valid").check(&report).passed;
+        assert!(passes("methods.joint.emo_a", Some("methods.no_edit.emo_a"), ">= 0.5"));
+        assert!(!passes("methods.joint.emo_a", None, ">=0.8"));
+        assert!(passes("methods.joint.emo_a", None, "<= 0.7"));
+        assert!(!passes("methods.joint.psnr", None, "<= 0.7"), "a missing number fails");
+        assert!(!passes("methods.asyrp.emo_a", None, ">= 0"));
+    }
+
+    #[test]
+    fn malformed_gates_are_refused() {
+        assert!(gate("joint.emo_a", None, ">= 0.5").is_err());
+        assert!(gate("methods.joint.emo_a", Some("no_edit"), ">= 0.5").is_err());
+        for bound in ["0.5", "> 0.5", ">= x", "<= inf", ""] {
+            assert!(gate("methods.joint.emo_a", None, bound).is_err(), "{bound}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Metrics, baselines and the nightly report.
+//!
+//! From the outside in: [`cli`] takes the arguments, [`config`] is the recipe as written, [`plan`] checks it,
+//! [`evaluate`] edits and scores in batches ([`methods`], [`observe`], [`metrics`]), [`summary`] makes means and
+//! intervals of the [`scores`], [`report`] renders them, [`gates`] decide the exit code.
+
+pub mod classifier;
+pub mod cli;
+pub mod config;
+pub mod error;
+pub mod evaluate;
+pub mod gallery;
+pub mod gates;
+pub mod methods;
+pub mod metrics;
+pub mod observe;
+pub mod plan;
+pub mod progress;
+pub mod provenance;
+pub mod report;
+pub mod scores;
+pub mod sources;
+pub mod summary;
+
+pub use error::{Error, Result};

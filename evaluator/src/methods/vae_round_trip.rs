@@ -1,0 +1,49 @@
+//! Control: the source through the autoencoder and back, without diffusion.
+
+use std::rc::Rc;
+
+use diffusion::pipeline::Pipeline;
+use tch::Tensor;
+
+use super::{About, Method};
+use crate::error::Result;
+use crate::sources::Batch;
+
+/// Encodes to the posterior's mean and decodes.
+#[derive(Debug)]
+pub struct VaeRoundTrip {
+    pipeline: Rc<Pipeline>,
+}
+
+impl VaeRoundTrip {
+    /// Uses the pipeline's autoencoder.
+    pub fn new(pipeline: Rc<Pipeline>) -> Self {
+        Self { pipeline }
+    }
+}
+
+impl Method for VaeRoundTrip {
+    fn about(&self) -> About {
+        About {
+            key: "vae_round_trip",
+            name: "VAE round trip",
+            definition: "The source encoded and decoded: what every latent edit loses without its detail residual.",
+            control: true,
+        }
+    }
+
+    fn strengths(&self) -> &[f64] {
+        &[]
+    }
+
+    fn headline(&self) -> Option<f64> {
+        None
+    }
+
+    fn edits(&self, batch: &Batch) -> Result<Vec<Tensor>> {
+        let _no_grad = tch::no_grad_guard();
+        let images = batch.images.to_device(self.pipeline.unet.device());
+        let latents = self.pipeline.latents_from_images(&images);
+        Ok(vec![self.pipeline.images_from_latents(&latents)])
+    }
+}

@@ -1,0 +1,198 @@
+//! The recipe resolved: every value checked, every folder found, nothing loaded yet.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use dataloader::Emotion;
+use diffusion::hub::{resolve, Hub};
+use diffusion::run::Run;
+use tch::Device;
+
+use crate::config::{Config, DeviceChoice, RunMethod};
+use crate::error::{Error, Result};
+use crate::gates::Gate;
+
+/// What will be evaluated.
+#[derive(Debug)]
+pub struct Plan {
+    /// The recipe as written.
+    pub config: Config,
+    /// The emotions, alphabetical.
+    pub emotions: Vec<Emotion>,
+    /// The runs, one entry for each method and emotion.
+    pub runs: Vec<PlannedRun>,
+    /// The pipeline's folder and its name in the report.
+    pub base: (String, PathBuf),
+    /// The scoring CLIP's folder.
+    pub clip: PathBuf,
+    /// The conditions on the report.
+    pub gates: Vec<Gate>,
+    /// Where to compute.
+    pub device: Device,
+}
+
+/// A run that will be scored for one emotion.
+#[derive(Clone, Debug)]
+pub struct PlannedRun {
+    /// What it trained.
+    pub method: RunMethod,
+    /// What it will be asked for.
+    pub emotion: Emotion,
+    /// The folder as the report names it.
+    pub name: String,
+    /// Its settings.
+    pub run: Run,
+}
+
+impl Plan {
+    /// Checks `config`; `hub` is where models named by an id are looked up.
+    pub fn new(config: Config, hub: Hub) -> Result<Self> {
+        check_numbers(&config)?;
+        let hub = Hub { offline: hub.offline || config.models.offline, ..hub };
+        let runs = open_runs(&config)?;
+        let emotions: BTreeSet<Emotion> = match asked(&config) {
+            asked if asked.is_empty() => runs.iter().map(|r| r.emotion).collect(),
+            asked => asked.into_iter().collect(),
+        };
+        if emotions.is_empty() {
+            return Err(Error::config("emotions", "name at least one, or give runs"));
+        }
+        let base_name = base_name(&config, &runs)?;
+        let base = resolve(&base_name, &hub)?;
+        let clip = resolve(&config.models.clip, &hub)?;
+        must_exist("models.classifier", &config.models.classifier)?;
+        must_exist("models.lpips", &config.models.lpips)?;
+        let gates = config.gates.iter().enumerate().map(|(i, g)| Gate::parse(i, g)).collect::<Result<_>>()?;
+        let device = device(config.models.device)?;
+        Ok(Self {
+            emotions: emotions.into_iter().collect(),
+            runs,
+            base: (base_name, base),
+            clip,
+            gates,
+            device,
+            config,
+        })
+    }
+
+    /// The strength that the headline table shows for `method`.
+    pub fn headline(&self, method: RunMethod) -> f64 {
+        self.config.headline.per_method.get(&method).copied().unwrap_or(self.config.headline.strength)
+    }
+
+    /// Every strength at which `method` is run, ascending.
+    pub fn strengths(&self, method: RunMethod) -> Vec<f64> {
+        let mut all = self.config.strengths.clone();
+        all.push(self.headline(method));
+        all.sort_by(f64::total_cmp);
+        all.dedup();
+        all
+    }
+}
+
+fn asked(config: &Config) -> Vec<Emotion> {
+    config.emotion.map_or_else(|| config.emotions.clone(), |e| vec![e])
+}
+
+fn check_numbers(config: &Config) -> Result<()> {
+    let strengths = config.strengths.iter().chain(config.headline.per_method.values());
+    if strengths.chain([&config.headline.strength]).any(|s| !s.is_finite()) {
+        return Err(Error::config("strengths", "must be finite numbers"));
+    }
+    if config.emotion.is_some() && config.emotions.len() > 1 {
+        return Err(Error::config("emotion", "give either emotion or emotions"));
+    }
+    if config.batch_size == 0 {
+        return Err(Error::config("batch_size", "must be at least 1"));
+    }
+    if config.sources.max_images == Some(0) {
+        return Err(Error::config("sources.max_images", "must be at least 1"));
+    }
+    if config.templates.is_empty() {
+        return Err(Error::config("templates", "at least one pair of prompts is needed"));
+    }
+    match config.templates.iter().position(|t| !t.target.contains("{emotion}")) {
+        Some(place) => Err(Error::config(format!("templates.{place}.target"), "has no {emotion} in it")),
+        None => Ok(()),
+    }
+}
+
+/// Opens every entry's folder, or one folder for each emotion where its path holds `{emotion}`.
+fn open_runs(config: &Config) -> Result<Vec<PlannedRun>> {
+    let mut runs: Vec<PlannedRun> = Vec::new();
+    for (index, entry) in config.runs.iter().enumerate() {
+        let wanted = entry.emotion.map_or_else(|| asked(config), |e| vec![e]);
+        if !entry.run.contains("{emotion}") {
+            add_run(&mut runs, index, entry.method, &entry.run, &wanted)?;
+            continue;
+        }
+        if wanted.is_empty() {
+            let message = "has {emotion} in it: list the emotions under emotions";
+            return Err(Error::config(format!("runs.{index}.run"), message));
+        }
+        for emotion in wanted {
+            let folder = entry.run.replace("{emotion}", emotion.name());
+            add_run(&mut runs, index, entry.method, &folder, &[emotion])?;
+        }
+    }
+    Ok(runs)
+}
+
+/// Adds the run in `folder` for each of `wanted` that it knows, or for all that it knows if none is named.
+fn add_run(
+    runs: &mut Vec<PlannedRun>, index: usize, method: RunMethod, folder: &str, wanted: &[Emotion],
+) -> Result<()> {
+    let run = Run::open(Path::new(folder))?;
+    check_parts(index, method, folder, &run)?;
+    let known: Vec<Emotion> = run.config.emotions.iter().filter_map(|e| e.parse().ok()).collect();
+    let emotions: Vec<Emotion> = known.iter().copied().filter(|e| wanted.is_empty() || wanted.contains(e)).collect();
+    if emotions.is_empty() {
+        let names = |e: &[Emotion]| e.iter().map(|e| e.name()).collect::<Vec<_>>().join(", ");
+        let message = format!("{folder} was trained for {}, not for {}", names(&known), names(wanted));
+        return Err(Error::config(format!("runs.{index}"), message));
+    }
+    for emotion in emotions {
+        if runs.iter().any(|r| r.method == method && r.emotion == emotion) {
+            let message = format!("a second {} run for {emotion}; one is enough", method.key());
+            return Err(Error::config(format!("runs.{index}"), message));
+        }
+        runs.push(PlannedRun { method, emotion, name: folder.to_string(), run: run.clone() });
+    }
+    Ok(())
+}
+
+/// A run must hold what its method is said to have trained, and nothing else.
+fn check_parts(index: usize, method: RunMethod, folder: &str, run: &Run) -> Result<()> {
+    let (tokens, delta) = (run.config.tokens.is_some(), run.config.delta.is_some());
+    let found = match (tokens, delta) {
+        (true, true) => RunMethod::Joint,
+        (true, false) => RunMethod::TextualInversion,
+        _ => RunMethod::Asyrp,
+    };
+    if found == method {
+        return Ok(());
+    }
+    let message = format!("{folder} is a {} run, not {}", found.key(), method.key());
+    Err(Error::config(format!("runs.{index}.method"), message))
+}
+
+fn base_name(config: &Config, runs: &[PlannedRun]) -> Result<String> {
+    let of_runs = runs.first().map(|r| r.run.config.base.name.clone());
+    config.models.base.clone().or(of_runs).ok_or_else(|| Error::config("models.base", "needed where there are no runs"))
+}
+
+fn must_exist(key: &str, path: &Path) -> Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    Err(Error::config(key, format!("{}: no such file or folder", path.display())))
+}
+
+fn device(choice: DeviceChoice) -> Result<Device> {
+    match choice {
+        DeviceChoice::Cpu => Ok(Device::Cpu),
+        DeviceChoice::Auto => Ok(Device::cuda_if_available()),
+        DeviceChoice::Cuda if tch::Cuda::is_available() => Ok(Device::Cuda(0)),
+        DeviceChoice::Cuda => Err(Error::config("models.device", "cuda: libtorch sees no GPU here; use cpu or auto")),
+    }
+}

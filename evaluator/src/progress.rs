@@ -1,0 +1,45 @@
+//! A bar with rate and time left on a terminal; a log line now and then elsewhere.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Between two log lines.
+const LOG_EVERY: Duration = Duration::from_secs(15);
+
+/// Counts edits.
+#[derive(Debug)]
+pub struct Progress {
+    bar: ProgressBar,
+    logged: Instant,
+    log: bool,
+}
+
+impl Progress {
+    /// Starts at 0 of `total` edits.
+    pub fn new(total: usize) -> Self {
+        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} edits  {per_sec}  {eta} left")
+            .expect("the template is valid");
+        let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr()).with_style(style);
+        Self { bar, logged: Instant::now(), log: !std::io::stderr().is_terminal() }
+    }
+
+    /// Counts `edits` more.
+    pub fn advance(&mut self, edits: usize) {
+        self.bar.inc(edits as u64);
+        if self.log && self.logged.elapsed() >= LOG_EVERY {
+            self.logged = Instant::now();
+            let (done, total) = (self.bar.position(), self.bar.length().unwrap_or(0));
+            let elapsed = self.bar.elapsed().as_secs_f64();
+            let rate = done as f64 / elapsed.max(1e-9);
+            let eta_secs = ((total - done) as f64 / rate.max(1e-9)).round();
+            tracing::info!(done, total, edits_per_s = (rate * 10.0).round() / 10.0, eta_secs, "evaluating");
+        }
+    }
+
+    /// Removes the bar.
+    pub fn finish(self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,123 @@
+//! Where a report comes from: recipe, hashes, seeds, versions. No host, no absolute path, no clock: the same inputs give
+//! the same account.
+
+use std::path::Path;
+
+use diffusion::run::{CONFIG_FILE, DELTA_FILE, TOKENS_FILE};
+use serde_json::{json, Map, Value};
+
+use crate::error::{Error, Result};
+use crate::evaluate::Evaluation;
+use crate::plan::{Plan, PlannedRun};
+
+/// The libtorch that this workspace is built against.
+const LIBTORCH: &str = "2.11";
+
+/// The account that report.json carries.
+pub fn of(plan: &Plan, evaluation: &Evaluation) -> Result<Value> {
+    let (config, classifier) = (&plan.config, evaluation.observer.classifier());
+    let clip_hash = diffusion::weights::hash(&plan.clip, "model")?;
+    Ok(json!({
+        "sources": {
+            "n": evaluation.sources.len(),
+            "shards": shown(&config.sources.shards),
+            "filter": config.sources.filter,
+            "target_excluded_from_headline": config.sources.exclude_target,
+            "manifest": evaluation.sources.manifest_hash(),
+        },
+        "classifier": {
+            "name": classifier.name(),
+            "hash": classifier.hash(),
+            "architecture": classifier.config().architecture,
+            "takes_part_in_losses": classifier.config().takes_part_in_losses,
+            "card": card(&config.models.classifier),
+        },
+        "clip": {
+            "name": shown(&config.models.clip),
+            "hash": clip_hash,
+            "took_part_in_losses": plan.runs.iter().any(|r| trained_with(r, &clip_hash)),
+            "templates": config.templates,
+        },
+        "lpips": {"backbone": "alex", "version": "0.1", "hash": file_hash(&config.models.lpips)?},
+        "base": {"name": shown(&plan.base.0), "hashes": diffusion::pipeline::Hashes::of(&plan.base.1)?},
+        "runs": plan.runs.iter().map(run).collect::<Result<Vec<_>>>()?,
+        "pixels": "edits clamped to [-1, 1] and rounded to 8 bits, as a user gets them",
+        "bootstrap": {"samples": config.bootstrap.samples, "seed": config.bootstrap.seed, "resampled": "sources"},
+        "device": if plan.device.is_cuda() { "cuda" } else { "cpu" },
+        "versions": {"evaluator": env!("CARGO_PKG_VERSION"), "libtorch": LIBTORCH},
+        "recipe": recipe(plan),
+    }))
+}
+
+fn run(planned: &PlannedRun) -> Result<Value> {
+    let config = &planned.run.config;
+    let mut hashes = Map::new();
+    for file in [CONFIG_FILE, TOKENS_FILE, DELTA_FILE] {
+        let path = planned.run.folder.join(file);
+        if path.exists() {
+            hashes.insert(file.into(), file_hash(&path)?.into());
+        }
+    }
+    Ok(json!({
+        "method": planned.method,
+        "emotion": planned.emotion,
+        "folder": shown(&planned.name),
+        "seed": config.seed,
+        "loss_clip": config.loss_clip.as_ref().map(|clip| json!({"name": shown(&clip.name), "hash": clip.hash})),
+        "edit": config.edit,
+        "hashes": hashes,
+    }))
+}
+
+/// Whether the CLIP with this hash was in the run's losses: CLIP-I and CLIP direction are then no neutral judges.
+fn trained_with(planned: &PlannedRun, clip_hash: &str) -> bool {
+    planned.run.config.loss_clip.as_ref().is_some_and(|clip| clip.hash == clip_hash)
+}
+
+/// The classifier's own account of its accuracy, where it has one.
+fn card(folder: &Path) -> Value {
+    let text = std::fs::read_to_string(folder.join("metrics.json")).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or(Value::Null)
+}
+
+fn file_hash(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    Ok(blake3::hash(&bytes).to_hex().to_string())
+}
+
+/// The recipe with every absolute path shortened.
+fn recipe(plan: &Plan) -> String {
+    let mut value = serde_json::to_value(&plan.config).expect("a recipe is plain data");
+    shorten(&mut value);
+    dataloader::recipe::to_yaml(&value)
+}
+
+fn shorten(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = shown(text),
+        Value::Array(items) => items.iter_mut().for_each(shorten),
+        Value::Object(map) => map.values_mut().for_each(shorten),
+        _ => {}
+    }
+}
+
+/// A path or URL as a report may name it: absolute paths keep their last part only.
+fn shown(name: &str) -> String {
+    if Path::new(name).is_absolute() {
+        let last = Path::new(name).file_name().map(|n| n.to_string_lossy().into_owned());
+        return format!("…/{}", last.unwrap_or_default());
+    }
+    name.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn absolute_paths_are_shortened() {
+        assert_eq!(shown("/home/someone/runs/awe"), "…/awe");
+        assert_eq!(shown("runs/awe"), "runs/awe");
+        assert_eq!(shown("s3://affect/emoset"), "s3://affect/emoset");
+    }
+}

@@ -1,0 +1,195 @@
+//! index.html: one file with its styles, plots and pictures, readable offline, on a phone, in print.
+
+use minijinja::{context, AutoEscape, Environment, Value};
+use serde::Serialize;
+
+use super::numbers::{arrow, heading, interval, strength, value};
+use super::terminal::equal_lines;
+use super::{plots, Report};
+use crate::error::Result;
+use crate::metrics::confusion::Confusion;
+use crate::summary::{Row, Section};
+
+const TEMPLATE: &str = include_str!("template.html");
+const STYLE: &str = include_str!("style.css");
+
+/// A table ready to be written out.
+#[derive(Debug, Serialize)]
+struct Table {
+    columns: Vec<Column>,
+    rows: Vec<TableRow>,
+}
+
+#[derive(Debug, Serialize)]
+struct Column {
+    heading: String,
+    arrow: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct TableRow {
+    name: String,
+    control: bool,
+    cells: Vec<Cell>,
+}
+
+#[derive(Debug, Serialize)]
+struct Cell {
+    text: String,
+    interval: Option<String>,
+}
+
+/// A row of shares with counts.
+#[derive(Debug, Serialize)]
+struct Matrix {
+    columns: Vec<&'static str>,
+    rows: Vec<MatrixRow>,
+}
+
+#[derive(Debug, Serialize)]
+struct MatrixRow {
+    name: String,
+    cells: Vec<MatrixCell>,
+}
+
+#[derive(Debug, Serialize)]
+struct MatrixCell {
+    count: u32,
+    share: f64,
+    target: bool,
+}
+
+/// The page.
+pub fn render(report: &Report) -> Result<String> {
+    let mut environment = Environment::new();
+    environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    environment.set_trim_blocks(true);
+    environment.set_lstrip_blocks(true);
+    environment.add_template("index.html", TEMPLATE)?;
+    let provenance = flat(&report.provenance);
+    let page = context! {
+        style => Value::from_safe_string(STYLE.to_string()),
+        title => report.title,
+        date => report.date,
+        sources => super::markdown::sources_line(report),
+        headline => headlines(report, &report.summary),
+        equal => equal_lines(report, &report.summary),
+        curve => Value::from_safe_string(plots::curve(report, &report.summary)),
+        several => report.emotions.len() > 1,
+        by_emotion => by_emotion(report),
+        landed => landed(report),
+        sweep => rows(report, report.summary.curves.iter().flatten().map(|r| (r.about.name.to_string(), r))),
+        by_source => by_source(report),
+        shown => report.pictures,
+        gates => report.gates,
+        metrics => report.metrics,
+        methods => report.summary.headlines.iter().map(|h| h.row.about).collect::<Vec<_>>(),
+        provenance => provenance,
+        recipe => report.provenance["recipe"].as_str().unwrap_or_default(),
+    };
+    Ok(environment.get_template("index.html")?.render(page)?)
+}
+
+fn headlines(report: &Report, section: &Section) -> Table {
+    rows(report, section.headlines.iter().map(|h| (h.row.about.name.to_string(), &h.row)))
+}
+
+fn rows<'a>(report: &Report, rows: impl Iterator<Item = (String, &'a Row)>) -> Table {
+    let mut columns = vec![Column { heading: "Strength".into(), arrow: "" }, Column { heading: "n".into(), arrow: "" }];
+    columns.extend(report.metrics.iter().map(|m| Column { heading: heading(m), arrow: arrow(m.better) }));
+    let row = |(name, row): (String, &Row)| {
+        let mut cells =
+            vec![Cell { text: strength(row), interval: None }, Cell { text: row.n.to_string(), interval: None }];
+        let measured = report.metrics.iter().zip(&row.measures);
+        cells.extend(measured.map(|(about, m)| Cell { text: value(about, m), interval: interval(about, m) }));
+        TableRow { name, control: row.about.control, cells }
+    };
+    Table { columns, rows: rows.map(row).collect() }
+}
+
+/// The headline tables of each emotion, and a small one of Emo-A by method with the mean at the end.
+fn by_emotion(report: &Report) -> Table {
+    let (emo_a, lpips) = (place(report, "emo_a"), place(report, "lpips"));
+    let methods: Vec<_> = report.summary.headlines.iter().map(|h| h.row.about).collect();
+    let mut columns: Vec<Column> =
+        methods.iter().map(|m| Column { heading: format!("{} Emo-A %", m.name), arrow: "" }).collect();
+    columns.push(Column { heading: "LPIPS".into(), arrow: "↓" });
+    let row = |(name, section): (String, &Section)| {
+        let cell = |key: &str, metric: usize| {
+            let (about, row) = (&report.metrics[metric], section.row(key));
+            Cell {
+                text: row.map_or(super::numbers::NOTHING.into(), |r| value(about, &r.measures[metric])),
+                interval: row.and_then(|r| interval(about, &r.measures[metric])),
+            }
+        };
+        let mut cells: Vec<Cell> = methods.iter().map(|m| cell(m.key, emo_a)).collect();
+        cells.push(cell(report.featured.unwrap_or("no_edit"), lpips));
+        TableRow { control: name == "Mean", name, cells }
+    };
+    let sections = report.emotions.iter().map(|(e, s)| (e.to_string(), s));
+    Table { columns, rows: sections.chain([("Mean".to_string(), &report.summary)]).map(row).collect() }
+}
+
+/// The classes that edits landed in: asked × found for several emotions, method × found for one.
+fn landed(report: &Report) -> Vec<(String, Matrix)> {
+    let columns: Vec<&str> = dataloader::Emotion::ALL.iter().map(|e| e.name()).collect();
+    if let [(emotion, section)] = &report.emotions[..] {
+        let plain = section.headlines.iter().filter(|h| h.row.about.key != crate::methods::SHUFFLED);
+        let rows = plain.map(|h| matrix_row(h.row.about.name.into(), &h.row.confusion, emotion.index()));
+        return vec![(format!("Target: {emotion}"), Matrix { columns, rows: rows.collect() })];
+    }
+    let matrix = |row: &Row| {
+        let asked = report.emotions.iter().map(|(e, _)| matrix_row(e.to_string(), &row.confusion, e.index()));
+        Matrix { columns: columns.clone(), rows: asked.collect() }
+    };
+    let shown = report.summary.headlines.iter().map(|h| &h.row).filter(|r| r.about.key != crate::methods::SHUFFLED);
+    shown.map(|row| (row.about.name.to_string(), matrix(row))).collect()
+}
+
+fn matrix_row(name: String, confusion: &Confusion, target: usize) -> MatrixRow {
+    let counts = confusion.counts()[target];
+    let total = counts.iter().sum::<u32>().max(1);
+    let cell = |(class, &count): (usize, &u32)| MatrixCell {
+        count,
+        share: (f64::from(count) / f64::from(total) * 100.0).round() / 100.0,
+        target: class == target,
+    };
+    MatrixRow { name, cells: counts.iter().enumerate().map(cell).collect() }
+}
+
+fn by_source(report: &Report) -> Table {
+    let split = report.summary.headlines.iter().filter(|h| h.row.about.key != crate::methods::SHUFFLED).flat_map(|h| {
+        let name = h.row.about.name;
+        [(format!("{name}: shows it already"), &h.showing), (format!("{name}: does not"), &h.not_showing)]
+    });
+    rows(report, split)
+}
+
+fn place(report: &Report, key: &str) -> usize {
+    report.metrics.iter().position(|m| m.key == key).expect("a metric of the report")
+}
+
+/// Provenance as lines of `path: value`, the recipe left out.
+fn flat(value: &serde_json::Value) -> Vec<(String, String)> {
+    fn walk(path: &str, value: &serde_json::Value, out: &mut Vec<(String, String)>) {
+        match value {
+            serde_json::Value::Object(map) => {
+                for (key, value) in map {
+                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    walk(&path, value, out);
+                }
+            }
+            serde_json::Value::Array(items) => {
+                for (index, value) in items.iter().enumerate() {
+                    walk(&format!("{path}.{index}"), value, out);
+                }
+            }
+            serde_json::Value::String(text) => out.push((path.to_string(), text.clone())),
+            other => out.push((path.to_string(), other.to_string())),
+        }
+    }
+    let mut out = Vec::new();
+    walk("", value, &mut out);
+    out.retain(|(path, _)| path != "recipe");
+    out
+}

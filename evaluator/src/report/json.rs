@@ -1,0 +1,96 @@
+//! report.json: every number by a stable path, such as `methods.joint.emo_a`.
+//!
+//! A mean is a number, its interval stands beside it as `<metric>_interval: [low, high]`. What is infinite or undefined
+//! is null, and an infinite one says so in `<metric>_text`.
+
+use serde_json::{json, Map, Value};
+
+use super::Report;
+use crate::metrics::About;
+use crate::summary::{EqualLpips, Headline, Row, Section};
+
+/// Counts changes that break readers.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// The whole report but its pictures' bytes.
+pub fn render(report: &Report) -> Value {
+    let emotions: Map<String, Value> = report
+        .emotions
+        .iter()
+        .map(|(emotion, section)| (emotion.name().to_string(), section_json(report, section)))
+        .collect();
+    let summary = section_json(report, &report.summary);
+    json!({
+        "format_version": FORMAT_VERSION,
+        "title": report.title,
+        "date": report.date,
+        "methods": summary["methods"],
+        "curves": summary["curves"],
+        "emotions": emotions,
+        "featured_method": report.featured,
+        "cases": report.pictures.iter().map(|shown| shown.json()).collect::<Vec<_>>(),
+        "gates": report.gates,
+        "passed": report.passed(),
+        "metrics": report.metrics,
+        "confidence": crate::metrics::bootstrap::CONFIDENCE,
+        "provenance": report.provenance,
+    })
+}
+
+fn section_json(report: &Report, section: &Section) -> Value {
+    let methods: Map<String, Value> = section
+        .headlines
+        .iter()
+        .map(|headline| (headline.row.about.key.to_string(), headline_json(report, headline)))
+        .collect();
+    let curves: Map<String, Value> = section
+        .curves
+        .iter()
+        .filter_map(|rows| Some((rows.first()?.about.key.to_string(), rows)))
+        .map(|(key, rows)| (key, rows.iter().map(|row| Value::Object(point(&report.metrics, row))).collect()))
+        .collect();
+    json!({"methods": methods, "curves": curves})
+}
+
+fn headline_json(report: &Report, headline: &Headline) -> Value {
+    let row = &headline.row;
+    let mut map = point(&report.metrics, row);
+    map.insert("name".into(), row.about.name.into());
+    map.insert("control".into(), row.about.control.into());
+    map.insert("macro_f1".into(), json!(row.macro_f1));
+    let per_class: Map<String, Value> = dataloader::Emotion::ALL
+        .into_iter()
+        .filter_map(|e| Some((e.name().to_string(), json!(row.confusion.accuracy_of(e)?))))
+        .collect();
+    map.insert("emo_a_per_class".into(), Value::Object(per_class));
+    map.insert("confusion".into(), json!(row.confusion));
+    let split = json!({
+        "shows_target": point(&report.metrics, &headline.showing),
+        "does_not_show_target": point(&report.metrics, &headline.not_showing),
+    });
+    map.insert("by_source".into(), split);
+    if let Some(equal) = &headline.at_equal_lpips {
+        map.insert("at_equal_lpips".into(), equal_json(&report.metrics, equal));
+    }
+    Value::Object(map)
+}
+
+fn equal_json(metrics: &[About], equal: &EqualLpips) -> Value {
+    let row = equal.row.as_ref().map(|row| Value::Object(point(metrics, row)));
+    json!({"reference": equal.reference, "row": row, "is_largest_strength_run": equal.at_the_end})
+}
+
+/// Strength, n and every measure with its interval.
+fn point(metrics: &[About], row: &Row) -> Map<String, Value> {
+    let mut map = Map::new();
+    map.insert("strength".into(), json!(row.strength));
+    map.insert("n".into(), row.n.into());
+    for (about, measure) in metrics.iter().zip(&row.measures) {
+        map.insert(about.key.into(), json!(measure.value.filter(|v| v.is_finite())));
+        map.insert(format!("{}_interval", about.key), json!(measure.interval));
+        if measure.value.is_some_and(f64::is_infinite) {
+            map.insert(format!("{}_text", about.key), "inf".into());
+        }
+    }
+    map
+}

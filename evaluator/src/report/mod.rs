@@ -1,0 +1,84 @@
+//! The report: one set of numbers, rendered as report.json, report.md and a self-contained index.html.
+
+pub mod html;
+pub mod json;
+pub mod markdown;
+pub mod numbers;
+pub mod pictures;
+pub mod plots;
+pub mod publish;
+pub mod terminal;
+
+use std::path::Path;
+
+use dataloader::Emotion;
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::evaluate::Evaluation;
+use crate::gates::Outcome;
+use crate::metrics;
+use crate::plan::Plan;
+use crate::provenance;
+use crate::summary::Section;
+
+/// Everything the three renderings share.
+#[derive(Debug)]
+pub struct Report {
+    /// The heading.
+    pub title: String,
+    /// The night, YYYY-MM-DD.
+    pub date: String,
+    /// The metrics, in the order of every row's measures.
+    pub metrics: Vec<metrics::About>,
+    /// The headline: the one emotion, or the mean over several.
+    pub summary: Section,
+    /// One section an emotion.
+    pub emotions: Vec<(Emotion, Section)>,
+    /// The shown pictures, one set an emotion.
+    pub pictures: Vec<pictures::Shown>,
+    /// The method whose cases are shown.
+    pub featured: Option<&'static str>,
+    /// Sources, judges, models, versions, seeds.
+    pub provenance: Value,
+    /// How the gates came out.
+    pub gates: Vec<Outcome>,
+}
+
+impl Report {
+    /// Summarises an evaluation; the shown pictures go to `folder`/images.
+    pub fn new(plan: &Plan, evaluation: Evaluation, date: &str, folder: &Path) -> Result<Self> {
+        let sections = plan.emotions.iter().map(|&e| (e, Section::new(plan, &evaluation, &[e])));
+        let mut report = Self {
+            title: plan.config.title.clone(),
+            date: date.to_string(),
+            metrics: evaluation.board.metrics.clone(),
+            summary: Section::new(plan, &evaluation, &plan.emotions),
+            emotions: sections.collect(),
+            pictures: pictures::choose(plan, &evaluation, folder)?,
+            featured: evaluation.featured,
+            provenance: provenance::of(plan, &evaluation)?,
+            gates: Vec::new(),
+        };
+        evaluation.gallery.clear()?;
+        let numbers = json::render(&report);
+        report.gates = plan.gates.iter().map(|gate| gate.check(&numbers)).collect();
+        Ok(report)
+    }
+
+    /// Writes report.json, report.md and index.html into `folder`.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let json = serde_json::to_string_pretty(&json::render(self)).expect("a report is plain data") + "\n";
+        let files = [("report.json", json), ("report.md", markdown::render(self)), ("index.html", html::render(self)?)];
+        for (name, text) in files {
+            let path = folder.join(name);
+            std::fs::write(&path, text).map_err(|e| Error::io(&path, e))?;
+        }
+        Ok(())
+    }
+
+    /// Whether every gate holds.
+    pub fn passed(&self) -> bool {
+        self.gates.iter().all(|gate| gate.passed)
+    }
+}

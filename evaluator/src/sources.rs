@@ -1,0 +1,131 @@
+//! The held-out photos: which rows take part, in which order, and their pixels batch by batch.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use dataloader::row::RowRef;
+use dataloader::{Dataset, Emotion, Stream};
+use diffusion::edit::Source;
+use diffusion::images;
+use image::RgbImage;
+use tch::Tensor;
+
+use crate::config;
+use crate::error::Result;
+
+/// The photos of a report, ordered by image_id.
+#[derive(Debug)]
+pub struct Sources {
+    stream: Stream,
+    rows: Vec<RowRef>,
+    manifest_hash: String,
+}
+
+/// A few photos at once, and what the methods share about them.
+#[derive(Debug)]
+pub struct Batch {
+    /// Index of the first among all sources.
+    pub first: usize,
+    /// The pictures.
+    pub pictures: Vec<RgbImage>,
+    /// Their pixels (b, 3, h, w) in [−1, 1].
+    pub images: Tensor,
+    inversions: RefCell<Vec<(InversionKey, Rc<Source>)>>,
+}
+
+/// What an inversion depends on beside the photos: the source prompt and the number of steps.
+pub type InversionKey = (String, usize);
+
+impl Sources {
+    /// Opens the shards and chooses the rows.
+    pub fn open(config: &config::Sources) -> Result<Self> {
+        let dataset = Dataset::open(&config.shards)?;
+        let manifest_hash = dataset.manifest().checksum.clone();
+        let stream = Stream::new(Arc::new(dataset), &config.filter, 0)?;
+        let mut rows = stream.rows().to_vec();
+        rows.sort_by(|a, b| (&a.image_id, &a.path).cmp(&(&b.image_id, &b.path)));
+        let rows = spread(rows.len(), config.max_images.unwrap_or(rows.len())).map(|i| rows[i].clone()).collect();
+        Ok(Self { stream, rows, manifest_hash })
+    }
+
+    /// How many photos.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none; opening fails in that case.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// What is known of one photo.
+    pub fn entry(&self, index: usize) -> &RowRef {
+        &self.rows[index]
+    }
+
+    /// Whether a photo is labelled with `emotion` already.
+    pub fn shows(&self, index: usize, emotion: Emotion) -> bool {
+        self.rows[index].shows(emotion)
+    }
+
+    /// The data set's manifest's checksum.
+    pub fn manifest_hash(&self) -> &str {
+        &self.manifest_hash
+    }
+
+    /// The photos from `first` on, `size` at most, and all of one shape.
+    pub fn batch(&self, first: usize, size: usize) -> Result<Batch> {
+        let mut pictures: Vec<RgbImage> = Vec::new();
+        for row in &self.rows[first..(first + size).min(self.rows.len())] {
+            let picture = self.stream.read(row)?.image()?;
+            if pictures.first().is_some_and(|p| p.dimensions() != picture.dimensions()) {
+                break;
+            }
+            pictures.push(picture);
+        }
+        let images = tensor_of(&pictures);
+        Ok(Batch { first, pictures, images, inversions: RefCell::default() })
+    }
+}
+
+impl Batch {
+    /// A batch over pictures that are already in memory, all of one size.
+    pub fn new(first: usize, pictures: Vec<RgbImage>) -> Self {
+        let images = tensor_of(&pictures);
+        Self { first, pictures, images, inversions: RefCell::default() }
+    }
+
+    /// The photos' inversion under `key`, computed by the first method that needs it.
+    pub fn inversion(&self, key: InversionKey, invert: impl FnOnce(&Tensor) -> Source) -> Rc<Source> {
+        if let Some((_, source)) = self.inversions.borrow().iter().find(|(k, _)| *k == key) {
+            return source.clone();
+        }
+        let source = Rc::new(invert(&self.images));
+        self.inversions.borrow_mut().push((key, source.clone()));
+        source
+    }
+}
+
+/// Pictures of one size as (b, 3, h, w) in [−1, 1].
+pub fn tensor_of(pictures: &[RgbImage]) -> Tensor {
+    Tensor::cat(&pictures.iter().map(images::to_tensor).collect::<Vec<_>>(), 0)
+}
+
+/// `count` of 0..`len`, evenly spaced; all of them if there are no more.
+pub fn spread(len: usize, count: usize) -> impl Iterator<Item = usize> {
+    let count = count.min(len);
+    (0..count).map(move |i| i * len / count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::spread;
+
+    #[test]
+    fn the_choice_is_even_and_has_no_repeats() {
+        assert_eq!(spread(10, 4).collect::<Vec<_>>(), [0, 2, 5, 7]);
+        assert_eq!(spread(3, 9).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(spread(0, 3).count(), 0);
+    }
+}
