@@ -181,13 +181,14 @@ fn look(key: &str) -> Look {
 }
 
 fn mark(look: Look, x: f64, y: f64, r: f64) -> String {
+    let width = 2.0 * r;
     let shape = match look.mark {
         "circle" => return format!("<circle class=\"mark\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{r}\"/>"),
-        "square" => format!("M{:.1} {:.1}h{2}v{2}h-{2}z", x - r, y - r, 2.0 * r),
-        "triangle" => format!("M{:.1} {:.1}L{:.1} {:.1}H{:.1}z", x, y - r, x + r, y + r, x - r),
-        "diamond" => format!("M{:.1} {:.1}l{r} {r}l-{r} {r}l-{r} -{r}z", x, y - r),
-        "cross" => format!("M{:.1} {:.1}l{2} {2}m0 -{2}l-{2} {2}", x - r, y - r, 2.0 * r),
-        _ => format!("M{:.1} {:.1}h{2}M{:.1} {:.1}v{2}", x - r, y, 2.0 * r, x, y - r),
+        "square" => format!("M{:.1} {:.1}h{width}v{width}h-{width}z", x - r, y - r),
+        "triangle" => format!("M{x:.1} {:.1}L{:.1} {:.1}H{:.1}z", y - r, x + r, y + r, x - r),
+        "diamond" => format!("M{x:.1} {:.1}l{r} {r}l-{r} {r}l-{r} -{r}z", y - r),
+        "cross" => format!("M{:.1} {:.1}l{width} {width}m0 -{width}l-{width} {width}", x - r, y - r),
+        _ => format!("M{:.1} {y:.1}h{width}M{x:.1} {:.1}v{width}", x - r, y - r),
     };
     format!("<path class=\"mark\" d=\"{shape}\"/>")
 }
