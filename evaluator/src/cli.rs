@@ -19,7 +19,7 @@ use crate::report::{terminal, Report};
     version,
     arg_required_else_help = true,
     after_help = "Example:\n  evaluator --config configs/pocket/evaluate.yaml --set emotion=sadness\n\n\
-                  Exit codes: 0 report written and gates passed; 1 failed or a gate did not pass; 2 bad recipe or input."
+                  Exit codes: 0 written, gates passed; 1 failed or a gate did not pass; 2 bad recipe or input."
 )]
 pub struct Args {
     /// The recipe (YAML).

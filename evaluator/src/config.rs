@@ -281,7 +281,7 @@ fn batch_size() -> usize {
 }
 
 fn lost_lpips() -> f64 {
-    0.35
+    0.25
 }
 
 fn blurred() -> f64 {

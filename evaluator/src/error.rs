@@ -17,7 +17,7 @@ pub enum Error {
         message: String,
     },
     /// The classifier was part of a training loss.
-    #[error("{}: takes_part_in_losses is true: a classifier that was trained against cannot score; use another one", .0.display())]
+    #[error("{}: takes_part_in_losses is true: a classifier of a loss cannot score; use another one", .0.display())]
     ClassifierInLoss(PathBuf),
     /// A model or run cannot be read or used.
     #[error(transparent)]

@@ -147,25 +147,26 @@ impl Judges<'_> {
         for (strength, edit) in strengths.into_iter().zip(edits) {
             let pictures = pictures_of(&edit)?;
             let edit = self.observer.observe(&pictures);
-            board.add(key, emotion, strength, self.measure(source, &edit, &targets, batch.first));
+            board.add(key, emotion, strength, self.measure(source, &edit, &targets, emotion, batch.first));
             let headline = strength == method.headline();
             self.keep(&pictures, batch.first, key, emotion, strength, headline)?;
             if headline && is_featured && self.plan.config.shuffled_target {
                 let others = self.shuffled(emotion, batch);
-                board.add(SHUFFLED, emotion, strength, self.measure(source, &edit, &others, batch.first));
+                board.add(SHUFFLED, emotion, strength, self.measure(source, &edit, &others, emotion, batch.first));
             }
         }
         Ok(())
     }
 
+    /// `emotion` is what the edits were made for; `targets` differ from it in the shuffled control alone.
     fn measure(
-        &self, source: &Observed, edit: &Observed, targets: &[Emotion], first: usize,
+        &self, source: &Observed, edit: &Observed, targets: &[Emotion], emotion: Emotion, first: usize,
     ) -> Vec<crate::scores::Case> {
         let rows: Vec<i64> = targets.iter().map(|t| t.index() as i64).collect();
         let rows = Tensor::from_slice(&rows).to_kind(Kind::Int64).to_device(self.directions.device());
         let text_directions = self.directions.index_select(0, &rows);
         let pair = Pair { source, edit, targets, text_directions: &text_directions };
-        measure(&self.metrics, &pair, first, |index, emotion| self.sources.shows(index, emotion))
+        measure(&self.metrics, &pair, first, |index| self.sources.shows(index, emotion))
     }
 
     /// One of the other seven emotions for each source of the batch, drawn from the seed and the source's place.

@@ -1,5 +1,6 @@
 //! `evaluator`: edits held-out photos with trained runs, scores them and writes the report.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,7 +11,8 @@ use evaluator::cli::{date_from_unix, run, Args, LogFormat};
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
+    let terminal = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).with_ansi(terminal);
     match args.log_format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

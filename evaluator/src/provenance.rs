@@ -1,5 +1,5 @@
-//! Where a report comes from: recipe, hashes, seeds, versions. No host, no absolute path, no clock: the same inputs give
-//! the same account.
+//! Where a report comes from: recipe, hashes, seeds, versions. No host, no absolute path, no clock: the same inputs
+//! give the same account.
 
 use std::path::Path;
 

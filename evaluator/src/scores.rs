@@ -9,7 +9,7 @@ use crate::metrics::{About, Metric, Pair};
 pub struct Case {
     /// The source's index.
     pub source: usize,
-    /// Whether the source is labelled with the target already.
+    /// Whether the source is labelled already with the emotion that the edit was made for.
     pub shows_target: bool,
     /// The emotion asked for.
     pub target: Emotion,
@@ -69,15 +69,16 @@ impl Board {
     }
 }
 
-/// Measures one batch; `first` is the index of its first source, `shows` whether a source has an emotion already.
+/// Measures one batch; `first` is the index of its first source, `shows` whether a source shows what the edits were
+/// made for already.
 pub fn measure(
-    metrics: &[Box<dyn Metric>], pair: &Pair<'_>, first: usize, shows: impl Fn(usize, Emotion) -> bool,
+    metrics: &[Box<dyn Metric>], pair: &Pair<'_>, first: usize, shows: impl Fn(usize) -> bool,
 ) -> Vec<Case> {
     let columns: Vec<Vec<f64>> = metrics.iter().map(|m| m.values(pair)).collect();
     let (predicted, probabilities) = (pair.edit.predicted(), pair.edit.probability_of(pair.targets));
     let case = |row: usize| Case {
         source: first + row,
-        shows_target: shows(first + row, pair.targets[row]),
+        shows_target: shows(first + row),
         target: pair.targets[row],
         predicted: predicted[row],
         probability: probabilities[row],

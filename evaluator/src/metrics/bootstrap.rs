@@ -17,7 +17,7 @@ pub struct Bootstrap {
 pub const CONFIDENCE: f64 = 0.95;
 
 impl Bootstrap {
-    /// The 95 % interval of [`mean`] over `strata`: one row an emotion, one column a source, NaN where there is no value.
+    /// The 95 % interval of [`mean`] over `strata`: one row an emotion, one column a source, NaN for no value.
     ///
     /// None where nothing was measured or a value is infinite.
     pub fn interval(&self, strata: &[Vec<f64>]) -> Option<[f64; 2]> {

@@ -1,4 +1,5 @@
-//! Sharpness: the variance of the Laplacian (Pech-Pacheco et al., *Diatom autofocusing in brightfield microscopy*, 2000).
+//! Sharpness: the variance of the Laplacian, Pech-Pacheco et al., *Diatom autofocusing in brightfield microscopy*
+//! (2000).
 
 use tch::{Kind, Tensor};
 

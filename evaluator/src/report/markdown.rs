@@ -43,8 +43,13 @@ pub fn sources_line(report: &Report) -> String {
         }
         _ => "",
     };
+    let excluded = match report.provenance.pointer("/sources/target_excluded_from_headline") {
+        Some(serde_json::Value::Bool(true)) => " Those that show the target already are left out of the headline.",
+        _ => "",
+    };
     format!(
-        "{} held-out sources from {} (split {}). Classifier {} ({}), in no loss.{clip} Intervals: 95 % bootstrap over sources.",
+        "{} held-out sources from {} (split {}).{excluded} Classifier {} ({}), in no loss.{clip} \
+         Intervals: 95 % bootstrap over sources.",
         text("/sources/n"),
         text("/sources/shards"),
         text("/sources/filter/split"),

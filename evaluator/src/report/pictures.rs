@@ -243,7 +243,7 @@ impl Chooser<'_> {
             return Ok(None);
         };
         let lpips = case.values[self.evaluation.board.place("lpips")];
-        let caption = format!("{} · LPIPS {lpips:.2}", self.probability(case));
+        let caption = format!("{}\nLPIPS {lpips:.2}", self.probability(case));
         let emotion = strength.map(|_| self.emotion);
         self.picture(Key { source, method: entrant.about.key, emotion, strength }, title, caption)
     }
