@@ -22,7 +22,7 @@ else ifdef CUDA
 SETUP_FLAGS := --cuda
 endif
 
-.PHONY: help setup build demo compare emotions nightly test test-peers bench lint package clean-runs
+.PHONY: help setup build data demo compare emotions nightly test test-peers bench lint package clean-runs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -33,21 +33,21 @@ setup: ## libtorch into .libtorch/ (CPU; CUDA=1 or LIBTORCH=DIR for others)
 build: setup ## every binary, optimised
 	@$(CARGO) build --release --workspace --locked
 
-data/pocket/manifest.json: | build
+data: build ## the embedded images as shards; a second run encodes only what changed
 	$(BIN)/dataloader shard --config configs/data/pocket.yaml
 
-demo: build data/pocket/manifest.json ## train one emotion with two processes, edit faces it never saw, report
+demo: data ## train one emotion with two processes, edit faces it never saw, report
 	$(TRAIN) --config configs/pocket/$(EMOTION).yaml
 	$(BIN)/evaluator --config configs/pocket/evaluate.yaml --set 'emotion=$(EMOTION)'
 	@echo "the pictures: reports/pocket/*/index.html    the run: runs/pocket/$(EMOTION)    watch: tensorboard --logdir runs"
 
-compare: build data/pocket/manifest.json ## the same emotion by textual inversion alone, by Asyrp alone, and jointly
+compare: data ## the same emotion by textual inversion alone, by Asyrp alone, and jointly
 	$(TRAIN) --config configs/pocket/$(EMOTION).yaml
 	$(TRAIN) --config configs/pocket/$(EMOTION).yaml --set delta=off --set output_dir=runs/pocket/$(EMOTION)-textual-inversion
 	$(TRAIN) --config configs/pocket/$(EMOTION).yaml --set tokens=off --set output_dir=runs/pocket/$(EMOTION)-asyrp
 	$(BIN)/evaluator --config configs/pocket/compare.yaml --set 'emotion=$(EMOTION)'
 
-emotions: build data/pocket/manifest.json ## all eight emotions, one run each, in one table
+emotions: data ## all eight emotions, one run each, in one table
 	for emotion in $(EMOTIONS); do $(TRAIN) --config configs/pocket/$$emotion.yaml; done
 	$(BIN)/evaluator --config configs/pocket/emotions.yaml
 
@@ -62,7 +62,7 @@ $(VENV)/ready: tests/peers/requirements.txt
 	$(VENV)/bin/pip install -q --disable-pip-version-check -r $<
 	touch $@
 
-test-peers: build data/pocket/manifest.json $(VENV)/ready ## checks against TensorBoard, diffusers, pyarrow, datasets, torchrun
+test-peers: data $(VENV)/ready ## checks against TensorBoard, diffusers, pyarrow, datasets, torchrun
 	$(VENV)/bin/python tests/peers/run.py
 
 bench: build $(VENV)/ready ## timings against PyTorch and diffusers, both sides in one go

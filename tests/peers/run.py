@@ -24,7 +24,7 @@ def main():
             "torchrun launches the trainer": ["torchrun_launch.py", str(run), str(STEPS)],
             "TensorBoard reads the events": ["tensorboard_events.py", str(run)],
             "diffusers loads the tokens": ["learned_embeds.py", str(run), "assets/pocket"],
-            "pyarrow and datasets read the shards": ["shards.py", "data/pocket"],
+            "pyarrow and datasets read the shards": ["shards.py", "data/pocket", "--models", "assets/pocket"],
         }
         failed = [name for name, command in checks.items() if not check(name, command)]
     print(f"peers: {len(checks) - len(failed)} passed, {len(failed)} failed")
