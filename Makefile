@@ -55,7 +55,7 @@ nightly: build ## the report of configs/nightly.yaml
 	$(BIN)/evaluator --config configs/nightly.yaml
 
 test: build ## every test that needs no network
-	$(CARGO) test --release --workspace --locked
+	OMP_NUM_THREADS=1 $(CARGO) test --release --workspace --locked
 
 $(VENV)/ready: tests/peers/requirements.txt
 	$(PYTHON) -m venv $(VENV)

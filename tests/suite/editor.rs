@@ -64,7 +64,7 @@ fn learned(pipeline: &Pipeline, config: &RunConfig) -> Learned {
     let deltas = DeltaSet::new(dimensions(pipeline, true), &config.emotions, 0, Device::Cpu);
     for (name, parameter) in deltas.named_parameters() {
         let noise = noise::normal(1, &name, 0, &parameter.size()) * 0.05;
-        tch::no_grad(|| parameter.shallow_clone().g_add_(&noise)).detach();
+        let _updated = tch::no_grad(|| parameter.shallow_clone().g_add_(&noise));
     }
     Learned { tokens: Some(tokens), deltas: Some(deltas) }
 }

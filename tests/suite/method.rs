@@ -45,7 +45,7 @@ fn editor(process: Process, condition: Condition, detail: Detail) -> Editor {
     let deltas = DeltaSet::new(dimensions(&pipeline, true), &config.emotions, 0, Device::Cpu);
     for (name, parameter) in deltas.named_parameters() {
         let noise = noise::normal(1, &name, 0, &parameter.size()) * 0.05;
-        tch::no_grad(|| parameter.shallow_clone().g_add_(&noise)).detach();
+        let _updated = tch::no_grad(|| parameter.shallow_clone().g_add_(&noise));
     }
     Editor::from_parts(pipeline, config, Learned { tokens: Some(tokens), deltas: Some(deltas) }, Device::Cpu)
 }
