@@ -80,7 +80,7 @@ impl Delta {
         let p = |name: &str| &self.parameters[name];
         let time = temb.to_kind(Kind::Float).silu().linear(p("temb_proj.weight"), Some(p("temb_proj.bias")));
         let mut x = conv1x1(&h.to_kind(Kind::Float), p("conv1.weight"), p("conv1.bias"));
-        x = x + time.unsqueeze(-1).unsqueeze(-1);
+        x += time.unsqueeze(-1).unsqueeze(-1);
         x = x.group_norm(GROUPS, Some(p("norm2.weight")), Some(p("norm2.bias")), EPS, true);
         if self.conditioned {
             let token = token.expect("a conditioned delta is given its token");

@@ -144,10 +144,10 @@ impl Editor {
         let batch = source.images.size()[0];
         let source_context = self.source_context();
         let root = (emotions.len() as f64).sqrt();
-        let mut edited_context = source_context.shallow_clone();
+        let mut edited_context = source_context.copy(); // += works in place
         let mut shifts = Vec::new();
         for ((emotion, weight), target) in emotions.iter().zip(&targets) {
-            edited_context = edited_context + (&target.context - &source_context) * (weight / root);
+            edited_context += (&target.context - &source_context) * (weight / root);
             if let Some(deltas) = &self.learned.deltas {
                 let token = deltas.conditioned().then_some(&target.token);
                 shifts.push(Shift { delta: deltas.of(emotion)?, token, scale: weight / root });

@@ -115,7 +115,7 @@ fn wanted(all: Vec<String>) -> Vec<String> {
     let takes = |file: &String| {
         let text = file.ends_with(".json") || file.ends_with(".txt");
         let variant = [".fp16.", ".non_ema.", ".bf16."].iter().any(|v| file.contains(v));
-        let weights = file.ends_with(".safetensors") && !variant && !(pipeline && !file.contains('/'));
+        let weights = file.ends_with(".safetensors") && !variant && (!pipeline || file.contains('/'));
         (text || weights) && !file.contains("..") && !skipped_component(file)
     };
     let mut files: Vec<String> = all.into_iter().filter(takes).collect();

@@ -71,9 +71,7 @@ impl Board {
 
 /// Measures one batch; `first` is the index of its first source, `shows` whether a source shows what the edits were
 /// made for already.
-pub fn measure(
-    metrics: &[Box<dyn Metric>], pair: &Pair<'_>, first: usize, shows: impl Fn(usize) -> bool,
-) -> Vec<Case> {
+pub fn measure(metrics: &[Box<dyn Metric>], pair: &Pair<'_>, first: usize, shows: impl Fn(usize) -> bool) -> Vec<Case> {
     let columns: Vec<Vec<f64>> = metrics.iter().map(|m| m.values(pair)).collect();
     let (predicted, probabilities) = (pair.edit.predicted(), pair.edit.probability_of(pair.targets));
     let case = |row: usize| Case {

@@ -167,9 +167,15 @@ fn metrics_know_identity_symmetry_and_bounds() {
         let (there, back) = (value_of(key, &source, &edit, &direction), value_of(key, &edit, &source, &direction));
         assert_near(key, &there, &back, 1e-6);
     }
-    for (key, low, high) in [("ssim", -1.0, 1.0), ("clip_i", -1.0, 1.0), ("clip_direction", -1.0, 1.0),
-        ("emo_a", 0.0, 1.0), ("emo_a_polarity", 0.0, 1.0), ("emo_s", -1.0, 1.0), ("lpips", 0.0, f64::INFINITY)]
-    {
+    for (key, low, high) in [
+        ("ssim", -1.0, 1.0),
+        ("clip_i", -1.0, 1.0),
+        ("clip_direction", -1.0, 1.0),
+        ("emo_a", 0.0, 1.0),
+        ("emo_a_polarity", 0.0, 1.0),
+        ("emo_s", -1.0, 1.0),
+        ("lpips", 0.0, f64::INFINITY),
+    ] {
         let values = value_of(key, &source, &edit, &direction);
         assert!(values.iter().all(|v| (low..=high).contains(v)), "{key}: {values:?}");
     }
@@ -325,8 +331,11 @@ fn check_methods(methods: &Value) {
             assert!(method[metric].is_f64(), "{key}.{metric} is {}", method[metric]);
             assert_eq!(method[format!("{metric}_interval")].as_array().map(Vec::len), Some(2), "{key}.{metric}");
         }
-        assert_eq!(method["by_source"]["shows_target"]["n"].as_u64().expect("a count")
-            + method["by_source"]["does_not_show_target"]["n"].as_u64().expect("a count"), 4);
+        assert_eq!(
+            method["by_source"]["shows_target"]["n"].as_u64().expect("a count")
+                + method["by_source"]["does_not_show_target"]["n"].as_u64().expect("a count"),
+            4
+        );
     }
     let no_edit = &methods["no_edit"];
     assert_eq!(no_edit["lpips"], 0.0);

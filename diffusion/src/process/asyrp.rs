@@ -133,7 +133,7 @@ impl Process {
         let moved = predicted_clean(z, edited, here) - predicted_clean(rung.source.0, rung.source_noise, here);
         let mut change = below.sqrt() * moved;
         if self == Process::Asymmetric {
-            change = change + (1f64 - below).sqrt() * (own - rung.source_noise);
+            change += (1f64 - below).sqrt() * (own - rung.source_noise);
         }
         rung.source.1 + change
     }
