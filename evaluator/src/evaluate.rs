@@ -84,7 +84,7 @@ pub fn evaluate(plan: &Plan, folder: PathBuf) -> Result<Evaluation> {
 /// The joint run where there is one, else the last trained method.
 fn featured(lineups: &[Lineup]) -> Option<&'static str> {
     let trained = || lineups.iter().flat_map(|l| &l.methods).map(|m| m.about()).filter(|a| !a.control);
-    trained().find(|a| a.key == "joint").or(trained().last()).map(|a| a.key)
+    trained().find(|a| a.key == "joint").or(trained().next_back()).map(|a| a.key)
 }
 
 fn entrants(plan: &Plan, lineups: &[Lineup]) -> Vec<(Emotion, Vec<Entrant>)> {

@@ -135,7 +135,7 @@ fn unet_activations(unet: &unet::Config, recipe: &Resolved) -> u64 {
         .levels
         .iter()
         .enumerate()
-        .map(|(k, level)| (level.layers as u64 + 1) * level.channels as u64 * (side * side >> (2 * k)) * 26)
+        .map(|(k, level)| (level.layers as u64 + 1) * level.channels as u64 * ((side * side) >> (2 * k)) * 26)
         .sum();
     let edit = if recipe.needs_sources() { up } else { 0 };
     let denoise = if recipe.needs_denoising() { up * 5 / 3 } else { 0 };
