@@ -344,7 +344,8 @@ fn with_checkpoints() -> Scene {
 
 #[test]
 fn a_damaged_checkpoint_is_passed_by_loudly_and_refused_by_name() {
-    let damage: [(&str, fn(&mut Vec<u8>)); 3] = [
+    type Damage = fn(&mut Vec<u8>);
+    let damage: [(&str, Damage); 3] = [
         ("delta.safetensors", |bytes| bytes.truncate(bytes.len() / 2)),
         ("optimizer.safetensors", |bytes| *bytes.last_mut().expect("bytes") ^= 1),
         ("state.json", |bytes| bytes.clear()),

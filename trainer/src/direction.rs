@@ -91,7 +91,7 @@ impl Direction {
             prototype: prototype.map(|p| normalise(&p)),
         };
         if section.kind != DirectionKind::Prototype && !follows_token {
-            direction.text = Some(direction.from_text(clip, None)?);
+            direction.text = Some(direction.measured(clip, None)?);
         }
         Ok(direction)
     }
@@ -101,7 +101,7 @@ impl Direction {
         let _no_grad = tch::no_grad_guard();
         let text = || match &self.text {
             Some(text) => Ok(text.shallow_clone()),
-            None => self.from_text(clip, tokens),
+            None => self.measured(clip, tokens),
         };
         let prototype = || self.prototype.as_ref().expect("resolved: a prototype is made where it is needed");
         Ok(match self.kind {
@@ -117,7 +117,7 @@ impl Direction {
         Some((text * prototype).sum(Kind::Double).double_value(&[]))
     }
 
-    fn from_text(&self, clip: &LossClip, tokens: Option<&Tokens>) -> anyhow::Result<Tensor> {
+    fn measured(&self, clip: &LossClip, tokens: Option<&Tokens>) -> anyhow::Result<Tensor> {
         let _no_grad = tch::no_grad_guard();
         let embed = |texts: Vec<&str>| -> anyhow::Result<Tensor> {
             Ok(normalise(&clip.embed_texts(&texts, tokens.filter(|_| self.follows_token))?))

@@ -266,7 +266,7 @@ fn check_train(config: &Config) -> anyhow::Result<()> {
         return Err(refuse(format!("{key}: must be at least 1")));
     }
     let piece = train.micro_batch_size.unwrap_or(train.train_batch_size);
-    if piece < train.train_batch_size && train.train_batch_size % piece != 0 {
+    if piece < train.train_batch_size && !train.train_batch_size.is_multiple_of(piece) {
         let whole = train.train_batch_size;
         return Err(refuse(format!("train.micro_batch_size: {piece} does not divide train_batch_size {whole}")));
     }

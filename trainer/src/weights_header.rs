@@ -32,7 +32,7 @@ fn in_file(path: &Path) -> anyhow::Result<u64> {
     for tensor in tensors {
         let numbers = |key: &str| tensor[key].as_array().into_iter().flatten().filter_map(serde_json::Value::as_u64);
         count += numbers("shape").product::<u64>();
-        end = end.max(numbers("data_offsets").last().unwrap_or(0));
+        end = end.max(numbers("data_offsets").next_back().unwrap_or(0));
     }
     if 8 + length + end != size {
         bail!("{} (it has {size} bytes, its header says {})", damaged(), 8 + length + end);
