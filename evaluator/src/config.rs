@@ -53,7 +53,7 @@ pub struct Config {
     /// Sources edited at once.
     #[serde(default = "batch_size")]
     pub batch_size: usize,
-    /// The report is written to `output_dir`/<date>.
+    /// The report is written to `output_dir/<date>`.
     pub output_dir: PathBuf,
 }
 

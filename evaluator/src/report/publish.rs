@@ -13,7 +13,7 @@ pub struct Staging {
 }
 
 impl Staging {
-    /// Opens `output_dir`/.<date>.partial-<process>.
+    /// Opens `output_dir/.<date>.partial-<process>`.
     pub fn open(output_dir: &Path, date: &str) -> Result<Self> {
         let folder = output_dir.join(format!(".{date}.partial-{}", std::process::id()));
         std::fs::create_dir_all(folder.join("images")).map_err(|e| Error::io(&folder, e))?;
