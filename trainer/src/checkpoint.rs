@@ -1,4 +1,4 @@
-//! checkpoint-<step>/: written aside, hashed, fsynced, renamed; read back before anything older is deleted.
+//! `checkpoint-<step>`/: written aside, hashed, fsynced, renamed; read back before anything older is deleted.
 //!
 //! A folder without a manifest, or with one file that is not what the manifest says, is not a checkpoint.
 
