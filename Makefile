@@ -12,8 +12,9 @@ EMOTIONS := amusement anger awe contentment disgust excitement fear sadness
 BIN := target/release
 VENV := .venv/peers
 NPROC ?= 2
-# libtorch's threads must share the cores among the ranks.
+# libtorch's threads share the cores among the processes; on a busy machine two of one thread beat one of two.
 TRAIN = $(BIN)/trainer --nproc-per-node $(NPROC)
+EVALUATE = $(BIN)/evaluator --nproc-per-node $(NPROC)
 
 ifdef LIBTORCH
 SETUP_FLAGS := --use $(LIBTORCH)
@@ -38,21 +39,21 @@ data: build ## the embedded images as shards; a second run encodes only what cha
 
 demo: data ## train one emotion with two processes, edit faces it never saw, report
 	$(TRAIN) --config configs/pocket/$(EMOTION).yaml
-	$(BIN)/evaluator --config configs/pocket/evaluate.yaml --set 'emotion=$(EMOTION)'
+	$(EVALUATE) --config configs/pocket/evaluate.yaml --set 'emotion=$(EMOTION)'
 	@echo "the pictures: reports/pocket/*/index.html    the run: runs/pocket/$(EMOTION)    watch: tensorboard --logdir runs"
 
 compare: data ## the same emotion by textual inversion alone, by Asyrp alone, and jointly
 	$(TRAIN) --config configs/pocket/$(EMOTION).yaml
 	$(TRAIN) --config configs/pocket/$(EMOTION).yaml --set delta=off --set output_dir=runs/pocket/$(EMOTION)-textual-inversion
 	$(TRAIN) --config configs/pocket/$(EMOTION).yaml --set tokens=off --set output_dir=runs/pocket/$(EMOTION)-asyrp
-	$(BIN)/evaluator --config configs/pocket/compare.yaml --set 'emotion=$(EMOTION)'
+	$(EVALUATE) --config configs/pocket/compare.yaml --set 'emotion=$(EMOTION)'
 
 emotions: data ## all eight emotions, one run each, in one table
 	for emotion in $(EMOTIONS); do $(TRAIN) --config configs/pocket/$$emotion.yaml; done
-	$(BIN)/evaluator --config configs/pocket/emotions.yaml
+	$(EVALUATE) --config configs/pocket/emotions.yaml
 
 nightly: build ## the report of configs/nightly.yaml
-	$(BIN)/evaluator --config configs/nightly.yaml
+	$(EVALUATE) --config configs/nightly.yaml
 
 test: build ## every test that needs no network
 	OMP_NUM_THREADS=1 $(CARGO) test --release --workspace --locked

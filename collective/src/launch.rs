@@ -15,7 +15,7 @@ use std::process::Command;
 use crate::c10d::DEFAULT_TIMEOUT;
 use crate::error::{Error, Result};
 use crate::ffi::store::Store;
-use crate::rendezvous::{process_env, Node};
+use crate::rendezvous::{process_env, Lookup, Node, Processes, Rendezvous};
 use children::Children;
 
 /// How a rank says that it stopped at a signal after writing a checkpoint (EX_TEMPFAIL of sysexits.h).
@@ -29,6 +29,33 @@ pub struct Exit {
     pub code: i32,
     /// Which rank failed first, and how.
     pub failure: Option<String>,
+}
+
+/// The ranks that this process has to start: those that `wanted` (`--nproc-per-node`) or a launcher's variables ask for.
+/// `None` where it is itself one of them, or the only one.
+pub fn ranks_to_start(wanted: Option<Processes>, env: Lookup<'_>) -> Result<Option<Node>> {
+    let is_member = Rendezvous::from_env(env)?.is_some();
+    let node = Node::from_env(env)?;
+    Ok(match (wanted, node) {
+        _ if is_member && env("RANK").is_some() => None,
+        (Some(processes), Some(node)) => Some(Node { nproc_per_node: processes, ..node }),
+        (Some(Processes::Exactly(1)), None) => None,
+        (Some(processes), None) => Some(Node { nproc_per_node: processes, ..Node::local(1) }),
+        (None, node) => node.filter(|_| !is_member),
+    })
+}
+
+/// Runs this program once more, with the same arguments, as each rank of `node`, and waits for them. The failure is
+/// printed to standard error; the exit code is returned.
+pub fn start_ranks(node: &Node) -> Result<i32> {
+    let program = std::env::current_exe()
+        .map_err(|source| Error::System { action: "find this program to start it again", source })?;
+    let arguments: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
+    let exit = spawn_node(node, &program, &arguments)?;
+    if let Some(failure) = exit.failure {
+        eprintln!("error: {failure}");
+    }
+    Ok(exit.code)
 }
 
 /// Runs `program args` as `nproc` ranks on this machine, and waits for them.

@@ -4,6 +4,7 @@
 //!   ([`threads`]) and by a world of one ([`single`]); tests/suite/collective.rs runs one contract on all of them;
 //! - [`Rendezvous`], who and where this process is, from the variables of torchrun, Kubeflow, Slurm or [`launch`];
 //! - [`launch`], the spawn of one process a device, under supervision;
+//! - [`DeviceChoice`] and [`share_cores`], where each process computes;
 //! - [`autocast`], [`tf32`], [`deterministic`] and [`cuda`], the switches of libtorch that tch lacks.
 //!
 //! A peer that is gone becomes an [`Error::PeerLost`] with the rank, the operation and, as far as its heartbeats tell,
@@ -20,6 +21,7 @@ pub mod launch;
 mod monitor;
 mod numerics;
 mod operation;
+mod placement;
 pub mod rendezvous;
 mod single;
 
@@ -29,5 +31,6 @@ pub use error::{Error, Result};
 pub use group::{ProcessGroup, ReduceOp, Work};
 pub use in_process::{threads, threads_with_timeout};
 pub use numerics::{deterministic, tf32};
+pub use placement::{share_cores, DeviceChoice};
 pub use rendezvous::{Node, Processes, Rendezvous};
 pub use single::single;

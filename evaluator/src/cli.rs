@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use collective::Processes;
 use diffusion::hub::Hub;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::evaluate::evaluate;
 use crate::plan::Plan;
+use crate::ranks::Ranks;
 use crate::report::publish::Staging;
 use crate::report::{terminal, Report};
 
@@ -18,7 +20,7 @@ use crate::report::{terminal, Report};
     name = "evaluator",
     version,
     arg_required_else_help = true,
-    after_help = "Example:\n  evaluator --config configs/pocket/evaluate.yaml --set emotion=sadness\n\n\
+    after_help = "Example:\n  evaluator --config configs/pocket/evaluate.yaml --set emotion=sadness --nproc-per-node 2\n\n\
                   Exit codes: 0 written, gates passed; 1 failed or a gate did not pass; 2 bad recipe or input."
 )]
 pub struct Args {
@@ -28,6 +30,9 @@ pub struct Args {
     /// Lay a value over the recipe: a.b=value, the value in YAML. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
+    /// Share the sources among so many processes here, or one a GPU. Not under torchrun or Slurm, which start them.
+    #[arg(long, value_name = "N|gpu")]
+    pub nproc_per_node: Option<Processes>,
     /// The report's date, YYYY-MM-DD; today (UTC) by default.
     #[arg(long)]
     pub date: Option<String>,
@@ -56,19 +61,20 @@ pub struct Outcome {
     pub passed: bool,
 }
 
-/// Evaluates; `today` is used unless a date was given, `hub` is where models named by an id are looked up.
-pub fn run(args: &Args, today: &str, hub: Hub) -> Result<Outcome> {
+/// Evaluates this process's share; the first of `ranks` writes the report and has an outcome. `today` is used unless a
+/// date was given, `hub` is where models named by an id are looked up.
+pub fn run(args: &Args, today: &str, hub: Hub, ranks: &Ranks) -> Result<Option<Outcome>> {
     let date = args.date.as_deref().unwrap_or(today);
     check_date(date)?;
     let config: Config = dataloader::recipe::load(&args.config, &args.sets)?;
-    let plan = Plan::new(config, hub)?;
-    let staging = Staging::open(&plan.config.output_dir, date)?;
-    let evaluation = evaluate(&plan, staging.folder().join("kept"))?;
+    let plan = Plan::new(config, hub, ranks)?;
+    let staging = Staging::open(&plan.config.output_dir, date, ranks)?;
+    let Some(evaluation) = evaluate(&plan, staging.folder().join("kept"), ranks)? else { return Ok(None) };
     let report = Report::new(&plan, evaluation, date, staging.folder())?;
     report.write(staging.folder())?;
     let folder = staging.publish()?;
-    tracing::info!(report = %folder.join("index.html").display(), "report written");
-    Ok(Outcome { folder, table: terminal::render(&report), passed: report.passed() })
+    tracing::info!("report written: {}", folder.join("index.html").display());
+    Ok(Some(Outcome { folder, table: terminal::render(&report), passed: report.passed() }))
 }
 
 fn check_date(date: &str) -> Result<()> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use collective::DeviceChoice;
 use dataloader::{Emotion, Filter};
 use serde::{Deserialize, Serialize};
 
@@ -92,19 +93,6 @@ pub struct Models {
     /// Never fetch from the hub.
     #[serde(default)]
     pub offline: bool,
-}
-
-/// Where to compute.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum DeviceChoice {
-    /// CUDA where libtorch has it, else the CPU.
-    #[default]
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// The first GPU; an error where there is none.
-    Cuda,
 }
 
 /// The kinds of trained run.

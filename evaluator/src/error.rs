@@ -28,6 +28,12 @@ pub enum Error {
     /// The recipe is not valid.
     #[error(transparent)]
     Recipe(#[from] dataloader::recipe::RecipeError),
+    /// The processes of one evaluation do not find or keep one another.
+    #[error(transparent)]
+    Ranks(#[from] collective::Error),
+    /// A tensor cannot be made, read or written.
+    #[error(transparent)]
+    Tensor(#[from] tch::TchError),
     /// The report cannot be written.
     #[error("{}: {source}", path.display())]
     Io {
@@ -60,7 +66,7 @@ impl Error {
             Error::Model(diffusion::Error::Torch(_)) => false,
             Error::Model(_) => true,
             Error::Data(error) => error.is_bad_input(),
-            Error::Io { .. } | Error::Picture(_) | Error::Template(_) => false,
+            Error::Ranks(_) | Error::Tensor(_) | Error::Io { .. } | Error::Picture(_) | Error::Template(_) => false,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The evaluation: sources in batches, every method of every emotion on each, nothing kept but numbers.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -15,6 +16,7 @@ use crate::metrics::{self, Metric, Observed, Pair};
 use crate::observe::Observer;
 use crate::plan::Plan;
 use crate::progress::Progress;
+use crate::ranks::Ranks;
 use crate::scores::{measure, Board};
 use crate::sources::{spread, Batch, Sources};
 
@@ -58,8 +60,9 @@ struct Judges<'a> {
     sweep: Vec<usize>,
 }
 
-/// Loads everything, edits and scores; pictures go to `folder`.
-pub fn evaluate(plan: &Plan, folder: PathBuf) -> Result<Evaluation> {
+/// Loads everything, edits and scores this process's share of the sources; pictures go to `folder`. The first process
+/// gets the whole, the others none.
+pub fn evaluate(plan: &Plan, folder: PathBuf, ranks: &Ranks) -> Result<Option<Evaluation>> {
     let sources = Sources::open(&plan.config.sources)?;
     let observer = Observer::load(&plan.config.models.classifier, &plan.clip, plan.device)?;
     let lpips = Lpips::load(&plan.config.models.lpips, Backbone::Alex, plan.device)?;
@@ -72,13 +75,16 @@ pub fn evaluate(plan: &Plan, folder: PathBuf) -> Result<Evaluation> {
         observer,
         metrics: metrics::all(lpips),
         directions: Tensor::cat(&directions, 0),
-        gallery: Gallery::create(folder)?,
+        gallery: Gallery::create(folder.clone())?,
         sweep: spread(sources.len(), plan.config.pictures.sweep).collect(),
     };
-    let board = judges.run(&lineups)?;
     let (featured, entrants) = (featured(&lineups), entrants(plan, &lineups));
+    let board = judges.run(&lineups, &entrants, ranks)?.gather(ranks, &folder)?;
+    if !ranks.is_first() {
+        return Ok(None);
+    }
     let Judges { observer, gallery, sweep, .. } = judges;
-    Ok(Evaluation { board, gallery, entrants, featured, sweep, observer, sources })
+    Ok(Some(Evaluation { board, gallery, entrants, featured, sweep, observer, sources }))
 }
 
 /// The joint run where there is one, else the last trained method.
@@ -107,30 +113,63 @@ fn entrants(plan: &Plan, lineups: &[Lineup]) -> Vec<(Emotion, Vec<Entrant>)> {
     lineups.iter().map(all).collect()
 }
 
+/// One entry a strength, or a single none for a method that has no strengths.
+fn strengths_or_none(strengths: &[f64]) -> Vec<Option<f64>> {
+    match strengths {
+        [] => vec![None],
+        strengths => strengths.iter().copied().map(Some).collect(),
+    }
+}
+
+/// Cuts `count` sources into batches of at most `size`, as even as that allows for `ranks` processes.
+fn spans(count: usize, size: usize, ranks: usize) -> Vec<Range<usize>> {
+    let rounds = count.div_ceil(size * ranks).max(1);
+    let size = count.div_ceil(rounds * ranks).max(1);
+    (0..count).step_by(size).map(|first| first..(first + size).min(count)).collect()
+}
+
 impl Judges<'_> {
-    fn run(&self, lineups: &[Lineup]) -> Result<Board> {
-        let edits_each: usize = lineups.iter().flat_map(|l| &l.methods).map(|m| m.strengths().len().max(1)).sum();
-        let mut progress = Progress::new(self.sources.len() * edits_each);
+    /// This process's share, on a board that has every entrant's series.
+    fn run(&self, lineups: &[Lineup], entrants: &[(Emotion, Vec<Entrant>)], ranks: &Ranks) -> Result<Board> {
         let mut board = Board::new(&self.metrics);
-        let featured = featured(lineups);
-        let mut first = 0;
-        while first < self.sources.len() {
-            let batch = self.sources.batch(first, self.plan.config.batch_size)?;
-            let source = self.observer.observe(&batch.pictures);
-            self.keep_all(&batch.pictures, first, "source", None, None)?;
-            for lineup in lineups {
-                for method in &lineup.methods {
-                    let edits = method.edits(&batch)?;
-                    let count = edits.len() * batch.pictures.len();
-                    let is_featured = featured == Some(method.about().key);
-                    self.score(&mut board, method.as_ref(), lineup.emotion, &batch, &source, edits, is_featured)?;
-                    progress.advance(count);
-                }
+        for (emotion, entrant) in entrants.iter().flat_map(|(emotion, all)| all.iter().map(move |e| (*emotion, e))) {
+            for strength in strengths_or_none(&entrant.strengths) {
+                board.open(entrant.about.key, emotion, strength);
             }
-            first += batch.pictures.len();
+        }
+        let spans = spans(self.sources.len(), self.plan.config.batch_size, ranks.size);
+        let ours: Vec<Range<usize>> =
+            spans.into_iter().enumerate().filter(|(k, _)| ranks.owns(*k)).map(|(_, span)| span).collect();
+        let edits_each: usize = lineups.iter().flat_map(|l| &l.methods).map(|m| m.strengths().len().max(1)).sum();
+        let sources: usize = ours.iter().map(|span| span.len()).sum();
+        let mut progress = Progress::new(sources * edits_each, ranks.is_first());
+        for span in ours {
+            let mut first = span.start;
+            while first < span.end {
+                let batch = self.sources.batch(first, span.end - first)?;
+                self.judge(&mut board, lineups, &batch, &mut progress)?;
+                first += batch.pictures.len();
+            }
         }
         progress.finish();
         Ok(board)
+    }
+
+    /// Every method of every emotion on one batch.
+    fn judge(&self, board: &mut Board, lineups: &[Lineup], batch: &Batch, progress: &mut Progress) -> Result<()> {
+        let featured = featured(lineups);
+        let source = self.observer.observe(&batch.pictures);
+        self.keep_all(&batch.pictures, batch.first, "source", None, None)?;
+        for lineup in lineups {
+            for method in &lineup.methods {
+                let edits = method.edits(batch)?;
+                let count = edits.len() * batch.pictures.len();
+                let is_featured = featured == Some(method.about().key);
+                self.score(board, method.as_ref(), lineup.emotion, batch, &source, edits, is_featured)?;
+                progress.advance(count);
+            }
+        }
+        Ok(())
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -139,12 +178,8 @@ impl Judges<'_> {
         edits: Vec<Tensor>, is_featured: bool,
     ) -> Result<()> {
         let key = method.about().key;
-        let strengths: Vec<Option<f64>> = match method.strengths() {
-            [] => vec![None],
-            strengths => strengths.iter().copied().map(Some).collect(),
-        };
         let targets = vec![emotion; batch.pictures.len()];
-        for (strength, edit) in strengths.into_iter().zip(edits) {
+        for (strength, edit) in strengths_or_none(method.strengths()).into_iter().zip(edits) {
             let pictures = pictures_of(&edit)?;
             let edit = self.observer.observe(&pictures);
             board.add(key, emotion, strength, self.measure(source, &edit, &targets, emotion, batch.first));
@@ -203,5 +238,22 @@ impl Judges<'_> {
             self.gallery.keep(Key { source: first + place, method, emotion, strength }, picture)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_cover_every_source_once_and_burden_all_alike() {
+        for (count, size, ranks) in [(52, 16, 2), (1, 16, 4), (7, 3, 1), (100, 8, 8), (46, 46, 2)] {
+            let spans = spans(count, size, ranks);
+            assert_eq!(spans.iter().cloned().flatten().collect::<Vec<_>>(), (0..count).collect::<Vec<_>>());
+            assert!(spans.iter().all(|span| span.len() <= size));
+            let share = |rank: usize| spans.iter().skip(rank).step_by(ranks).map(|s| s.len()).sum::<usize>();
+            let most = (0..ranks).map(share).max().expect("a process");
+            assert!(most <= count.div_ceil(ranks) + size.min(count) / 2, "{count} {size} {ranks}: {most}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Metrics, baselines and the nightly report.
 //!
 //! From the outside in: [`cli`] takes the arguments, [`config`] is the recipe as written, [`plan`] checks it,
-//! [`evaluate`] edits and scores in batches ([`methods`], [`observe`], [`metrics`]), [`summary`] makes means and
+//! [`evaluate`] edits and scores in batches, shared among [`ranks`] ([`methods`], [`observe`], [`metrics`]), [`summary`] makes means and
 //! intervals of the [`scores`], [`report`] renders them, [`gates`] decide the exit code.
 
 pub mod classifier;
@@ -17,6 +17,7 @@ pub mod observe;
 pub mod plan;
 pub mod progress;
 pub mod provenance;
+pub mod ranks;
 pub mod report;
 pub mod scores;
 pub mod sources;

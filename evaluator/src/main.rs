@@ -6,8 +6,12 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
+use collective::launch::{ranks_to_start, start_ranks};
+use collective::rendezvous::{process_env, Rendezvous};
 use diffusion::hub::Hub;
 use evaluator::cli::{date_from_unix, run, Args, LogFormat};
+use evaluator::ranks::Ranks;
+use evaluator::Result;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -17,18 +21,26 @@ fn main() -> ExitCode {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
     }
-    let today = date_from_unix(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()));
-    match run(&args, &today, hub()) {
-        Ok(outcome) => {
-            print!("{}", outcome.table);
-            println!("\n{}", outcome.folder.join("index.html").display());
-            ExitCode::from(u8::from(!outcome.passed))
-        }
+    match evaluate(&args) {
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("evaluator: {error}");
             ExitCode::from(if error.is_bad_input() { 2 } else { 1 })
         }
     }
+}
+
+/// One of the processes of an evaluation, or their launcher; the exit code.
+fn evaluate(args: &Args) -> Result<u8> {
+    if let Some(node) = ranks_to_start(args.nproc_per_node, &process_env)? {
+        return Ok(start_ranks(&node)?.try_into().unwrap_or(1));
+    }
+    let ranks = Ranks::join(Rendezvous::from_env(&process_env)?.as_ref())?;
+    let today = date_from_unix(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()));
+    let Some(outcome) = run(args, &today, hub(), &ranks)? else { return Ok(0) };
+    print!("{}", outcome.table);
+    println!("\n{}", outcome.folder.join("index.html").display());
+    Ok(u8::from(!outcome.passed))
 }
 
 /// Where Python keeps models from the hub (HF_HOME, else ~/.cache/huggingface), and whether it may fetch.

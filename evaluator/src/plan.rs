@@ -8,9 +8,10 @@ use diffusion::hub::{resolve, Hub};
 use diffusion::run::Run;
 use tch::Device;
 
-use crate::config::{Config, DeviceChoice, RunMethod};
+use crate::config::{Config, RunMethod};
 use crate::error::{Error, Result};
 use crate::gates::Gate;
+use crate::ranks::Ranks;
 
 /// What will be evaluated.
 #[derive(Debug)]
@@ -45,8 +46,8 @@ pub struct PlannedRun {
 }
 
 impl Plan {
-    /// Checks `config`; `hub` is where models named by an id are looked up.
-    pub fn new(config: Config, hub: Hub) -> Result<Self> {
+    /// Checks `config`; `hub` is where models named by an id are looked up, `ranks` says which device is this process's.
+    pub fn new(config: Config, hub: Hub, ranks: &Ranks) -> Result<Self> {
         check_numbers(&config)?;
         let hub = Hub { offline: hub.offline || config.models.offline, ..hub };
         let runs = open_runs(&config)?;
@@ -63,7 +64,7 @@ impl Plan {
         must_exist("models.classifier", &config.models.classifier)?;
         must_exist("models.lpips", &config.models.lpips)?;
         let gates = config.gates.iter().enumerate().map(|(i, g)| Gate::parse(i, g)).collect::<Result<_>>()?;
-        let device = device(config.models.device)?;
+        let device = ranks.device(config.models.device)?;
         Ok(Self {
             emotions: emotions.into_iter().collect(),
             runs,
@@ -186,13 +187,4 @@ fn must_exist(key: &str, path: &Path) -> Result<()> {
         return Ok(());
     }
     Err(Error::config(key, format!("{}: no such file or folder", path.display())))
-}
-
-fn device(choice: DeviceChoice) -> Result<Device> {
-    match choice {
-        DeviceChoice::Cpu => Ok(Device::Cpu),
-        DeviceChoice::Auto => Ok(Device::cuda_if_available()),
-        DeviceChoice::Cuda if tch::Cuda::is_available() => Ok(Device::Cuda(0)),
-        DeviceChoice::Cuda => Err(Error::config("models.device", "cuda: libtorch sees no GPU here; use cpu or auto")),
-    }
 }

@@ -17,12 +17,13 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Starts at 0 of `total` edits.
-    pub fn new(total: usize) -> Self {
+    /// Starts at 0 of `total` edits; says nothing unless `shown`.
+    pub fn new(total: usize, shown: bool) -> Self {
         let style = ProgressStyle::with_template("{bar:30} {pos}/{len} edits  {per_sec}  {eta} left")
             .expect("the template is valid");
-        let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr()).with_style(style);
-        Self { bar, logged: Instant::now(), log: !std::io::stderr().is_terminal() }
+        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(total as u64), target).with_style(style);
+        Self { bar, logged: Instant::now(), log: shown && !std::io::stderr().is_terminal() }
     }
 
     /// Counts `edits` more.
@@ -34,7 +35,7 @@ impl Progress {
             let elapsed = self.bar.elapsed().as_secs_f64();
             let rate = done as f64 / elapsed.max(1e-9);
             let eta_secs = ((total - done) as f64 / rate.max(1e-9)).round();
-            tracing::info!(done, total, edits_per_s = (rate * 10.0).round() / 10.0, eta_secs, "evaluating");
+            tracing::info!("evaluating {done}/{total} edits {rate:.2} edits/s, {eta_secs} s left");
         }
     }
 

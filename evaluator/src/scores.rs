@@ -1,8 +1,16 @@
 //! What was measured: one case an edit, gathered into series by method, emotion and strength.
 
-use dataloader::Emotion;
+use std::path::Path;
 
+use dataloader::Emotion;
+use tch::{Kind, Tensor};
+
+use crate::error::Result;
 use crate::metrics::{About, Metric, Pair};
+use crate::ranks::Ranks;
+
+/// Columns of a row before the values: the series and [`Case`]'s own fields.
+const CASE_COLUMNS: usize = 6;
 
 /// One edit of one source.
 #[derive(Clone, Debug)]
@@ -19,6 +27,30 @@ pub struct Case {
     pub probability: f64,
     /// One value a metric, in the board's order.
     pub values: Vec<f64>,
+}
+
+impl Case {
+    fn row(&self) -> impl Iterator<Item = f64> + '_ {
+        let fields = [
+            self.source as f64,
+            f64::from(u8::from(self.shows_target)),
+            self.target.index() as f64,
+            self.predicted.index() as f64,
+            self.probability,
+        ];
+        fields.into_iter().chain(self.values.iter().copied())
+    }
+
+    fn from_row(row: &[f64]) -> Self {
+        Self {
+            source: row[0] as usize,
+            shows_target: row[1] != 0.0,
+            target: Emotion::ALL[row[2] as usize],
+            predicted: Emotion::ALL[row[3] as usize],
+            probability: row[4],
+            values: row[CASE_COLUMNS - 1..].to_vec(),
+        }
+    }
 }
 
 /// The edits of one method towards one emotion at one strength.
@@ -39,23 +71,49 @@ pub struct Series {
 pub struct Board {
     /// The metrics, in the order of every case's values.
     pub metrics: Vec<About>,
-    /// The series, in the order they were first seen.
+    /// The series, in the report's order.
     pub series: Vec<Series>,
 }
 
 impl Board {
-    /// An empty board for these metrics.
+    /// A board for these metrics without a series.
     pub fn new(metrics: &[Box<dyn Metric>]) -> Self {
         Self { metrics: metrics.iter().map(|m| m.about()).collect(), series: Vec::new() }
     }
 
-    /// Adds cases to a series, opening it if need be.
-    pub fn add(&mut self, method: &'static str, emotion: Emotion, strength: Option<f64>, cases: Vec<Case>) {
+    /// Opens a series without cases.
+    pub fn open(&mut self, method: &'static str, emotion: Emotion, strength: Option<f64>) {
+        self.series.push(Series { method, emotion, strength, cases: Vec::new() });
+    }
+
+    /// Adds cases to a series that is open.
+    pub fn add(&mut self, method: &str, emotion: Emotion, strength: Option<f64>, cases: Vec<Case>) {
         let same = |s: &&mut Series| s.method == method && s.emotion == emotion && s.strength == strength;
-        match self.series.iter_mut().find(same) {
-            Some(series) => series.cases.extend(cases),
-            None => self.series.push(Series { method, emotion, strength, cases }),
+        let series = self.series.iter_mut().find(same).expect("the series of every entrant are open");
+        series.cases.extend(cases);
+    }
+
+    /// Brings all processes' cases together on the first; their boards have the same series open.
+    pub fn gather(self, ranks: &Ranks, folder: &Path) -> Result<Self> {
+        let rows = ranks.gather(folder, &self.rows())?;
+        let width = CASE_COLUMNS + self.metrics.len();
+        let numbers: Vec<f64> = Vec::try_from(rows.flatten(0, -1))?;
+        let mut gathered = self;
+        gathered.series.iter_mut().for_each(|series| series.cases.clear());
+        for row in numbers.chunks_exact(width) {
+            gathered.series[row[0] as usize].cases.push(Case::from_row(&row[1..]));
         }
+        gathered.series.iter_mut().for_each(|series| series.cases.sort_by_key(|case| case.source));
+        Ok(gathered)
+    }
+
+    /// One row a case, f64: the series' place, the case's fields, its values.
+    fn rows(&self) -> Tensor {
+        let row = |(place, case): (usize, &Case)| std::iter::once(place as f64).chain(case.row()).collect::<Vec<f64>>();
+        let cases = self.series.iter().enumerate().flat_map(|(place, s)| s.cases.iter().map(move |case| (place, case)));
+        let numbers: Vec<f64> = cases.flat_map(row).collect();
+        let width = (CASE_COLUMNS + self.metrics.len()) as i64;
+        Tensor::from_slice(&numbers).to_kind(Kind::Double).view([-1, width])
     }
 
     /// The series of a method, an emotion and a strength.

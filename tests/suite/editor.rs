@@ -17,7 +17,7 @@ use diffusion::tokens::{TokenSettings, Tokens};
 use image::RgbImage;
 use tch::{Device, Kind};
 
-use crate::fixtures::{fixture, pocket, root};
+use crate::fixtures::{fixture, pocket, program, root};
 
 const PLACEHOLDER: &str = "<{emotion}>";
 
@@ -69,23 +69,8 @@ fn learned(pipeline: &Pipeline, config: &RunConfig) -> Learned {
     Learned { tokens: Some(tokens), deltas: Some(deltas) }
 }
 
-/// The built program; `cargo test` alone does not build it for other crates' tests.
-fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--release", "--quiet", "--workspace", "--bin", "editor"])
-            .current_dir(root())
-            .status();
-        assert!(built.expect("cargo runs").success(), "the editor does not build");
-        // This test is target/release/deps/suite-*, the program target/release/editor.
-        let me = std::env::current_exe().expect("the test binary has a path");
-        me.ancestors().nth(2).expect("a target folder").join("editor")
-    })
-}
-
 fn editor(run: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(program());
+    let mut command = Command::new(program("editor"));
     command.arg("--run").arg(run).args(arguments).args(["--device", "cpu", "--offline"]);
     command.env("OMP_NUM_THREADS", "1").output().expect("the editor starts")
 }
@@ -265,7 +250,7 @@ fn weights_of_another_model_or_damaged_ones_are_refused() {
 
 #[test]
 fn without_arguments_it_prints_help_with_an_example() {
-    let ran = Command::new(program()).output().expect("the editor starts");
+    let ran = Command::new(program("editor")).output().expect("the editor starts");
     let text = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
     assert!(text.contains("Usage") && text.contains("editor --run runs/awe --image photo.jpg"), "{text}");
 }

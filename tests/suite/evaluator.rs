@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use clap::Parser;
 use dataloader::config::ShardConfig;
@@ -24,12 +25,13 @@ use evaluator::metrics::bootstrap::Bootstrap;
 use evaluator::metrics::confusion::Confusion;
 use evaluator::metrics::{self, clip, psnr, sharpness, ssim, Observed, Pair};
 use evaluator::observe::Observer;
+use evaluator::ranks::Ranks;
 use evaluator::sources::tensor_of;
 use image::RgbImage;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-use crate::fixtures::{assert_close, fixture, pocket, root, tensors};
+use crate::fixtures::{assert_close, fixture, pocket, program, root, tensors};
 
 const TOLERANCE: f64 = 1e-4;
 
@@ -256,7 +258,8 @@ impl Workshop {
         let recipe = self.recipe().display().to_string();
         let mut args = vec!["evaluator", "--config", &recipe, "--date", "2026-01-31"];
         args.extend(sets.iter().flat_map(|set| ["--set", *set]));
-        cli::run(&Args::parse_from(args), "2000-01-01", offline())
+        let outcome = cli::run(&Args::parse_from(args), "2000-01-01", offline(), &Ranks::alone())?;
+        Ok(outcome.expect("one process alone writes the report"))
     }
 
     #[track_caller]
@@ -321,6 +324,25 @@ fn a_whole_report_is_written_at_once() {
     let again = workshop.evaluate(&[]).expect("evaluated again");
     let second = fs::read(again.folder.join("report.json")).expect("readable");
     assert_eq!(second, first, "the same inputs, the same report");
+}
+
+#[test]
+fn two_processes_write_the_report_of_one() {
+    let workshop = Workshop::new();
+    let one = workshop.evaluate(&["batch_size=2"]).expect("evaluated");
+    let alone = read_json(&one.folder.join("report.json"));
+    let recipe = workshop.recipe();
+    let mut command = Command::new(program("evaluator"));
+    command.arg("--config").arg(recipe).args(["--date", "2026-02-01", "--nproc-per-node", "2"]);
+    let ran = command.args(["--set", "batch_size=2"]).env("OMP_NUM_THREADS", "1").output().expect("it starts");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert_eq!(String::from_utf8_lossy(&ran.stdout).matches("No edit").count(), 1, "one process prints the table");
+    let shared = read_json(&workshop.path("reports").join("2026-02-01/report.json"));
+    for part in ["methods", "curves", "cases"] {
+        assert!(!shared[part].is_null() && shared[part] == alone[part], "{part} differs");
+    }
+    let left = fs::read_dir(workshop.path("reports")).expect("a folder").count();
+    assert_eq!(left, 2, "two reports and nothing else");
 }
 
 fn check_methods(methods: &Value) {

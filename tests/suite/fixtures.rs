@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
 
 use tch::{Kind, Tensor};
 
@@ -19,6 +21,22 @@ pub fn fixture(path: &str) -> PathBuf {
 /// A file of the embedded model family.
 pub fn pocket(path: &str) -> PathBuf {
     root().join("assets/pocket").join(path)
+}
+
+/// A built program of this workspace. `cargo test` alone builds none: the first caller has them all built, as they are
+/// now.
+pub fn program(name: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let folder = BUILT.get_or_init(|| {
+        let cargo = option_env!("CARGO").unwrap_or("cargo");
+        let arguments = ["build", "--release", "--quiet", "--workspace", "--locked"];
+        let built = Command::new(cargo).args(arguments).current_dir(root()).status();
+        assert!(built.expect("cargo runs").success(), "the programs do not build");
+        // This test is target/release/deps/suite-*, the programs target/release/*.
+        let test = std::env::current_exe().expect("the test binary has a path");
+        test.ancestors().nth(2).expect("a target folder").to_path_buf()
+    });
+    folder.join(name)
 }
 
 /// All tensors of a safetensors file by name.

@@ -11,7 +11,7 @@ const ALLOWED: [(&str, &[&str]); 7] = [
     ("collective", &[]),
     ("dataloader", &["diffusion"]),
     ("trainer", &["diffusion", "dataloader", "collective"]),
-    ("evaluator", &["diffusion", "dataloader"]),
+    ("evaluator", &["diffusion", "dataloader", "collective"]),
     ("editor", &["diffusion", "dataloader", "collective"]),
     ("tests", &["diffusion", "collective", "dataloader", "trainer", "evaluator", "editor"]),
 ];

@@ -15,7 +15,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use safetensors::SafeTensors;
 use tch::Tensor;
 
-use crate::fixtures::{pocket, root};
+use crate::fixtures::{pocket, program, root};
 
 /// Longer than any run here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -79,22 +79,6 @@ fn write_photos(root: &Path) {
     assert!(left.values().all(|&count| count == 0), "too few faces: {left:?}");
 }
 
-/// The program under test, built if it is not there.
-fn trainer() -> PathBuf {
-    static TRAINER: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        let test = std::env::current_exe().expect("the test binary has a path");
-        let path = test.ancestors().nth(2).expect("target/release/deps/suite").join("trainer");
-        if !path.is_file() {
-            let cargo = option_env!("CARGO").unwrap_or("cargo");
-            let built = Command::new(cargo).args(["build", "--release", "-p", "trainer"]).current_dir(root()).status();
-            assert!(built.expect("cargo runs").success());
-        }
-        path
-    };
-    TRAINER.get_or_init(build).clone()
-}
-
 /// A recipe of eight rungs, four of them edited, that checkpoints in mid-descent.
 fn recipe(output: &Path) -> String {
     let data = shards().folder.path();
@@ -155,7 +139,7 @@ impl Scene {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(trainer());
+        let mut command = Command::new(program("trainer"));
         command.arg("--config").arg(self.folder.path().join("recipe.yaml")).arg("--offline").args(arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         for name in ["RANK", "WORLD_SIZE", "RUST_LOG"] {
@@ -517,7 +501,7 @@ fn pickle_weights_and_a_foreign_vae_are_refused() {
 
 #[test]
 fn without_arguments_it_explains_itself() {
-    let output = Command::new(trainer()).output().expect("started");
+    let output = Command::new(program("trainer")).output().expect("started");
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), errors(&output));
     assert_eq!(output.status.code(), Some(2));
     assert!(text.contains("trainer --config configs/pocket/sadness.yaml"), "{text}");

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use collective::DeviceChoice;
 use dataloader::{Emotion, Filter};
 use diffusion::losses::directional::Directional;
 use diffusion::process::asyrp::{Condition, Process};
@@ -282,19 +283,6 @@ pub enum MixedPrecision {
     No,
     /// Frozen weights in bf16, autocast; parameters, latents and losses stay f32.
     Bf16,
-}
-
-/// Where the run computes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DeviceChoice {
-    /// CUDA where there is a GPU.
-    #[default]
-    Auto,
-    /// The processor.
-    Cpu,
-    /// A GPU, or an error.
-    Cuda,
 }
 
 /// Steps, batches, rates.

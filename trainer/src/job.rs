@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context;
-use collective::launch::spawn_node;
+use collective::launch::{ranks_to_start, start_ranks};
 use collective::rendezvous::{Lookup, Node, Processes, Rendezvous};
 use diffusion::hub::Hub;
 
@@ -27,7 +26,7 @@ pub fn run(cli: &Cli, env: Lookup<'_>) -> anyhow::Result<i32> {
     let recipe = Arc::new(Resolved::new(config)?);
     let resume = Resume::parse(cli.resume.as_deref().unwrap_or(&recipe.config.checkpoint.resume_from_checkpoint));
     let hub = hub(&recipe, cli, env)?;
-    match launcher(cli, rendezvous.is_some(), env)? {
+    match input(ranks_to_start(cli.nproc_per_node, env))? {
         _ if cli.dry_run => dry_run(&recipe, &hub, &resume, cli),
         Some(node) => launch(&recipe, &hub, &resume, &node),
         None => {
@@ -42,29 +41,11 @@ pub fn run(cli: &Cli, env: Lookup<'_>) -> anyhow::Result<i32> {
     }
 }
 
-/// The processes to start here, unless this is one of them or the only one.
-fn launcher(cli: &Cli, is_member: bool, env: Lookup<'_>) -> anyhow::Result<Option<Node>> {
-    let node = input(Node::from_env(env))?;
-    Ok(match (cli.nproc_per_node, node) {
-        _ if is_member && env("RANK").is_some() => None,
-        (Some(processes), Some(node)) => Some(Node { nproc_per_node: processes, ..node }),
-        (Some(Processes::Exactly(1)), None) => None,
-        (Some(processes), None) => Some(Node { nproc_per_node: processes, ..Node::local(1) }),
-        (None, node) => node.filter(|_| !is_member),
-    })
-}
-
 /// Input errors are found once, here, not once a process.
 fn launch(recipe: &Resolved, hub: &Hub, resume: &Resume, node: &Node) -> anyhow::Result<i32> {
     let count = input(node.nproc_per_node.count())?;
     plan::check(recipe, hub, resume, count * node.nnodes)?;
-    let program = std::env::current_exe().context("cannot find this program to start it again")?;
-    let arguments: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
-    let exit = spawn_node(node, &program, &arguments)?;
-    if let Some(failure) = exit.failure {
-        eprintln!("error: {failure}");
-    }
-    Ok(exit.code)
+    Ok(start_ranks(node)?)
 }
 
 fn dry_run(recipe: &Resolved, hub: &Hub, resume: &Resume, cli: &Cli) -> anyhow::Result<i32> {

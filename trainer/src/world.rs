@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use collective::{Backend, ProcessGroup, ReduceOp, Rendezvous};
+use collective::{share_cores, Backend, ProcessGroup, ReduceOp, Rendezvous};
 use tch::{Device, Kind, Tensor};
 
-use crate::config::{DeviceChoice, TrainSection};
+use crate::config::TrainSection;
 use crate::failure::refuse;
 
 /// This process among all.
@@ -27,8 +27,9 @@ impl World {
     /// Joins the others; a world of one without a rendezvous.
     pub fn join(rendezvous: Option<&Rendezvous>, train: &TrainSection) -> anyhow::Result<Self> {
         let (local_rank, local_size) = rendezvous.map_or((0, 1), |r| (r.local_rank, r.local_world_size));
-        let device = device(train.device, local_rank)?;
-        set_threads(train.num_threads, local_size, device);
+        let device =
+            train.device.device(local_rank).map_err(|e| refuse(format!("train.device: {e}; auto and cpu work")))?;
+        share_cores(train.num_threads, local_size, device);
         let group = match rendezvous.filter(|r| r.world_size > 1) {
             None => collective::single(),
             Some(rendezvous) => {
@@ -105,25 +106,4 @@ pub fn split(flat: &Tensor, like: &[Tensor]) -> Vec<Tensor> {
         flat.narrow(0, at - count, count).view(tensor.size().as_slice())
     };
     like.iter().map(part).collect()
-}
-
-fn device(choice: DeviceChoice, local_rank: usize) -> anyhow::Result<Device> {
-    let gpus = match choice {
-        DeviceChoice::Cpu => 0,
-        DeviceChoice::Auto | DeviceChoice::Cuda => collective::cuda::count(),
-    };
-    match (choice, gpus) {
-        (DeviceChoice::Cuda, 0) => {
-            Err(refuse("train.device: cuda, and no GPU is to be had (see nvidia-smi); write auto or cpu"))
-        }
-        (_, 0) => Ok(Device::Cpu),
-        (_, gpus) => Ok(Device::Cuda(local_rank % gpus)),
-    }
-}
-
-/// Several processes with all cores each would only wait for one another.
-fn set_threads(wanted: Option<usize>, local_size: usize, device: Device) {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let shared = if device.is_cuda() { (cores / local_size).clamp(1, 8) } else { (cores / local_size).max(1) };
-    tch::set_num_threads(wanted.unwrap_or(shared) as i32);
 }

@@ -3,21 +3,30 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::ranks::Ranks;
 
 /// A folder beside the one that will be published; deleted if it is dropped before.
 #[derive(Debug)]
 pub struct Staging {
     folder: PathBuf,
     target: PathBuf,
-    published: bool,
+    ours: bool, // to publish, or to delete
 }
 
 impl Staging {
-    /// Opens `output_dir/.<date>.partial-<process>`.
-    pub fn open(output_dir: &Path, date: &str) -> Result<Self> {
+    /// Opens `output_dir/.<date>.partial-<process>`, the first process's on all.
+    pub fn open(output_dir: &Path, date: &str, ranks: &Ranks) -> Result<Self> {
         let folder = output_dir.join(format!(".{date}.partial-{}", std::process::id()));
-        std::fs::create_dir_all(folder.join("images")).map_err(|e| Error::io(&folder, e))?;
-        Ok(Self { folder, target: output_dir.join(date), published: false })
+        if ranks.is_first() {
+            std::fs::create_dir_all(folder.join("images")).map_err(|e| Error::io(&folder, e))?;
+        }
+        let folder = ranks.agree_on(&folder)?;
+        if !folder.is_dir() {
+            let problem =
+                format!("{}: the first process made it, and process {} cannot see it", folder.display(), ranks.rank);
+            return Err(Error::config("output_dir", format!("{problem}; name a folder that all machines share")));
+        }
+        Ok(Self { folder, target: output_dir.join(date), ours: ranks.is_first() })
     }
 
     /// Where to write.
@@ -34,7 +43,7 @@ impl Staging {
             std::fs::rename(&self.target, &old).map_err(|e| Error::io(&self.target, e))?;
         }
         std::fs::rename(&self.folder, &self.target).map_err(|e| Error::io(&self.target, e))?;
-        self.published = true;
+        self.ours = false;
         if had_old {
             std::fs::remove_dir_all(&old).map_err(|e| Error::io(&old, e))?;
         }
@@ -44,7 +53,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if !self.published {
+        if self.ours {
             // Nothing is left to report to: the error that led here is already on its way.
             let _ = std::fs::remove_dir_all(&self.folder);
         }

@@ -1,0 +1,106 @@
+//! The processes that share one evaluation: each takes every world-th batch of sources, the first writes the report.
+//!
+//! Pictures and numbers of all processes meet in one folder, so that none ever waits for another's batch inside a
+//! collective: the slowest may take as long as it likes.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use collective::rendezvous::Rendezvous;
+use collective::{share_cores, Backend, DeviceChoice, ProcessGroup, DEFAULT_TIMEOUT};
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, Result};
+
+/// Between two looks at what the other processes have left.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// This process among those that evaluate.
+pub struct Ranks {
+    /// This process, from 0.
+    pub rank: usize,
+    /// How many there are.
+    pub size: usize,
+    local_rank: usize,
+    local_size: usize,
+    group: Box<dyn ProcessGroup>,
+}
+
+impl Ranks {
+    /// One process that does everything.
+    pub fn alone() -> Self {
+        Self { rank: 0, size: 1, local_rank: 0, local_size: 1, group: collective::single() }
+    }
+
+    /// Joins the processes that a launcher started; alone without one.
+    pub fn join(rendezvous: Option<&Rendezvous>) -> Result<Self> {
+        let Some(place) = rendezvous.filter(|place| place.world_size > 1) else { return Ok(Self::alone()) };
+        Ok(Self {
+            rank: place.rank,
+            size: place.world_size,
+            local_rank: place.local_rank,
+            local_size: place.local_world_size,
+            // A folder's name is all that goes over it.
+            group: collective::connect(place, Backend::Gloo, DEFAULT_TIMEOUT)?,
+        })
+    }
+
+    /// Whether this process logs, and writes the report.
+    pub fn is_first(&self) -> bool {
+        self.rank == 0
+    }
+
+    /// Whether batch number `batch` is this process's.
+    pub fn owns(&self, batch: usize) -> bool {
+        batch % self.size == self.rank
+    }
+
+    /// Where this process computes; libtorch gets its share of the cores.
+    pub fn device(&self, choice: DeviceChoice) -> Result<Device> {
+        let refused = |e| Error::config("models.device", format!("{e}; auto and cpu work"));
+        let device = choice.device(self.local_rank).map_err(refused)?;
+        if self.size > 1 {
+            share_cores(None, self.local_size, device);
+        }
+        Ok(device)
+    }
+
+    /// The first process's `path`, on every process.
+    pub fn agree_on(&self, path: &Path) -> Result<PathBuf> {
+        let mut length = Tensor::from_slice(&[path.as_os_str().len() as i64]);
+        self.group.broadcast(&length, 0)?;
+        let mut bytes = path.to_string_lossy().into_owned().into_bytes();
+        bytes.resize(length.int64_value(&[0]) as usize, 0);
+        length = Tensor::from_slice(&bytes).to_kind(Kind::Int64);
+        self.group.broadcast(&length, 0)?;
+        let bytes: Vec<u8> = Vec::try_from(length.to_kind(Kind::Uint8))?;
+        Ok(PathBuf::from(String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// Leaves this process's `rows` (n, columns) in `folder`, and returns all processes' rows, in no order, on the
+    /// first; the others' own on the others.
+    ///
+    /// The folder must be one that all see. A process that dies is its launcher's to notice, which ends the others.
+    pub fn gather(&self, folder: &Path, rows: &Tensor) -> Result<Tensor> {
+        let path = |rank: usize| folder.join(format!("rank-{rank}.safetensors"));
+        if self.size == 1 {
+            return Ok(rows.shallow_clone());
+        }
+        if !self.is_first() {
+            let aside = path(self.rank).with_extension("partial");
+            Tensor::write_safetensors(&[("rows", rows)], &aside)?;
+            std::fs::rename(&aside, path(self.rank)).map_err(|e| Error::io(&aside, e))?;
+            return Ok(rows.shallow_clone());
+        }
+        let mut all = vec![rows.shallow_clone()];
+        for rank in 1..self.size {
+            while !path(rank).exists() {
+                std::thread::sleep(LOOK_EVERY);
+            }
+            let tensors = Tensor::read_safetensors(path(rank))?;
+            all.extend(tensors.into_iter().map(|(_, tensor)| tensor));
+            std::fs::remove_file(path(rank)).map_err(|e| Error::io(path(rank), e))?;
+        }
+        Ok(Tensor::cat(&all, 0))
+    }
+}
