@@ -12,7 +12,7 @@ use crate::images;
 use crate::pipeline::Pipeline;
 use crate::process::asyrp::{reverse, Branch, Shift};
 use crate::process::ddim::{invert, Ladder, Trajectory};
-use crate::run::{pooled_token, Detail, Learned, Run, RunConfig};
+use crate::run::{pooled_token, Learned, Run, RunConfig};
 use crate::tokens::{Prompt, Tokens};
 
 /// A pipeline with one run's tokens and deltas.
@@ -95,10 +95,8 @@ impl Editor {
     pub fn edit_mixed(&self, source: &Source, emotions: &[(String, f64)], strength: f64) -> Result<Tensor> {
         let _no_grad = tch::no_grad_guard();
         let decoded = self.pipeline.images_from_latents(&self.edited_latent(source, emotions, strength)?);
-        Ok(match self.config.edit.detail {
-            Detail::None => decoded,
-            Detail::Residual => (&source.images + (decoded - &source.round_trip)).clamp(-1.0, 1.0),
-        })
+        let detail = self.config.edit.detail;
+        Ok(detail.restore(&source.images, &source.round_trip, &decoded, Tensor::shallow_clone))
     }
 
     /// Edits one photo of any size and orientation at the run's resolution and returns it at its own size.
@@ -116,15 +114,10 @@ impl Editor {
         let source = self.source(&images::to_tensor(&small));
         let (full_width, full_height) = (i64::from(photo.width()), i64::from(photo.height()));
         let resized = |x: &Tensor| x.upsample_bicubic2d([full_height, full_width], false, None, None);
+        let full = images::to_tensor(photo).to_device(self.device);
         let edit = |&strength: &f64| {
             let decoded = self.pipeline.images_from_latents(&self.edited_latent(&source, emotions, strength)?);
-            let output = match self.config.edit.detail {
-                Detail::None => resized(&decoded),
-                // The change alone is scaled, so that the photo keeps the detail its working size lacks.
-                Detail::Residual => {
-                    images::to_tensor(photo).to_device(self.device) + resized(&(decoded - &source.round_trip))
-                }
-            };
+            let output = self.config.edit.detail.restore(&full, &source.round_trip, &decoded, resized);
             images::from_tensor(&output.clamp(-1.0, 1.0).to_device(Device::Cpu))
         };
         strengths.iter().map(edit).collect()

@@ -4,6 +4,7 @@
 //! It knows no configuration files, environment, clock, network protocol or other process.
 
 pub mod delta;
+pub mod detail;
 pub mod edit;
 pub mod error;
 pub mod hub;

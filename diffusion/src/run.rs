@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 use crate::delta::{DeltaSet, Dimensions};
+use crate::detail::Detail;
 use crate::error::{Error, Result};
 use crate::pipeline::{Hashes, Pipeline};
 use crate::process::asyrp::{Condition, Interval, Process};
@@ -93,16 +94,6 @@ pub struct Prompts {
     pub source: String,
     /// c_edit at strength 1.
     pub target: String,
-}
-
-/// What is added after decoding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Detail {
-    /// photo + (edit − round trip): what the VAE blurs comes back, and strength 0 is the photo itself.
-    Residual,
-    /// The decoded edit as it is.
-    None,
 }
 
 /// The process of the edit, with every threshold resolved.

@@ -1,23 +1,24 @@
 //! The editor as its users run it: photos of every shape, strengths, sheets, and one line for what it refuses. The run is
 //! made here: pocket models with untrained tokens and a random delta.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use diffusion::delta::DeltaSet;
+use diffusion::detail::Detail;
 use diffusion::images;
 use diffusion::noise;
 use diffusion::pipeline::Pipeline;
 use diffusion::process::asyrp::{Condition, Process};
 use diffusion::run::{
-    dimensions, Base, DeltaConfig, Detail, EditSettings, Learned, Prompts, Run, RunConfig, TokenConfig, FORMAT_VERSION,
+    dimensions, Base, DeltaConfig, EditSettings, Learned, Prompts, Run, RunConfig, TokenConfig, FORMAT_VERSION,
 };
 use diffusion::tokens::{TokenSettings, Tokens};
 use image::RgbImage;
 use tch::{Device, Kind};
 
-use crate::fixtures::{fixture, pocket, program, root};
+use crate::fixtures::{fixture, pocket, program};
 
 const PLACEHOLDER: &str = "<{emotion}>";
 

@@ -10,13 +10,12 @@ use clap::Parser;
 use dataloader::config::ShardConfig;
 use dataloader::{recipe, shard, Emotion};
 use diffusion::delta::DeltaSet;
+use diffusion::detail::Detail;
 use diffusion::hub::Hub;
 use diffusion::networks::lpips::{Backbone, Lpips};
 use diffusion::pipeline::Pipeline;
 use diffusion::process::asyrp::{Condition, Process};
-use diffusion::run::{
-    dimensions, Base, DeltaConfig, Detail, EditSettings, Learned, Prompts, Run, RunConfig, TokenConfig,
-};
+use diffusion::run::{dimensions, Base, DeltaConfig, EditSettings, Learned, Prompts, Run, RunConfig, TokenConfig};
 use diffusion::tokens::{TokenSettings, Tokens};
 use evaluator::classifier::Classifier;
 use evaluator::cli::{self, Args};

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::fixtures::root;
 
@@ -19,38 +20,59 @@ const ALLOWED: [(&str, &[&str]); 7] = [
 /// What `diffusion` must never see: runtimes, object stores, YAML.
 const NOT_IN_DIFFUSION: [&str; 5] = ["tokio", "object_store", "serde_yaml_ng", "parquet", "collective"];
 
-fn metadata() -> cargo_metadata::Metadata {
-    cargo_metadata::MetadataCommand::new()
-        .manifest_path(root().join("Cargo.toml"))
-        .no_deps()
-        .exec()
-        .expect("cargo metadata runs in the workspace")
+/// One crate's manifest as `cargo metadata` prints it.
+struct Package(serde_json::Value);
+
+/// A crate that another names in its manifest.
+#[derive(Debug)]
+struct Dependency {
+    name: String,
+    optional: bool,
+}
+
+impl Package {
+    fn name(&self) -> &str {
+        self.0["name"].as_str().expect("a package has a name")
+    }
+
+    fn dependencies(&self) -> Vec<Dependency> {
+        let dependency = |d: &serde_json::Value| Dependency {
+            name: d["name"].as_str().expect("a dependency has a name").into(),
+            optional: d["optional"].as_bool().expect("a dependency is optional or not"),
+        };
+        self.0["dependencies"].as_array().expect("a list").iter().map(dependency).collect()
+    }
+}
+
+fn packages() -> Vec<Package> {
+    let cargo = option_env!("CARGO").unwrap_or("cargo");
+    let arguments = ["metadata", "--no-deps", "--format-version", "1", "--offline"];
+    let ran = Command::new(cargo).args(arguments).current_dir(root()).output().expect("cargo runs");
+    let metadata: serde_json::Value = serde_json::from_slice(&ran.stdout).expect("cargo metadata prints JSON");
+    metadata["packages"].as_array().expect("packages").iter().cloned().map(Package).collect()
+}
+
+fn package(name: &str) -> Package {
+    packages().into_iter().find(|p| p.name() == name).expect("it is a member")
 }
 
 #[test]
 fn members_depend_only_on_what_lies_below_them() {
     let allowed: BTreeMap<&str, &[&str]> = ALLOWED.into_iter().collect();
-    let metadata = metadata();
-    for package in &metadata.packages {
-        let below = allowed
-            .get(package.name.as_str())
-            .unwrap_or_else(|| panic!("{} has no place in the layering", package.name));
-        for dependency in package.dependencies.iter().filter(|d| allowed.contains_key(d.name.as_str())) {
-            assert!(
-                below.contains(&dependency.name.as_str()),
-                "{} must not depend on {}",
-                package.name,
-                dependency.name
-            );
+    let packages = packages();
+    assert_eq!(packages.len(), allowed.len(), "every member has its place");
+    for package in &packages {
+        let name = package.name();
+        let below = allowed.get(name).unwrap_or_else(|| panic!("{name} has no place in the layering"));
+        for dependency in package.dependencies().iter().filter(|d| allowed.contains_key(d.name.as_str())) {
+            assert!(below.contains(&dependency.name.as_str()), "{name} must not depend on {}", dependency.name);
         }
     }
 }
 
 #[test]
 fn diffusion_knows_no_runtime_store_or_yaml() {
-    let metadata = metadata();
-    let diffusion = metadata.packages.iter().find(|p| p.name.as_str() == "diffusion").expect("diffusion is a member");
-    let names: BTreeSet<&str> = diffusion.dependencies.iter().map(|d| d.name.as_str()).collect();
+    let names: BTreeSet<String> = package("diffusion").dependencies().into_iter().map(|d| d.name).collect();
     for forbidden in NOT_IN_DIFFUSION {
         assert!(!names.contains(forbidden), "diffusion depends on {forbidden}");
     }
@@ -58,11 +80,9 @@ fn diffusion_knows_no_runtime_store_or_yaml() {
 
 #[test]
 fn only_the_encoding_feature_of_the_dataloader_needs_libtorch() {
-    let metadata = metadata();
-    let dataloader =
-        metadata.packages.iter().find(|p| p.name.as_str() == "dataloader").expect("dataloader is a member");
+    let dependencies = package("dataloader").dependencies();
     for name in ["diffusion", "tch"] {
-        let dependency = dataloader.dependencies.iter().find(|d| d.name == name).expect("the encoder uses it");
+        let dependency = dependencies.iter().find(|d| d.name == name).expect("the encoder uses it");
         assert!(dependency.optional, "{name} must be optional in dataloader");
     }
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use diffusion::delta::{Delta, DeltaSet, Dimensions};
+use diffusion::detail::Detail;
 use diffusion::edit::Editor;
 use diffusion::noise;
 use diffusion::pipeline::Pipeline;
 use diffusion::process::asyrp::{Condition, Process};
 use diffusion::run::{
-    dimensions, Base, DeltaConfig, Detail, EditSettings, Learned, Prompts, RunConfig, TokenConfig, FORMAT_VERSION,
+    dimensions, Base, DeltaConfig, EditSettings, Learned, Prompts, RunConfig, TokenConfig, FORMAT_VERSION,
 };
 use diffusion::tokens::{TokenSettings, Tokens};
 use diffusion::weights::Weights;

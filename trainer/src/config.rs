@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use collective::DeviceChoice;
 use dataloader::{Emotion, Filter};
+use diffusion::detail::Detail;
 use diffusion::losses::directional::Directional;
 use diffusion::process::asyrp::{Condition, Process};
-use diffusion::run::Detail;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::CheckpointSection;
@@ -191,7 +191,7 @@ pub struct EditSection {
     pub t_edit: Threshold,
     /// t < t_boost is quality-boosted at inference: a timestep, `auto`, or 0 for none.
     pub t_boost: Threshold,
-    /// residual or none.
+    /// residual, gated or none.
     pub detail: Detail,
     /// The strength that is trained.
     pub strength: f64,

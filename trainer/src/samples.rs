@@ -13,7 +13,7 @@ use diffusion::images;
 use diffusion::networks::lpips::{Backbone, Lpips};
 use diffusion::process::asyrp::{reverse, Branch, Shift};
 use diffusion::process::ddim::{Ladder, Trajectory};
-use diffusion::run::{pooled_token, Detail, RunConfig};
+use diffusion::run::{pooled_token, RunConfig};
 use diffusion::tokens::Prompt;
 use image::RgbImage;
 use tch::{Kind, Tensor};
@@ -148,10 +148,7 @@ fn edit(
     let (process, interval) = (config.edit.process, config.edit.interval());
     let latent = reverse(&branch, ladder, &loaded.trajectory, process, interval, 1.0, config.seed);
     let decoded = pipeline.images_from_latents(&latent);
-    Ok(match config.edit.detail {
-        Detail::None => decoded,
-        Detail::Residual => (&loaded.sources + (decoded - &loaded.round_trip)).clamp(-1.0, 1.0),
-    })
+    Ok(config.edit.detail.restore(&loaded.sources, &loaded.round_trip, &decoded, Tensor::shallow_clone))
 }
 
 /// One row an image, one column a stage.
