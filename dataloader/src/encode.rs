@@ -75,8 +75,10 @@ fn component(folder: &Path, name: &str) -> PathBuf {
 fn device(name: DeviceName) -> Result<Device> {
     match name {
         DeviceName::Cpu => Ok(Device::Cpu),
-        DeviceName::Cuda if tch::Cuda::is_available() => Ok(Device::Cuda(0)),
-        DeviceName::Cuda => Err(Error::invalid("device", "cuda: libtorch finds no NVIDIA GPU here; use cpu")),
+        DeviceName::Cuda => {
+            let refused = |e| Error::invalid("device", format!("cuda: {e}; cpu works"));
+            collective::DeviceChoice::Cuda.device(0).map_err(refused)
+        }
     }
 }
 

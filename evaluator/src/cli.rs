@@ -61,6 +61,13 @@ pub struct Outcome {
     pub passed: bool,
 }
 
+/// Checks the arguments and the recipe, as [`run`] would, and evaluates nothing.
+pub fn check(args: &Args, hub: Hub) -> Result<()> {
+    args.date.as_deref().map_or(Ok(()), check_date)?;
+    let config: Config = dataloader::recipe::load(&args.config, &args.sets)?;
+    Plan::new(config, hub, &Ranks::alone()).map(|_| ())
+}
+
 /// Evaluates this process's share; the first of `ranks` writes the report and has an outcome. `today` is used unless a
 /// date was given, `hub` is where models named by an id are looked up.
 pub fn run(args: &Args, today: &str, hub: Hub, ranks: &Ranks) -> Result<Option<Outcome>> {

@@ -1,6 +1,6 @@
 //! `evaluator`: edits held-out photos with trained runs, scores them and writes the report.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,7 +9,7 @@ use clap::Parser;
 use collective::launch::{ranks_to_start, start_ranks};
 use collective::rendezvous::{process_env, Rendezvous};
 use diffusion::hub::Hub;
-use evaluator::cli::{date_from_unix, run, Args, LogFormat};
+use evaluator::cli::{check, date_from_unix, run, Args, LogFormat};
 use evaluator::ranks::Ranks;
 use evaluator::Result;
 
@@ -24,7 +24,8 @@ fn main() -> ExitCode {
     match evaluate(&args) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("evaluator: {error}");
+            // One write, so that the lines of several processes do not mix.
+            let _ = std::io::stderr().write_all(format!("evaluator: {error}\n").as_bytes());
             ExitCode::from(if error.is_bad_input() { 2 } else { 1 })
         }
     }
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
 /// One of the processes of an evaluation, or their launcher; the exit code.
 fn evaluate(args: &Args) -> Result<u8> {
     if let Some(node) = ranks_to_start(args.nproc_per_node, &process_env)? {
+        check(args, hub())?; // once, here, not once a process
         return Ok(start_ranks(&node)?.try_into().unwrap_or(1));
     }
     let ranks = Ranks::join(Rendezvous::from_env(&process_env)?.as_ref())?;

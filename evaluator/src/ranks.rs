@@ -67,13 +67,13 @@ impl Ranks {
 
     /// The first process's `path`, on every process.
     pub fn agree_on(&self, path: &Path) -> Result<PathBuf> {
-        let mut length = Tensor::from_slice(&[path.as_os_str().len() as i64]);
+        let mut bytes: Vec<i64> = path.to_string_lossy().bytes().map(i64::from).collect();
+        let length = Tensor::from_slice(&[bytes.len() as i64]);
         self.group.broadcast(&length, 0)?;
-        let mut bytes = path.to_string_lossy().into_owned().into_bytes();
-        bytes.resize(length.int64_value(&[0]) as usize, 0);
-        length = Tensor::from_slice(&bytes).to_kind(Kind::Int64);
-        self.group.broadcast(&length, 0)?;
-        let bytes: Vec<u8> = Vec::try_from(length.to_kind(Kind::Uint8))?;
+        bytes.resize(length.int64_value(&[0]) as usize, 0); // what the other processes have is replaced
+        let text = Tensor::from_slice(&bytes);
+        self.group.broadcast(&text, 0)?;
+        let bytes: Vec<u8> = Vec::try_from(text.to_kind(Kind::Uint8))?;
         Ok(PathBuf::from(String::from_utf8_lossy(&bytes).into_owned()))
     }
 

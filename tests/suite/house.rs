@@ -10,7 +10,7 @@ use crate::fixtures::root;
 const ALLOWED: [(&str, &[&str]); 7] = [
     ("diffusion", &[]),
     ("collective", &[]),
-    ("dataloader", &["diffusion"]),
+    ("dataloader", &["diffusion", "collective"]),
     ("trainer", &["diffusion", "dataloader", "collective"]),
     ("evaluator", &["diffusion", "dataloader", "collective"]),
     ("editor", &["diffusion", "dataloader", "collective"]),
@@ -81,7 +81,7 @@ fn diffusion_knows_no_runtime_store_or_yaml() {
 #[test]
 fn only_the_encoding_feature_of_the_dataloader_needs_libtorch() {
     let dependencies = package("dataloader").dependencies();
-    for name in ["diffusion", "tch"] {
+    for name in ["diffusion", "collective", "tch"] {
         let dependency = dependencies.iter().find(|d| d.name == name).expect("the encoder uses it");
         assert!(dependency.optional, "{name} must be optional in dataloader");
     }
