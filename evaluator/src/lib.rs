@@ -1,8 +1,8 @@
 //! Metrics, baselines and the nightly report.
 //!
 //! From the outside in: [`cli`] takes the arguments, [`config`] is the recipe as written, [`plan`] checks it,
-//! [`evaluate`] edits and scores in batches, shared among [`ranks`] ([`methods`], [`observe`], [`metrics`]), [`summary`] makes means and
-//! intervals of the [`scores`], [`report`] renders them, [`gates`] decide the exit code.
+//! [`evaluate`] edits and scores in batches ([`methods`], [`observe`], [`metrics`]) that the [`ranks`] share, [`summary`]
+//! makes means and intervals of the [`scores`], [`report`] renders them, [`gates`] decide the exit code.
 
 pub mod classifier;
 pub mod cli;
