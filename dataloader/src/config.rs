@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use collective::DeviceChoice;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -33,7 +34,7 @@ pub struct ShardConfig {
     pub batch_size: usize,
     /// Where the autoencoder runs.
     #[serde(default)]
-    pub device: DeviceName,
+    pub device: DeviceChoice,
     /// What to do about unusable images.
     #[serde(default)]
     pub quarantine: Quarantine,
@@ -69,17 +70,6 @@ impl ImageFormat {
             ImageFormat::Jpeg => "jpeg",
         }
     }
-}
-
-/// Where models run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DeviceName {
-    /// The processor.
-    #[default]
-    Cpu,
-    /// The first NVIDIA GPU.
-    Cuda,
 }
 
 /// What to do about unusable images: they are left out and listed in the manifest with a reason.

@@ -13,7 +13,7 @@ use half::f16;
 use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
-use crate::config::{DeviceName, ShardConfig};
+use crate::config::ShardConfig;
 use crate::error::{Error, Result};
 use crate::manifest::{Latent, Model};
 
@@ -49,7 +49,13 @@ impl Models {
             }
             _ => None,
         };
-        Ok(Self { vae, clip, vae_model, clip_model, device: device(config.device)? })
+        Ok(Self {
+            vae,
+            clip,
+            vae_model,
+            clip_model,
+            device: config.device.device(0).map_err(|e| Error::invalid("device", format!("{e}; auto and cpu work")))?,
+        })
     }
 
     /// Loads them.
@@ -70,16 +76,6 @@ fn component(folder: &Path, name: &str) -> PathBuf {
         return inner;
     }
     folder.to_path_buf()
-}
-
-fn device(name: DeviceName) -> Result<Device> {
-    match name {
-        DeviceName::Cpu => Ok(Device::Cpu),
-        DeviceName::Cuda => {
-            let refused = |e| Error::invalid("device", format!("cuda: {e}; cpu works"));
-            collective::DeviceChoice::Cuda.device(0).map_err(refused)
-        }
-    }
 }
 
 /// The loaded models.
