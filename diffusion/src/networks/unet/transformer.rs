@@ -42,7 +42,7 @@ impl SpatialTransformer {
         for layer in &self.layers {
             y = layer.forward(&y, context);
         }
-        self.proj_out.forward(&y).transpose(1, 2).reshape(size) + x
+        x + self.proj_out.forward(&y).transpose(1, 2).reshape(size) // x first: its layout is the sum's
     }
 }
 

@@ -79,7 +79,7 @@ impl PixelAttention {
         let pixels = self.norm.forward(x).flatten(2, 3).transpose(1, 2); // (b, h·w, c)
         let (q, k, v) = (self.to_q.forward(&pixels), self.to_k.forward(&pixels), self.to_v.forward(&pixels));
         let out = self.to_out.forward(&attention(&q, &k, &v, 1, false));
-        out.transpose(1, 2).reshape(x.size()) + x
+        x + out.transpose(1, 2).reshape(x.size()) // x first: its layout is the sum's
     }
 }
 
