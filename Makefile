@@ -23,7 +23,7 @@ else ifdef CUDA
 SETUP_FLAGS := --cuda
 endif
 
-.PHONY: help setup build data demo compare emotions nightly test test-peers bench lint package clean-runs
+.PHONY: help setup build data demo compare emotions nightly test test-peers chaos bench lint package clean-runs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -66,8 +66,12 @@ $(VENV)/ready: tests/peers/requirements.txt
 test-peers: data $(VENV)/ready ## checks against TensorBoard, diffusers, pyarrow, datasets, torchrun
 	$(VENV)/bin/python tests/peers/run.py
 
+chaos: build ## the long drills: a hundred kills of `dataloader shard`
+	CHAOS_KILLS=100 OMP_NUM_THREADS=1 $(CARGO) test --release --workspace --locked --test suite -- --nocapture kills
+
 bench: build $(VENV)/ready ## timings against PyTorch and diffusers, both sides in one go
 	$(VENV)/bin/python tests/benches/networks.py
+	$(VENV)/bin/python tests/benches/data.py
 
 lint: setup ## rustfmt, clippy, rustdoc, cargo deny
 	$(CARGO) fmt --all --check

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use collective::Processes;
 
 /// Images to Parquet shards of VAE latents.
 #[derive(Parser)]
@@ -28,6 +29,18 @@ pub enum Command {
         /// Overrides a key, for example resolution=256 or source.path=photos.
         #[arg(long = "set", value_name = "KEY=VALUE")]
         sets: Vec<String>,
+        /// Counts what the source lists, by label, emotion and split, and encodes nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Shares the work among so many processes here, or one a GPU. Not under torchrun or Slurm, which start them.
+        #[arg(long, value_name = "N|gpu")]
+        nproc_per_node: Option<Processes>,
+    },
+    /// Downloads the images that a data set publishes as URLs; a second run fetches only what is not there.
+    Fetch {
+        /// Which data set.
+        #[command(subcommand)]
+        dataset: Fetchable,
     },
     /// Hashes every shard and decodes every row.
     Verify {
@@ -42,6 +55,43 @@ pub enum Command {
         #[arg(long)]
         row: Vec<usize>,
     },
+}
+
+/// Data sets of URLs.
+#[derive(Subcommand)]
+pub enum Fetchable {
+    /// FindingEmo: the URL list of PyPI's findingemo-light.
+    #[command(
+        after_help = "Example: dataloader fetch findingemo --package data/findingemo/findingemo_light --output \
+                            data/findingemo/images"
+    )]
+    Findingemo(FetchArgs),
+}
+
+/// Where to, and how politely.
+#[derive(Args)]
+pub struct FetchArgs {
+    /// The unpacked package, which holds data/dataset_urls_exploded.json.
+    #[arg(long)]
+    pub package: PathBuf,
+    /// The folder for the images and fetch-report.jsonl.
+    #[arg(long)]
+    pub output: PathBuf,
+    /// Requests at once; each host gets one at a time.
+    #[arg(long, default_value_t = 16)]
+    pub concurrency: usize,
+    /// Milliseconds between two requests to one host.
+    #[arg(long, default_value_t = 500)]
+    pub pause_ms: u64,
+    /// Seconds for a server to answer.
+    #[arg(long, default_value_t = 20)]
+    pub timeout_s: u64,
+    /// Attempts at a URL that fails for the moment.
+    #[arg(long, default_value_t = 3)]
+    pub attempts: u32,
+    /// Tries again what an earlier run found dead.
+    #[arg(long)]
+    pub retry_dead: bool,
 }
 
 /// How log lines look.

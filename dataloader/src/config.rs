@@ -38,6 +38,12 @@ pub struct ShardConfig {
     /// What to do about unusable images.
     #[serde(default)]
     pub quarantine: Quarantine,
+    /// Which images are unusable even if they can be read.
+    #[serde(default)]
+    pub limits: PhotoLimits,
+    /// With several processes: how long one waits while nothing at all happens before it takes the others for dead.
+    #[serde(default = "default_rank_timeout_s")]
+    pub rank_timeout_s: u64,
 }
 
 fn default_rows_per_shard() -> usize {
@@ -46,6 +52,10 @@ fn default_rows_per_shard() -> usize {
 
 fn default_batch_size() -> usize {
     16
+}
+
+fn default_rank_timeout_s() -> u64 {
+    3600
 }
 
 /// Compression of training images.
@@ -86,6 +96,34 @@ impl Default for Quarantine {
     }
 }
 
+/// What a photo may be at most, and at least; what is beyond is quarantined before it takes the memory it claims.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PhotoLimits {
+    /// Pixels, in millions: a small file can claim any size.
+    pub max_megapixels: f64,
+    /// Size of the file.
+    pub max_megabytes: f64,
+    /// The shorter side, in pixels.
+    pub min_side: u32,
+}
+
+impl Default for PhotoLimits {
+    fn default() -> Self {
+        Self { max_megapixels: 128.0, max_megabytes: 256.0, min_side: 1 }
+    }
+}
+
+impl PhotoLimits {
+    /// Whether a photo of this size, in a file of this size, is within them.
+    pub fn allow(&self, bytes: u64, width: u32, height: u32) -> bool {
+        let pixels = f64::from(width) * f64::from(height);
+        bytes as f64 <= self.max_megabytes * 1e6
+            && pixels <= self.max_megapixels * 1e6
+            && width.min(height) >= self.min_side
+    }
+}
+
 impl ShardConfig {
     /// Refuses values that no data set can be made with.
     pub fn check(&self) -> Result<()> {
@@ -99,6 +137,9 @@ impl ShardConfig {
         let share = self.quarantine.max_fraction;
         if !(0.0..=1.0).contains(&share) {
             return refuse("quarantine.max_fraction", format!("{share} is not a share; give 0 to 1"));
+        }
+        if !(self.limits.max_megapixels > 0.0 && self.limits.max_megabytes > 0.0) {
+            return refuse("limits", "max_megapixels and max_megabytes must be above 0".into());
         }
         self.source.check()
     }

@@ -8,7 +8,7 @@ use crate::manifest::{self, Manifest};
 use crate::row::{Place, Row, RowRef};
 use crate::schema::Widths;
 use crate::shard_file::ShardFile;
-use crate::store::Store;
+use crate::store::{Access, Store};
 
 /// A folder or object store with a manifest and the shards it lists.
 #[derive(Debug)]
@@ -22,12 +22,12 @@ pub struct Dataset {
 impl Dataset {
     /// Opens a folder or URL: reads and checks its manifest. Shards are opened, and their hashes checked, on first use.
     pub fn open(url: &str) -> Result<Self> {
-        Self::open_with(url, &[])
+        Self::open_with(url, &Access::default())
     }
 
-    /// As [`Dataset::open`], with the object store's settings by object_store's names.
-    pub fn open_with(url: &str, options: &[(String, String)]) -> Result<Self> {
-        let store = Store::open(url, options)?;
+    /// As [`Dataset::open`], with the object store's settings and cache.
+    pub fn open_with(url: &str, access: &Access) -> Result<Self> {
+        let store = Store::open(url, access)?;
         let Some(bytes) = store.read(manifest::FILE)? else {
             return Err(Error::NotADataset { url: store.url().to_string() });
         };
@@ -137,8 +137,8 @@ mod tests {
     use super::*;
     use crate::emotion::Emotion;
     use crate::inspect::inspect;
+    use crate::staging::tests::write_dataset;
     use crate::verify::verify;
-    use crate::writer::tests::write_dataset;
 
     fn url(folder: &Path) -> String {
         folder.to_string_lossy().into_owned()
@@ -167,7 +167,7 @@ mod tests {
             let error = read_all(folder.path()).expect_err("damaged");
             prop_assert!(error.to_string().contains(name), "{}", error);
             prop_assert!(error.is_bad_input());
-            let verdict = verify(&url(folder.path()), |_| ());
+            let verdict = verify(&url(folder.path()), &Access::default(), |_| ());
             prop_assert!(verdict.map_or(true, |v| !v.is_sound()));
         }
     }
@@ -201,12 +201,13 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         write_dataset(folder.path(), &[("test", 4), ("train", 300)]);
         let mut lines = Vec::new();
-        let verdict = verify(&url(folder.path()), |line| lines.push(line.to_string())).expect("a data set");
+        let verdict =
+            verify(&url(folder.path()), &Access::default(), |line| lines.push(line.to_string())).expect("a data set");
         assert!(verdict.is_sound(), "{verdict:?}");
         assert_eq!((verdict.rows, lines.len()), (304, 2));
-        let text = inspect(&url(folder.path()), &[303]).expect("described");
+        let text = inspect(&url(folder.path()), &Access::default(), &[303]).expect("described");
         assert!(text.contains("train/0299.png") && text.contains("latent_mean"), "{text}");
-        assert!(inspect(&url(folder.path()), &[304]).is_err());
+        assert!(inspect(&url(folder.path()), &Access::default(), &[304]).is_err());
     }
 
     #[test]

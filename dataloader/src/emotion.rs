@@ -59,6 +59,14 @@ impl Emotion {
         self as usize
     }
 
+    /// Whether a valence (below 0: unpleasant) has this emotion's sign; 0 has neither.
+    pub fn agrees_with(self, valence: f32) -> bool {
+        match self.is_positive() {
+            true => valence > 0.0,
+            false => valence < 0.0,
+        }
+    }
+
     /// Whether Mikels et al. count it among the positive categories.
     pub fn is_positive(self) -> bool {
         matches!(self, Emotion::Amusement | Emotion::Awe | Emotion::Contentment | Emotion::Excitement)

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use collective::share_cores;
 use diffusion::hub::{resolve, Hub};
 use diffusion::images::{self, ClipPreprocess};
 use diffusion::networks::clip::Clip;
@@ -16,6 +17,7 @@ use tch::{Device, Kind, Tensor};
 use crate::config::ShardConfig;
 use crate::error::{Error, Result};
 use crate::manifest::{Latent, Model};
+use crate::share::Share;
 
 const VAE_STEM: &str = "diffusion_pytorch_model";
 const CLIP_STEM: &str = "model";
@@ -34,7 +36,12 @@ pub struct Models {
 
 impl Models {
     /// Finds the recipe's models and hashes their weights.
-    pub fn find(config: &ShardConfig, hub: &Hub) -> Result<Self> {
+    pub fn find(config: &ShardConfig, hub: &Hub, share: &Share) -> Result<Self> {
+        let refused = |e| Error::invalid("device", format!("{e}; auto and cpu work"));
+        let device = config.device.device(share.local_rank).map_err(refused)?;
+        if share.local_size > 1 {
+            share_cores(None, share.local_size, device);
+        }
         let vae = component(&resolve(&config.vae, hub)?, "vae");
         let vae_model = Model { name: config.vae.clone(), hash: weights::hash(&vae, VAE_STEM)?, dimension: None };
         let clip = config.clip.as_ref().map(|name| resolve(name, hub)).transpose()?;
@@ -49,13 +56,7 @@ impl Models {
             }
             _ => None,
         };
-        Ok(Self {
-            vae,
-            clip,
-            vae_model,
-            clip_model,
-            device: config.device.device(0).map_err(|e| Error::invalid("device", format!("{e}; auto and cpu work")))?,
-        })
+        Ok(Self { vae, clip, vae_model, clip_model, device })
     }
 
     /// Loads them.

@@ -94,7 +94,8 @@ impl Error {
         Error::Shard { url: url.into(), message: message.to_string() }
     }
 
-    pub(crate) fn invalid(what: impl Into<String>, message: impl Into<String>) -> Self {
+    /// A value at fault, and what is wrong with it.
+    pub fn invalid(what: impl Into<String>, message: impl Into<String>) -> Self {
         Error::Invalid { what: what.into(), message: message.into() }
     }
 

@@ -9,7 +9,7 @@ use crate::emotion::Emotion;
 use crate::row::Entry;
 
 /// Conditions that a row must all meet; an empty filter passes every row.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Filter {
     /// The split's name, such as `train`.
@@ -18,6 +18,12 @@ pub struct Filter {
     pub emotions: Vec<Emotion>,
     /// Not this one, neither as the row's emotion nor among its attribute `emotions`.
     pub without_emotion: Option<Emotion>,
+    /// Only labels of this kind: `evoked` in viewers or `expressed` by people in the picture.
+    pub namespace: Option<String>,
+    /// Annotators' doubt, 0 to 6, at most; rows that state none pass.
+    pub max_ambiguity: Option<f32>,
+    /// Only rows with an emotion whose sign their valence has; rows that state no valence pass.
+    pub valence_agrees: bool,
     /// Exact values in the row's attributes, such as `kind: face`.
     pub attributes: BTreeMap<String, String>,
 }
@@ -28,6 +34,9 @@ impl Filter {
         self.split.as_ref().is_none_or(|split| *split == entry.split)
             && (self.emotions.is_empty() || self.emotions.iter().any(|&e| entry.shows(e)))
             && self.without_emotion.is_none_or(|e| !entry.shows(e))
+            && self.namespace.as_ref().is_none_or(|namespace| entry.namespace.as_ref() == Some(namespace))
+            && self.max_ambiguity.is_none_or(|most| entry.ambiguity.is_none_or(|a| a <= most))
+            && (!self.valence_agrees || agrees(entry))
             && self.attributes.iter().all(|(key, value)| equals(entry.attributes.get(key), value))
     }
 
@@ -35,6 +44,11 @@ impl Filter {
     pub fn describe(&self) -> String {
         serde_json::to_string(self).expect("a filter is plain data")
     }
+}
+
+/// Whether the row has an emotion, and no valence that contradicts it.
+fn agrees(entry: &Entry) -> bool {
+    entry.emotion.is_some_and(|emotion| entry.valence.is_none_or(|valence| emotion.agrees_with(valence)))
 }
 
 fn equals(found: Option<&Value>, wanted: &str) -> bool {

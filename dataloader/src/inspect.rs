@@ -11,12 +11,13 @@ use crate::filter::Filter;
 use crate::manifest::{Manifest, Model};
 use crate::row::Row;
 use crate::schema::schema;
+use crate::store::Access;
 
 const EXAMPLES: usize = 3;
 
 /// A description of the data set at `url`, with the rows of these numbers, or the first few.
-pub fn inspect(url: &str, numbers: &[usize]) -> Result<String> {
-    let dataset = Dataset::open(url)?;
+pub fn inspect(url: &str, access: &Access, numbers: &[usize]) -> Result<String> {
+    let dataset = Dataset::open_with(url, access)?;
     let mut text = summary(&dataset);
     text += &counts(dataset.manifest());
     text += &columns(&dataset);

@@ -5,6 +5,8 @@
 //! Reading, from the outside in: [`Dataset`] opens a folder or object store and checks hashes, [`Filter`] chooses
 //! rows, [`Order`] says which row each position of training holds, [`Stream`] fetches them ahead of time.
 
+#[cfg(feature = "encode")]
+mod card;
 mod columns;
 #[cfg(feature = "encode")]
 pub mod config;
@@ -13,13 +15,17 @@ pub mod emotion;
 #[cfg(feature = "encode")]
 pub mod encode;
 pub mod error;
+#[cfg(feature = "encode")]
+pub mod fetch;
 pub mod filter;
 mod group_cache;
+#[cfg(feature = "encode")]
+mod identify;
 pub mod inspect;
 pub mod manifest;
 pub mod order;
 #[cfg(feature = "encode")]
-mod photo;
+pub mod photo;
 #[cfg(feature = "encode")]
 mod plan;
 pub mod recipe;
@@ -31,10 +37,17 @@ pub mod schema;
 pub mod shard;
 pub mod shard_file;
 #[cfg(feature = "encode")]
+pub mod share;
+#[cfg(feature = "encode")]
 pub mod sources;
+pub mod staging;
 pub mod store;
 pub mod stream;
+#[cfg(feature = "encode")]
+pub mod survey;
 pub mod verify;
+#[cfg(feature = "encode")]
+mod waiting;
 pub mod writer;
 
 pub use dataset::Dataset;
@@ -44,4 +57,5 @@ pub use filter::Filter;
 pub use manifest::Manifest;
 pub use order::{Order, Slice};
 pub use row::{Entry, Row, RowRef};
+pub use store::Access;
 pub use stream::Stream;

@@ -35,6 +35,9 @@ pub struct Manifest {
     pub clip: Option<Model>,
     /// Images that could not be used.
     pub quarantined: Vec<Quarantined>,
+    /// Images that the source describes and that were not there.
+    #[serde(default)]
+    pub missing: u64,
     /// blake3 of this file's bytes with these 64 digits as zeros.
     pub checksum: String,
 }
@@ -49,10 +52,16 @@ pub struct Shard {
     pub split: String,
     /// Number of rows.
     pub rows: u64,
+    /// Rows by emotion; rows without one are counted under "none".
+    #[serde(default)]
+    pub labels: BTreeMap<String, u64>,
     /// Size of the file.
     pub bytes: u64,
     /// blake3 of the file. Parquet's pages carry no checksum of their own here.
     pub blake3: String,
+    /// blake3 of all that the shard is made of: a run that would make the same keeps it.
+    #[serde(default)]
+    pub key: String,
 }
 
 /// Counts of one split.
@@ -222,8 +231,10 @@ pub(crate) mod tests {
             file: format!("{split}-00000-of-00001.parquet"),
             split: split.into(),
             rows,
+            labels: BTreeMap::from([("awe".to_string(), rows)]),
             bytes: 10,
             blake3: "ab".into(),
+            key: "ef".into(),
         };
         let split = |rows| Split { rows, labels: BTreeMap::from([("awe".to_string(), rows)]) };
         Manifest {
@@ -240,6 +251,7 @@ pub(crate) mod tests {
             vae: Model { name: "vae".into(), hash: "cd".into(), dimension: None },
             clip: None,
             quarantined: vec![Quarantined { path: "a.jpg".into(), reason: "empty".into() }],
+            missing: 0,
             checksum: String::new(),
         }
     }

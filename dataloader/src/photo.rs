@@ -7,26 +7,39 @@ use diffusion::images;
 use image::codecs::jpeg::JpegEncoder;
 use image::{imageops, ImageFormat as Codec, RgbImage};
 
-use crate::config::ImageFormat;
+use crate::config::{ImageFormat, PhotoLimits};
 use crate::manifest::{Crop, Transform};
 use crate::sources::{Content, Item};
 
 const JPEG_QUALITY: u8 = 95;
 
 /// Decodes an item's photo; the error is the reason for quarantine.
-pub fn decode(item: &Item) -> Result<RgbImage, String> {
-    let photo = match &item.content {
-        Content::File(path) => images::read_photo(path),
-        Content::Bytes(bytes) => images::decode_photo(Cursor::new(bytes), Path::new(&item.path)),
+pub fn decode(item: &Item, limits: &PhotoLimits) -> Result<RgbImage, String> {
+    let bytes = match &item.content {
+        Content::File(path) => read(path, limits)?.into(),
+        Content::Bytes(bytes) => bytes.clone(),
     };
-    let photo = photo.map_err(|e| match e {
+    let max_pixels = (limits.max_megapixels * 1e6) as u64;
+    let photo = images::decode_photo(&bytes, Path::new(&item.path), max_pixels).map_err(|e| match e {
         diffusion::Error::Image { message, .. } => message,
         other => other.to_string(),
     })?;
-    match photo.dimensions() {
-        (0, _) | (_, 0) => Err("it has no pixels".into()),
+    let (width, height) = photo.dimensions();
+    match width.min(height) {
+        0 => Err("it has no pixels".into()),
+        side if side < limits.min_side => {
+            Err(format!("{width}x{height} is smaller than limits.min_side {}", limits.min_side))
+        }
         _ => Ok(photo),
     }
+}
+
+fn read(path: &Path, limits: &PhotoLimits) -> Result<Vec<u8>, String> {
+    let size = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
+    if size as f64 > limits.max_megabytes * 1e6 {
+        return Err(format!("{:.1} MB are more than limits.max_megabytes {}", size as f64 / 1e6, limits.max_megabytes));
+    }
+    std::fs::read(path).map_err(|e| e.to_string())
 }
 
 /// blake3 of the decoded pixels and their arrangement: equal for copies in any lossless format.

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use rayon::prelude::*;
-
+use crate::identify::Identity;
 use crate::manifest::Quarantined;
-use crate::photo;
-use crate::sources::{HashSplit, Item, Listing};
+use crate::sources::{HashSplit, Item};
 
 /// Images that can be read, in the order of the data set, and those that cannot.
 #[derive(Debug, Default)]
@@ -22,38 +20,38 @@ pub struct Plan {
 pub struct Planned {
     /// What the source says of it.
     pub item: Item,
-    /// blake3 of its pixels.
-    pub image_id: String,
-    /// Upright width in pixels.
-    pub width: u32,
-    /// Upright height in pixels.
-    pub height: u32,
+    /// Its pixels.
+    pub identity: Identity,
+}
+
+/// One shard to be.
+#[derive(Debug)]
+pub struct PlannedShard<'a> {
+    /// Its file's name.
+    pub file: String,
+    /// The split of all its images.
+    pub split: &'a str,
+    /// Its images.
+    pub images: &'a [Planned],
 }
 
 impl Plan {
-    /// Decodes every image once to identify it, then divides them. `each` is called after every image.
-    pub fn new(listing: Listing, splits: &HashSplit, each: impl Fn() + Sync) -> Self {
-        let looked_at: Vec<Result<Planned, Quarantined>> = listing
-            .items
-            .into_par_iter()
-            .map(|item| {
-                let planned = look_at(item);
-                each();
-                planned
-            })
-            .collect();
-        let mut plan = Self { splits: BTreeMap::new(), quarantined: listing.quarantined };
-        let mut images = Vec::with_capacity(looked_at.len());
-        for image in looked_at {
-            match image {
-                Ok(planned) => images.push(planned),
-                Err(quarantined) => plan.quarantined.push(quarantined),
+    /// Divides the images of a source, each with its identity or the reason why it has none.
+    pub fn new(
+        items: Vec<Item>, identities: Vec<Result<Identity, String>>, quarantined: Vec<Quarantined>, splits: &HashSplit,
+    ) -> Self {
+        let mut plan = Self { splits: BTreeMap::new(), quarantined };
+        let mut images = Vec::with_capacity(items.len());
+        for (item, identity) in items.into_iter().zip(identities) {
+            match identity {
+                Ok(identity) => images.push(Planned { item, identity }),
+                Err(reason) => plan.quarantined.push(Quarantined { path: item.path, reason }),
             }
         }
         plan.quarantined.sort_by(|a, b| a.path.cmp(&b.path));
         let of_image = splits_by_image(&images, splits);
         for planned in images {
-            let split = of_image[&planned.image_id].clone();
+            let split = of_image[&planned.identity.image_id].clone();
             plan.splits.entry(split).or_default().push(planned);
         }
         plan
@@ -64,26 +62,16 @@ impl Plan {
         self.splits.values().map(Vec::len).sum()
     }
 
-    /// Shards of at most `rows_per_shard` rows: file name, split, images.
-    pub fn shards(&self, rows_per_shard: usize) -> Vec<(String, &str, &[Planned])> {
+    /// Shards of at most `rows_per_shard` rows.
+    pub fn shards(&self, rows_per_shard: usize) -> Vec<PlannedShard<'_>> {
         let mut shards = Vec::new();
         for (split, images) in &self.splits {
             let count = images.len().div_ceil(rows_per_shard);
-            for (n, part) in images.chunks(rows_per_shard).enumerate() {
-                shards.push((format!("{split}-{n:05}-of-{count:05}.parquet"), split.as_str(), part));
+            for (n, images) in images.chunks(rows_per_shard).enumerate() {
+                shards.push(PlannedShard { file: format!("{split}-{n:05}-of-{count:05}.parquet"), split, images });
             }
         }
         shards
-    }
-}
-
-fn look_at(item: Item) -> Result<Planned, Quarantined> {
-    match photo::decode(&item) {
-        Ok(decoded) => {
-            let (image_id, (width, height)) = (photo::image_id(&decoded), decoded.dimensions());
-            Ok(Planned { item, image_id, width, height })
-        }
-        Err(reason) => Err(Quarantined { path: item.path, reason }),
     }
 }
 
@@ -92,10 +80,10 @@ fn look_at(item: Item) -> Result<Planned, Quarantined> {
 fn splits_by_image(images: &[Planned], splits: &HashSplit) -> BTreeMap<String, String> {
     let mut of_image: BTreeMap<String, String> = BTreeMap::new();
     for planned in images {
-        let split = planned.item.split.clone().unwrap_or_else(|| splits.of(&planned.image_id).to_string());
-        match of_image.get_mut(&planned.image_id) {
+        let split = planned.item.split.clone().unwrap_or_else(|| splits.of(&planned.identity.image_id).to_string());
+        match of_image.get_mut(&planned.identity.image_id) {
             None => {
-                of_image.insert(planned.image_id.clone(), split);
+                of_image.insert(planned.identity.image_id.clone(), split);
             }
             Some(known) if strictness(&split) > strictness(known) => {
                 tracing::warn!("{}: a copy is in {known}; all copies go to {split}", planned.item.path);

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use half::f16;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::emotion::Emotion;
 use crate::error::{Error, Result};
 
 /// The light columns: everything but pixels, latents and embeddings.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Entry {
     /// blake3 of the decoded pixels of the whole photo.
     pub image_id: String,

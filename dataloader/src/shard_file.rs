@@ -25,13 +25,16 @@ impl ShardFile {
     pub fn open(store: &Store, stated: &Shard) -> Result<Self> {
         let url = store.url_of(&stated.file);
         let damaged = |message: String| Error::shard(&url, message);
-        let pieces = store.open_file(&stated.file)?.ok_or_else(|| damaged("the file is missing".into()))?;
+        let missing = || damaged("the file is missing".into());
+        let pieces = store.open_file(&stated.file, &stated.blake3)?.ok_or_else(missing)?;
         let bytes = Length::len(&pieces);
         if bytes != stated.bytes {
+            store.forget(&stated.blake3);
             return Err(damaged(format!("{bytes} bytes, the manifest states {}", stated.bytes)));
         }
         let hash = pieces.hash().map_err(|e| Error::store(&url, e))?;
         if hash != stated.blake3 {
+            store.forget(&stated.blake3);
             return Err(damaged(format!("blake3 {hash}, the manifest states {}", stated.blake3)));
         }
         let metadata =

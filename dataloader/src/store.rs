@@ -1,11 +1,20 @@
 //! Where a data set's files lie: a folder, or whatever a URL names (`file`, `s3`, `gs`, `az`, `http`).
+//!
+//! A file of an object store is brought to the disk piece by piece before it is read: its hash is checked before its
+//! first use, so all of it is needed, and memory stays bounded whatever its size.
+
+mod access;
+mod cache;
+mod client;
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::errors::{ParquetError, Result as ParquetResult};
@@ -13,6 +22,17 @@ use parquet::file::reader::{ChunkReader, Length};
 use tokio::runtime::Runtime;
 
 use crate::error::{Error, Result};
+pub use access::{Access, CacheSection};
+use cache::Cache;
+use client::client;
+
+/// Bytes of one request; a request that fails is repeated, not the file.
+const PIECE: u64 = 8 << 20;
+/// Requests at once: with [`PIECE`], the memory that a download takes.
+const PIECES_AT_ONCE: usize = 4;
+/// Attempts at a piece, beyond what the store's own client repeats.
+const ATTEMPTS: u32 = 3;
+const BACKOFF: Duration = Duration::from_millis(250);
 
 /// A folder of files, near or far.
 #[derive(Debug)]
@@ -24,16 +44,16 @@ pub struct Store {
 #[derive(Debug)]
 enum PlaceOf {
     Folder(PathBuf),
-    Objects { store: Arc<dyn ObjectStore>, prefix: ObjectPath, runtime: Runtime },
+    Objects { store: Arc<dyn ObjectStore>, prefix: ObjectPath, runtime: Runtime, cache: Cache },
 }
 
 impl Store {
-    /// The folder or object store at `url`; `options` are the store's settings by object_store's names.
-    pub fn open(url: &str, options: &[(String, String)]) -> Result<Self> {
+    /// The folder or object store at `url`.
+    pub fn open(url: &str, access: &Access) -> Result<Self> {
         let place = match url.split_once("://") {
             None => PlaceOf::Folder(PathBuf::from(url)),
             Some(("file", path)) => PlaceOf::Folder(PathBuf::from(path)),
-            Some(_) => objects(url, options)?,
+            Some(_) => objects(url, access)?,
         };
         Ok(Self { url: url.trim_end_matches('/').to_string(), place })
     }
@@ -48,90 +68,156 @@ impl Store {
         format!("{}/{name}", self.url)
     }
 
-    /// The bytes of a file, or None if there is no such file.
+    /// The bytes of a small file, or None if there is no such file.
     pub fn read(&self, name: &str) -> Result<Option<Bytes>> {
-        let failed = |message: String| Error::store(self.url_of(name), message);
         match &self.place {
             PlaceOf::Folder(folder) => match std::fs::read(folder.join(name)) {
                 Ok(bytes) => Ok(Some(bytes.into())),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                Err(e) => Err(failed(e.to_string())),
+                Err(e) => Err(Error::store(self.url_of(name), e)),
             },
-            PlaceOf::Objects { store, prefix, runtime } => {
+            PlaceOf::Objects { store, prefix, runtime, .. } => {
                 let path = prefix.clone().join(name);
-                let get = async { store.get(&path).await?.bytes().await };
-                match runtime.block_on(get) {
-                    Ok(bytes) => Ok(Some(bytes)),
-                    Err(object_store::Error::NotFound { .. }) => Ok(None),
-                    Err(e) => Err(failed(e.to_string())),
-                }
+                let get = || async { store.get(&path).await?.bytes().await };
+                found(runtime.block_on(patiently(get)), || self.url_of(name))
             }
         }
     }
 
-    /// A file to read pieces of, or None if there is no such file.
-    pub fn open_file(&self, name: &str) -> Result<Option<Pieces>> {
-        let PlaceOf::Folder(folder) = &self.place else {
-            return Ok(self.read(name)?.map(Pieces::Memory));
-        };
-        match File::open(folder.join(name)) {
-            Ok(file) => Ok(Some(Pieces::File(file))),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(Error::store(self.url_of(name), e)),
+    /// A file to read pieces of, or None if there is no such file. `blake3` is the hash it should have, which names it
+    /// in the cache.
+    pub fn open_file(&self, name: &str, blake3: &str) -> Result<Option<Pieces>> {
+        let failed = |e: std::io::Error| Error::store(self.url_of(name), e);
+        match &self.place {
+            PlaceOf::Folder(folder) => match File::open(folder.join(name)) {
+                Ok(file) => Ok(Some(Pieces(file))),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                Err(e) => Err(failed(e)),
+            },
+            PlaceOf::Objects { store, prefix, runtime, cache } => {
+                if let Some(file) = cache.get(blake3) {
+                    return Ok(Some(Pieces(file)));
+                }
+                let path = prefix.clone().join(name);
+                let head = runtime.block_on(patiently(|| async { store.head(&path).await }));
+                let Some(head) = found(head, || self.url_of(name))? else { return Ok(None) };
+                let mut room = cache.room(blake3, head.size).map_err(failed)?;
+                runtime.block_on(download(store, &path, head.size, room.file())).map_err(|e| self.failed(name, e))?;
+                Ok(Some(Pieces(room.keep().map_err(failed)?)))
+            }
+        }
+    }
+
+    /// Forgets what the cache holds under `blake3`: its bytes were not what they should be.
+    pub fn forget(&self, blake3: &str) {
+        if let PlaceOf::Objects { cache, .. } = &self.place {
+            cache.forget(blake3);
+        }
+    }
+
+    fn failed(&self, name: &str, error: Broken) -> Error {
+        match error {
+            Broken::Store(e) => Error::store(self.url_of(name), e),
+            Broken::Disk(e) => Error::store(format!("{} (on the way to the disk)", self.url_of(name)), e),
         }
     }
 }
 
-fn objects(url: &str, options: &[(String, String)]) -> Result<PlaceOf> {
-    let parsed = url::Url::parse(url).map_err(|e| Error::invalid(url, format!("not a URL: {e}")))?;
-    let options = options.iter().map(|(k, v)| (k.as_str(), v.as_str()));
-    let (store, prefix) = object_store::parse_url_opts(&parsed, options)
-        .map_err(|e| Error::invalid(url, format!("{e}; give a folder, s3://, gs://, az:// or http(s)://")))?;
+/// Why a download ended early.
+enum Broken {
+    Store(object_store::Error),
+    Disk(std::io::Error),
+}
+
+/// Brings an object of `size` bytes into `file`, in order, in pieces that are repeated when they fail.
+async fn download(
+    store: &Arc<dyn ObjectStore>, path: &ObjectPath, size: u64, file: &mut File,
+) -> std::result::Result<(), Broken> {
+    let piece = |start: u64| {
+        let range = start..(start + PIECE).min(size);
+        patiently(move || {
+            let range = range.clone();
+            async move {
+                let wanted = range.end - range.start;
+                let bytes = store.get_range(path, range).await?;
+                match bytes.len() as u64 == wanted {
+                    true => Ok(bytes),
+                    false => Err(object_store::Error::Generic {
+                        store: "download",
+                        source: format!("{} bytes came of {wanted}", bytes.len()).into(),
+                    }),
+                }
+            }
+        })
+    };
+    let starts = (0..size).step_by(PIECE as usize);
+    let mut pieces = futures::stream::iter(starts.map(piece)).buffered(PIECES_AT_ONCE);
+    while let Some(bytes) = pieces.try_next().await.map_err(Broken::Store)? {
+        file.write_all(&bytes).map_err(Broken::Disk)?;
+    }
+    Ok(())
+}
+
+/// Asks again after failures that may pass, with growing pauses. The store's client has then already repeated what it
+/// knows to be repeatable; bodies that break off or stall are what is left.
+async fn patiently<T, F, W>(ask: F) -> object_store::Result<T>
+where
+    F: Fn() -> W,
+    W: std::future::Future<Output = object_store::Result<T>>,
+{
+    use object_store::Error::{Generic, JoinError};
+    let mut backoff = BACKOFF;
+    for _ in 1..ATTEMPTS {
+        match ask().await {
+            Err(error @ (Generic { .. } | JoinError { .. })) => tracing::debug!("asked again: {error}"),
+            answer => return answer,
+        }
+        tokio::time::sleep(backoff).await;
+        backoff *= 2;
+    }
+    ask().await
+}
+
+/// None for what is not there.
+fn found<T>(answer: object_store::Result<T>, url: impl Fn() -> String) -> Result<Option<T>> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(e) => Err(Error::store(url(), e)),
+    }
+}
+
+fn objects(url: &str, access: &Access) -> Result<PlaceOf> {
+    let (store, prefix) = client(url, access)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
         .map_err(|e| Error::store(url, e))?;
-    Ok(PlaceOf::Objects { store: store.into(), prefix, runtime })
+    Ok(PlaceOf::Objects { store, prefix, runtime, cache: Cache::new(&access.cache) })
 }
 
 /// An open file of a store.
 #[derive(Debug)]
-pub enum Pieces {
-    /// A local file.
-    File(File),
-    /// A fetched object.
-    Memory(Bytes),
-}
+pub struct Pieces(File);
 
 impl Pieces {
     /// blake3 of the whole.
     pub fn hash(&self) -> std::io::Result<String> {
         let mut hasher = blake3::Hasher::new();
-        match self {
-            Pieces::File(file) => {
-                hasher.update_reader(ChunkReader::get_read(file, 0).map_err(std::io::Error::other)?)?
-            }
-            Pieces::Memory(bytes) => hasher.update(bytes),
-        };
+        hasher.update_reader(ChunkReader::get_read(&self.0, 0).map_err(std::io::Error::other)?)?;
         Ok(hasher.finalize().to_hex().to_string())
     }
 
     /// A second handle on the same file.
     pub fn try_clone(&self) -> std::io::Result<Self> {
-        Ok(match self {
-            Pieces::File(file) => Pieces::File(file.try_clone()?),
-            Pieces::Memory(bytes) => Pieces::Memory(bytes.clone()),
-        })
+        self.0.try_clone().map(Self)
     }
 }
 
 impl Length for Pieces {
     fn len(&self) -> u64 {
-        match self {
-            Pieces::File(file) => Length::len(file),
-            Pieces::Memory(bytes) => bytes.len() as u64,
-        }
+        Length::len(&self.0)
     }
 }
 
@@ -139,38 +225,19 @@ impl ChunkReader for Pieces {
     type T = Box<dyn Read + Send>;
 
     fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
-        match self {
-            Pieces::File(file) => Ok(Box::new(ChunkReader::get_read(file, start)?)),
-            Pieces::Memory(bytes) => Ok(Box::new(bytes.slice(inside(bytes, start, 0)?..).reader())),
-        }
+        Ok(Box::new(ChunkReader::get_read(&self.0, start)?))
     }
 
+    /// Reads at an offset without moving the file's cursor, so that threads can share a handle.
     fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
-        match self {
-            Pieces::File(file) => read_at(file, start, length),
-            Pieces::Memory(bytes) => {
-                let start = inside(bytes, start, length)?;
-                Ok(bytes.slice(start..start + length))
-            }
+        use std::os::unix::fs::FileExt;
+        if start.saturating_add(length as u64) > self.len() {
+            return Err(ParquetError::EOF(format!("bytes {start}+{length} lie past the end of the file")));
         }
+        let mut buffer = vec![0; length];
+        self.0.read_exact_at(&mut buffer, start)?;
+        Ok(buffer.into())
     }
-}
-
-/// Reads at an offset without moving the file's cursor, so that threads can share a handle.
-fn read_at(file: &File, start: u64, length: usize) -> ParquetResult<Bytes> {
-    use std::os::unix::fs::FileExt;
-    if start.saturating_add(length as u64) > Length::len(file) {
-        return Err(ParquetError::EOF(format!("bytes {start}+{length} lie past the end of the file")));
-    }
-    let mut buffer = vec![0; length];
-    file.read_exact_at(&mut buffer, start)?;
-    Ok(buffer.into())
-}
-
-fn inside(bytes: &Bytes, start: u64, length: usize) -> ParquetResult<usize> {
-    let end = start.checked_add(length as u64).filter(|&end| end <= bytes.len() as u64);
-    end.map(|_| start as usize)
-        .ok_or_else(|| ParquetError::EOF(format!("bytes {start}+{length} lie past the end of {}", bytes.len())))
 }
 
 #[cfg(test)]
@@ -178,25 +245,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_and_objects_answer_alike() {
+    fn pieces_of_a_file_are_those_asked_for() {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("a"), b"0123456789").expect("written");
-        let near = Store::open(&folder.path().to_string_lossy(), &[]).expect("a folder");
-        let file = near.open_file("a").expect("readable").expect("there");
-        let memory = Pieces::Memory(Bytes::from_static(b"0123456789"));
-        for pieces in [file, memory] {
-            assert_eq!(Length::len(&pieces), 10);
-            assert_eq!(&pieces.get_bytes(3, 4).expect("inside")[..], b"3456");
-            assert!(pieces.get_bytes(8, 4).is_err());
-            assert!(pieces.get_bytes(u64::MAX, 4).is_err());
-            assert_eq!(pieces.hash().expect("readable"), blake3::hash(b"0123456789").to_hex().to_string());
-        }
+        let near = Store::open(&folder.path().to_string_lossy(), &Access::default()).expect("a folder");
+        let pieces = near.open_file("a", "").expect("readable").expect("there");
+        assert_eq!(Length::len(&pieces), 10);
+        assert_eq!(&pieces.get_bytes(3, 4).expect("inside")[..], b"3456");
+        assert!(pieces.get_bytes(8, 4).is_err());
+        assert!(pieces.get_bytes(u64::MAX, 4).is_err());
+        assert_eq!(pieces.hash().expect("readable"), blake3::hash(b"0123456789").to_hex().to_string());
         assert!(near.read("b").expect("readable").is_none());
+        assert!(near.open_file("b", "").expect("readable").is_none());
     }
 
     #[test]
     fn an_unknown_scheme_says_what_is_known() {
-        let error = Store::open("ftp://host/data", &[]).expect_err("unknown").to_string();
+        let error = Store::open("ftp://host/data", &Access::default()).expect_err("unknown").to_string();
         assert!(error.contains("ftp://host/data") && error.contains("s3://"), "{error}");
     }
 }

@@ -123,7 +123,7 @@ impl Drop for Prefetch {
 mod tests {
     use super::*;
     use crate::order::Slice;
-    use crate::writer::tests::write_dataset;
+    use crate::staging::tests::write_dataset;
 
     fn stream(folder: &tempfile::TempDir, rows: usize) -> Arc<Stream> {
         write_dataset(folder.path(), &[("train", rows)]);

@@ -6,6 +6,7 @@ use crate::dataset::Dataset;
 use crate::error::Result;
 use crate::manifest::{Manifest, Split};
 use crate::row::Row;
+use crate::store::Access;
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
@@ -32,8 +33,8 @@ impl Verdict {
 }
 
 /// Checks the data set at `url`, going on after a damaged shard. `report` gets one line per shard.
-pub fn verify(url: &str, mut report: impl FnMut(&str)) -> Result<Verdict> {
-    let dataset = Dataset::open(url)?;
+pub fn verify(url: &str, access: &Access, mut report: impl FnMut(&str)) -> Result<Verdict> {
+    let dataset = Dataset::open_with(url, access)?;
     let mut verdict = Verdict::default();
     let mut counts = BTreeMap::new();
     for (index, stated) in dataset.manifest().shards.iter().enumerate() {

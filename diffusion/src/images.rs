@@ -3,10 +3,11 @@
 //! Shapes: b batch, (h, w) pixels; images are RGB, tensors (b, 3, h, w).
 
 pub mod clip_preprocess;
+mod jpeg;
 mod resample;
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Seek, Write};
+use std::io::{BufWriter, Cursor, Write};
 use std::path::Path;
 
 use fast_image_resize as fir;
@@ -19,7 +20,7 @@ pub use clip_preprocess::ClipPreprocess;
 
 /// The largest photo that is decoded; a small file can claim any size.
 pub const MAX_PIXELS: u64 = 128_000_000;
-const MAX_DECODER_BYTES: u64 = 8 * MAX_PIXELS;
+const MAX_BYTES_PER_PIXEL: u64 = 8;
 const JPEG_QUALITY: u8 = 95;
 
 /// Reads a photo upright (EXIF orientation applied), as RGB with transparency composited on white.
@@ -30,27 +31,29 @@ pub fn read_photo(path: &Path) -> Result<RgbImage> {
     if path.is_dir() {
         return Err(Error::Image { path: path.to_path_buf(), message: "it is a folder".into() });
     }
-    decode_photo(BufReader::new(File::open(path).map_err(|e| Error::io(path, e))?), path)
+    decode_photo(&std::fs::read(path).map_err(|e| Error::io(path, e))?, path, MAX_PIXELS)
 }
 
-/// As [`read_photo`], from the content of a file; `path` is what errors name.
-pub fn decode_photo(content: impl BufRead + Seek, path: &Path) -> Result<RgbImage> {
+/// As [`read_photo`], from the content of a file, of at most `max_pixels`; `path` is what errors name.
+pub fn decode_photo(content: &[u8], path: &Path, max_pixels: u64) -> Result<RgbImage> {
     let refused = |message: String| Error::Image { path: path.to_path_buf(), message };
     let undecodable = |source| match source {
-        ImageError::IoError(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => Error::io(path, e),
         ImageError::Limits(e) => refused(format!("decoding it would take too much memory: {e}; scale it down")),
         ImageError::Unsupported(e) => refused(format!("{e}; give a PNG, JPEG, WebP, GIF, BMP or TIFF")),
         e => refused(e.to_string()),
     };
-    let mut reader = ImageReader::new(content);
+    let mut reader = ImageReader::new(Cursor::new(content));
     let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_DECODER_BYTES);
+    limits.max_alloc = Some(MAX_BYTES_PER_PIXEL * max_pixels);
     reader.limits(limits);
-    let mut decoder =
-        reader.with_guessed_format().map_err(|e| Error::io(path, e))?.into_decoder().map_err(undecodable)?;
+    let reader = reader.with_guessed_format().map_err(|e| Error::io(path, e))?;
+    if reader.format() == Some(ImageFormat::Jpeg) && !jpeg::is_whole(content) {
+        return Err(refused("it is cut off: the JPEG has no end".into()));
+    }
+    let mut decoder = reader.into_decoder().map_err(undecodable)?;
     let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        let megapixels = MAX_PIXELS / 1_000_000;
+    if u64::from(width) * u64::from(height) > max_pixels {
+        let megapixels = max_pixels as f64 / 1e6;
         return Err(refused(format!("{width}x{height} is above the limit of {megapixels} megapixels; scale it down")));
     }
     let orientation = decoder.orientation().map_err(undecodable)?;
@@ -77,7 +80,7 @@ pub fn write(path: &Path, picture: &RgbImage) -> Result<()> {
     let written = match format {
         ImageFormat::Jpeg => JpegEncoder::new_with_quality(&mut file, JPEG_QUALITY).encode_image(picture),
         format => {
-            let mut bytes = std::io::Cursor::new(Vec::new());
+            let mut bytes = Cursor::new(Vec::new());
             let encoded = picture.write_to(&mut bytes, format);
             encoded.and_then(|()| file.write_all(bytes.get_ref()).map_err(ImageError::IoError))
         }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use collective::rendezvous::Lookup;
 use collective::Processes;
 use diffusion::hub::Hub;
 
@@ -69,11 +70,13 @@ pub fn check(args: &Args, hub: Hub) -> Result<()> {
 }
 
 /// Evaluates this process's share; the first of `ranks` writes the report and has an outcome. `today` is used unless a
-/// date was given, `hub` is where models named by an id are looked up.
-pub fn run(args: &Args, today: &str, hub: Hub, ranks: &Ranks) -> Result<Option<Outcome>> {
+/// date was given, `hub` is where models named by an id are looked up, `env` has the
+/// keys of object stores.
+pub fn run(args: &Args, today: &str, hub: Hub, env: Lookup<'_>, ranks: &Ranks) -> Result<Option<Outcome>> {
     let date = args.date.as_deref().unwrap_or(today);
     check_date(date)?;
     let config: Config = dataloader::recipe::load(&args.config, &args.sets)?;
+    let config = Config { store: config.store.with_env(env), ..config };
     let plan = Plan::new(config, hub, ranks)?;
     let staging = Staging::open(&plan.config.output_dir, date, ranks)?;
     let Some(evaluation) = evaluate(&plan, staging.folder().join("kept"), ranks)? else { return Ok(None) };

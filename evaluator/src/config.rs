@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use collective::DeviceChoice;
-use dataloader::{Emotion, Filter};
+use dataloader::{Access, Emotion, Filter};
 use serde::{Deserialize, Serialize};
 
 /// A whole recipe.
@@ -18,6 +18,9 @@ pub struct Config {
     pub sources: Sources,
     /// The networks that edit and score.
     pub models: Models,
+    /// How shards in object stores are reached and kept.
+    #[serde(default)]
+    pub store: Access,
     /// The trained runs. The controls (no edit, VAE round trip) are always there.
     #[serde(default)]
     pub runs: Vec<RunEntry>,

@@ -63,7 +63,7 @@ struct Judges<'a> {
 /// Loads everything, edits and scores this process's share of the sources; pictures go to `folder`. The first process
 /// gets the whole, the others none.
 pub fn evaluate(plan: &Plan, folder: PathBuf, ranks: &Ranks) -> Result<Option<Evaluation>> {
-    let sources = Sources::open(&plan.config.sources)?;
+    let sources = Sources::open(&plan.config.sources, &plan.config.store)?;
     let observer = Observer::load(&plan.config.models.classifier, &plan.clip, plan.device)?;
     let lpips = Lpips::load(&plan.config.models.lpips, Backbone::Alex, plan.device)?;
     let lineups = lineups(plan)?;

@@ -39,7 +39,7 @@ fn evaluate(args: &Args) -> Result<u8> {
     }
     let ranks = Ranks::join(Rendezvous::from_env(&process_env)?.as_ref())?;
     let today = date_from_unix(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()));
-    let Some(outcome) = run(args, &today, hub(), &ranks)? else { return Ok(0) };
+    let Some(outcome) = run(args, &today, hub(), &process_env, &ranks)? else { return Ok(0) };
     print!("{}", outcome.table);
     println!("\n{}", outcome.folder.join("index.html").display());
     Ok(u8::from(!outcome.passed))

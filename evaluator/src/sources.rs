@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use dataloader::row::RowRef;
-use dataloader::{Dataset, Emotion, Stream};
+use dataloader::{Access, Dataset, Emotion, Stream};
 use diffusion::edit::Source;
 use diffusion::images;
 use image::RgbImage;
@@ -39,8 +39,8 @@ pub type InversionKey = (String, usize);
 
 impl Sources {
     /// Opens the shards and chooses the rows.
-    pub fn open(config: &config::Sources) -> Result<Self> {
-        let dataset = Dataset::open(&config.shards)?;
+    pub fn open(config: &config::Sources, store: &Access) -> Result<Self> {
+        let dataset = Dataset::open_with(&config.shards, store)?;
         let manifest_hash = dataset.manifest().checksum.clone();
         let stream = Stream::new(Arc::new(dataset), &config.filter, 0)?;
         let mut rows = stream.rows().to_vec();

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use dataloader::config::ShardConfig;
 use dataloader::shard::{self, Summary};
+use dataloader::share::Share;
 use dataloader::verify::verify;
-use dataloader::{recipe, Dataset, Emotion, Filter, Slice, Stream};
+use dataloader::{recipe, Access, Dataset, Emotion, Filter, Slice, Stream};
 use diffusion::hub::Hub;
 use diffusion::networks::vae::AutoencoderKl;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -47,7 +48,8 @@ fn recipe(folder: &Path, source: &str, sets: &[&str]) -> ShardConfig {
 }
 
 fn run(config: &ShardConfig) -> dataloader::Result<Summary> {
-    shard::run(config, &Hub { home: "none".into(), offline: true })
+    let hub = Hub { home: "none".into(), offline: true };
+    Ok(shard::run(config, &hub, &Share::ALONE)?.expect("one process puts the data set together"))
 }
 
 /// A folder of photos: the readable ones under their labels, the others beside them.
@@ -88,7 +90,7 @@ fn exactly_the_defective_photos_are_quarantined() {
         assert_eq!(row.emotion, row.path.split('/').next().and_then(|label| label.parse().ok()), "{name}");
     }
     assert_eq!(rows.len(), READABLE.len());
-    assert!(verify(&config.output.to_string_lossy(), |_| ()).expect("a data set").is_sound());
+    assert!(verify(&config.output.to_string_lossy(), &Access::default(), |_| ()).expect("a data set").is_sound());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use clap::Parser;
 use dataloader::config::ShardConfig;
+use dataloader::share::Share;
 use dataloader::{recipe, shard, Emotion};
 use diffusion::delta::DeltaSet;
 use diffusion::detail::Detail;
@@ -207,7 +208,7 @@ impl Workshop {
             self.path("shards").display(),
         );
         let config: ShardConfig = recipe::parse(Path::new("shards.yaml"), &text, &[]).expect("a valid recipe");
-        shard::run(&config, &offline()).expect("encoded");
+        shard::run(&config, &offline(), &Share::ALONE).expect("encoded");
     }
 
     fn save_untrained_run(&self) {
@@ -257,7 +258,7 @@ impl Workshop {
         let recipe = self.recipe().display().to_string();
         let mut args = vec!["evaluator", "--config", &recipe, "--date", "2026-01-31"];
         args.extend(sets.iter().flat_map(|set| ["--set", *set]));
-        let outcome = cli::run(&Args::parse_from(args), "2000-01-01", offline(), &Ranks::alone())?;
+        let outcome = cli::run(&Args::parse_from(args), "2000-01-01", offline(), &|_| None, &Ranks::alone())?;
         Ok(outcome.expect("one process alone writes the report"))
     }
 

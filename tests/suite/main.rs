@@ -2,10 +2,14 @@
 
 mod collective;
 mod dataloader;
+mod datasets;
 mod editor;
 mod evaluator;
+mod fetching;
 mod fixtures;
 mod house;
 mod method;
 mod parity;
+mod sharding;
+mod stores;
 mod trainer;

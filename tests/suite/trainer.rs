@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{Array, AsArray};
 use dataloader::config::ShardConfig;
+use dataloader::share::Share;
 use diffusion::hub::Hub;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use safetensors::SafeTensors;
@@ -41,7 +42,7 @@ fn shards() -> &'static Shards {
         );
         fs::write(&recipe, text).expect("written");
         let config: ShardConfig = dataloader::recipe::load(&recipe, &[]).expect("a valid recipe");
-        dataloader::shard::run(&config, &Hub { home: "none".into(), offline: true }).expect("encoded");
+        dataloader::shard::run(&config, &Hub { home: "none".into(), offline: true }, &Share::ALONE).expect("encoded");
         Shards { folder }
     })
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use collective::DeviceChoice;
-use dataloader::{Emotion, Filter};
+use dataloader::{Access, Emotion, Filter};
 use diffusion::detail::Detail;
 use diffusion::losses::directional::Directional;
 use diffusion::process::asyrp::{Condition, Process};
@@ -29,6 +29,9 @@ pub struct Config {
     pub emotions: Vec<Emotion>,
     /// The two image streams.
     pub data: DataSection,
+    /// How shards in object stores are reached and kept.
+    #[serde(default)]
+    pub store: Access,
     /// Textual inversion; `off` leaves Asyrp.
     pub tokens: Switch<TokensSection>,
     /// The h-space delta; `off` leaves textual inversion.

@@ -81,7 +81,7 @@ impl Data {
     pub fn open(recipe: &Resolved, vae_hash: &str) -> anyhow::Result<Self> {
         let section = &recipe.config.data;
         let open = |shards: &str| -> anyhow::Result<Arc<Dataset>> {
-            let dataset = input(Dataset::open(shards))?;
+            let dataset = input(Dataset::open_with(shards, &recipe.config.store))?;
             input(dataset.check_vae(vae_hash))?;
             Ok(Arc::new(dataset))
         };

@@ -23,6 +23,7 @@ pub fn run(cli: &Cli, env: Lookup<'_>) -> anyhow::Result<i32> {
     let rendezvous = input(Rendezvous::from_env(env))?;
     start_logging(cli.log_format, env("RUST_LOG"), rendezvous.as_ref().map_or(0, |r| r.rank));
     let config: Config = input(dataloader::recipe::load(&cli.config, &cli.set))?;
+    let config = Config { store: config.store.with_env(env), ..config };
     let recipe = Arc::new(Resolved::new(config)?);
     let resume = Resume::parse(cli.resume.as_deref().unwrap_or(&recipe.config.checkpoint.resume_from_checkpoint));
     let hub = hub(&recipe, cli, env)?;

@@ -89,7 +89,7 @@ pub(super) fn list(config: &FolderConfig) -> Result<Listing> {
     }
     let missing = "listed in metadata.jsonl, but there is no such image";
     let quarantined = metadata.into_keys().map(|path| Quarantined { path, reason: missing.into() }).collect();
-    Ok(Listing { items, quarantined })
+    Ok(Listing { items, quarantined, ..Listing::default() })
 }
 
 fn walk(folder: &Path, prefix: &str, found: &mut Vec<String>) -> Result<()> {

@@ -1,10 +1,13 @@
 //! Where images and labels come from. Each kind of source is one file that lists its images as [`Item`]s; nothing
 //! after that knows which kind it was.
 
+mod emoset;
+mod findingemo;
 mod folder;
+mod plutchik;
 mod pocket;
 
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -14,6 +17,8 @@ use crate::emotion::Emotion;
 use crate::error::{Error, Result};
 use crate::manifest::Quarantined;
 
+pub use emoset::EmosetConfig;
+pub use findingemo::FindingemoConfig;
 pub use folder::FolderConfig;
 pub use pocket::PocketConfig;
 
@@ -21,6 +26,10 @@ pub use pocket::PocketConfig;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum SourceConfig {
+    /// EmoSet-118K as released.
+    Emoset(EmosetConfig),
+    /// FindingEmo's annotations and the images that could be had.
+    Findingemo(FindingemoConfig),
     /// A folder of images, by label if it has sub-folders.
     Folder(FolderConfig),
     /// The embedded emoji.
@@ -31,6 +40,8 @@ impl SourceConfig {
     /// The name in the column `source`.
     pub fn name(&self) -> &'static str {
         match self {
+            SourceConfig::Emoset(_) => "emoset",
+            SourceConfig::Findingemo(_) => "findingemo",
             SourceConfig::Folder(_) => "folder",
             SourceConfig::Pocket(_) => "pocket",
         }
@@ -39,14 +50,17 @@ impl SourceConfig {
     /// Refuses impossible values.
     pub fn check(&self) -> Result<()> {
         match self {
+            SourceConfig::Findingemo(config) => config.splits.check(),
             SourceConfig::Folder(config) => config.splits.check(),
-            SourceConfig::Pocket(_) => Ok(()),
+            SourceConfig::Emoset(_) | SourceConfig::Pocket(_) => Ok(()),
         }
     }
 
     /// Lists the images, unread, sorted by path.
     pub fn list(&self) -> Result<Listing> {
         let mut listing = match self {
+            SourceConfig::Emoset(config) => emoset::list(config)?,
+            SourceConfig::Findingemo(config) => findingemo::list(config)?,
             SourceConfig::Folder(config) => folder::list(config)?,
             SourceConfig::Pocket(config) => pocket::list(config)?,
         };
@@ -57,8 +71,9 @@ impl SourceConfig {
     /// How images without a published split are divided.
     pub fn splits(&self) -> HashSplit {
         match self {
+            SourceConfig::Findingemo(config) => config.splits.clone(),
             SourceConfig::Folder(config) => config.splits.clone(),
-            SourceConfig::Pocket(_) => HashSplit::default(),
+            SourceConfig::Emoset(_) | SourceConfig::Pocket(_) => HashSplit::default(),
         }
     }
 }
@@ -68,6 +83,8 @@ impl SourceConfig {
 pub struct Listing {
     /// Images to read.
     pub items: Vec<Item>,
+    /// Images that the source describes and that are not there, which is no fault of theirs.
+    pub missing: Vec<Item>,
     /// Images that are known to be unusable before they are read.
     pub quarantined: Vec<Quarantined>,
 }
@@ -104,6 +121,15 @@ pub enum Content {
     File(PathBuf),
     /// Bytes in memory.
     Bytes(Bytes),
+}
+
+/// Refuses a path that leads outside the folder it is to be joined to.
+pub(crate) fn inside(path: &str) -> std::result::Result<(), String> {
+    let ordinary = |part: Component<'_>| matches!(part, Component::Normal(_));
+    if !path.is_empty() && !path.contains('\0') && Path::new(path).components().all(ordinary) {
+        return Ok(());
+    }
+    Err(format!("the path {path:?} leads outside the data set's folder"))
 }
 
 /// A split by content where none is published: a pure function of an image's pixels and `seed`, so copies of an image

@@ -33,7 +33,7 @@ pub(super) fn list(config: &PocketConfig) -> Result<Listing> {
         let batch = batch.map_err(|e| refuse(format!("not a readable Parquet file: {e}")))?;
         items.extend(items_of(&batch, path)?);
     }
-    Ok(Listing { items, quarantined: vec![] })
+    Ok(Listing { items, ..Listing::default() })
 }
 
 fn items_of(batch: &RecordBatch, path: &Path) -> Result<Vec<Item>> {

@@ -1,0 +1,211 @@
+//! Times what feeds a training and prints one JSON row each: `{"name": …, "per_s": …}`, and peak memory at the end.
+//!
+//! cargo bench -p dataloader --bench data -- make FOLDER ROWS PHOTO…       a data set of SD 1.5's shape, random latents
+//! cargo bench -p dataloader --bench data -- time FOLDER THREADS PHOTO…    reading it, and photos to training images
+//!
+//! tests/benches/data.py runs this and the peers in one go and prints the ratios.
+
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use dataloader::config::{ImageFormat, PhotoLimits};
+use dataloader::manifest::{Crop, Latent, Manifest, Model, Transform, FORMAT_VERSION};
+use dataloader::schema::Widths;
+use dataloader::sources::{Content, Item};
+use dataloader::staging::Staging;
+use dataloader::{photo, Dataset, Emotion, Entry, Filter, Row, Slice, Stream};
+use half::f16;
+use rayon::prelude::*;
+
+/// 512 px through an autoencoder of factor 8.
+const LATENT: Latent = Latent { channels: 4, height: 64, width: 64, scaling_factor: 0.18215 };
+const CLIP_WIDTH: usize = 768;
+const ROWS_PER_SHARD: usize = 512;
+const BATCH: usize = 16;
+/// What a training step does with a batch while the next is fetched.
+const STEP: std::time::Duration = std::time::Duration::from_millis(5);
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words[..] {
+        ["make", folder, rows, ref photos @ ..] => make(Path::new(folder), rows.parse().expect("a number"), photos),
+        ["time", folder, threads, ref photos @ ..] => time(folder, threads.parse().expect("a number"), photos),
+        _ => println!("make FOLDER ROWS PHOTO… | time FOLDER THREADS PHOTO…"),
+    }
+}
+
+fn transform() -> Transform {
+    Transform { resolution: 512, crop: Crop::Center, filter: "lanczos3".into(), image_format: "jpeg".into() }
+}
+
+fn item(path: &str) -> Item {
+    Item {
+        path: path.into(),
+        content: Content::File(path.into()),
+        split: None,
+        emotion: None,
+        namespace: None,
+        label: None,
+        valence: None,
+        arousal: None,
+        ambiguity: None,
+        attributes: serde_json::json!({}),
+    }
+}
+
+/// Photos as the column `image` has them, latents of noise.
+fn make(folder: &Path, rows: usize, photos: &[&str]) {
+    let images: Vec<bytes::Bytes> = photos
+        .iter()
+        .map(|path| {
+            let photo = photo::decode(&item(path), &PhotoLimits::default()).expect("a photo");
+            let image = photo::training_image(&transform(), &photo).expect("resized");
+            photo::compress(&image, ImageFormat::Jpeg).expect("compressed").into()
+        })
+        .collect();
+    let mut state = 1u32;
+    let mut noise = move |count: usize| -> Vec<f16> {
+        (0..count)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                f16::from_f32((state >> 8) as f32 / (1 << 23) as f32 - 1.0)
+            })
+            .collect()
+    };
+    let staging = Staging::open(folder).expect("a folder");
+    let mut shards = Vec::new();
+    for (n, first) in (0..rows).step_by(ROWS_PER_SHARD).enumerate() {
+        let file = format!("train-{n:05}-of-{:05}.parquet", rows.div_ceil(ROWS_PER_SHARD));
+        let widths = Widths { latent: LATENT.len(), clip: Some(CLIP_WIDTH) };
+        let mut writer = staging.start_shard(&file, "train", "bench", widths).expect("started");
+        for row in first..(first + ROWS_PER_SHARD).min(rows) {
+            let latents = [(); 4].map(|()| noise(LATENT.len()));
+            let [latent_mean, latent_std, flip_mean, flip_std] = latents;
+            writer
+                .push(Row {
+                    entry: entry(row),
+                    image: images[row % images.len()].clone(),
+                    latent_mean,
+                    latent_std,
+                    flip_mean,
+                    flip_std,
+                    clip_embedding: Some(noise(CLIP_WIDTH)),
+                })
+                .expect("pushed");
+        }
+        shards.push(writer.finish().expect("finished"));
+    }
+    let model = |dimension| Model { name: "noise".into(), hash: "noise".into(), dimension };
+    let manifest = Manifest {
+        format_version: FORMAT_VERSION,
+        shards: vec![],
+        splits: Default::default(),
+        transform: transform(),
+        latent: LATENT,
+        vae: model(None),
+        clip: Some(model(Some(CLIP_WIDTH as u32))),
+        quarantined: vec![],
+        missing: 0,
+        checksum: String::new(),
+    };
+    staging.commit(shards, manifest).expect("committed");
+}
+
+fn entry(row: usize) -> Entry {
+    Entry {
+        image_id: format!("{row:064}"),
+        source: "bench".into(),
+        path: format!("{row}.jpg"),
+        split: "train".into(),
+        emotion: Some(Emotion::ALL[row % 8]),
+        emotions: vec![],
+        namespace: Some("evoked".into()),
+        label: None,
+        valence: None,
+        arousal: None,
+        ambiguity: None,
+        attributes: serde_json::json!({"row": row}),
+        width: 640,
+        height: 512,
+        crop: [64, 0, 512, 512],
+    }
+}
+
+fn time(folder: &str, threads: usize, photos: &[&str]) {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().expect("the first pool");
+    let limits = PhotoLimits::default();
+    let images = || {
+        photos.par_iter().for_each(|path| {
+            let photo = photo::decode(&item(path), &limits).expect("a photo");
+            black_box(photo::training_image(&transform(), &photo).expect("resized"));
+        });
+        photos.len()
+    };
+    report("photos to 512 px", images);
+    let open = || Arc::new(Dataset::open(folder).expect("a data set"));
+    report("hash all shards", || {
+        let dataset = open();
+        dataset.verify().expect("sound");
+        dataset.manifest().rows() as usize
+    });
+    let dataset = open();
+    dataset.verify().expect("sound");
+    report("rows, first epoch", || epoch(&Stream::new(dataset.clone(), &Filter::default(), 0).expect("rows"), 0));
+    let stream = Stream::new(dataset.clone(), &Filter::default(), 0).expect("rows").with_budget(8 << 30);
+    epoch(&stream, 0);
+    report("rows, cached epoch", || epoch(&stream, 1));
+    let steps = (stream.rows().len() / BATCH) as u64;
+    report("batches beside a step of 5 ms, fetched in the step", || {
+        let stream = Stream::new(dataset.clone(), &Filter::default(), 0).expect("rows");
+        for step in 0..steps {
+            black_box(stream.fetch(&positions(step)).expect("readable"));
+            std::thread::sleep(STEP);
+        }
+        steps as usize
+    });
+    report("batches beside a step of 5 ms, prefetched", || {
+        let stream = Arc::new(Stream::new(dataset.clone(), &Filter::default(), 0).expect("rows"));
+        for batch in stream.prefetch((0..steps).map(positions), 4) {
+            black_box(batch.expect("readable"));
+            std::thread::sleep(STEP);
+        }
+        steps as usize
+    });
+    println!("{}", serde_json::json!({"name": "peak memory", "megabytes": peak_memory()}));
+}
+
+fn positions(step: u64) -> Vec<u64> {
+    Slice { rank: 0, world_size: 1, batch_size: BATCH }.positions(step).collect()
+}
+
+/// Every row of an epoch, in its order, in batches.
+fn epoch(stream: &Stream, epoch: u64) -> usize {
+    let rows = stream.rows().len();
+    let first = epoch * rows as u64;
+    for start in (0..rows as u64).step_by(BATCH) {
+        let positions: Vec<u64> = (first + start..(first + start + BATCH as u64).min(first + rows as u64)).collect();
+        black_box(stream.fetch(&positions).expect("readable"));
+    }
+    rows
+}
+
+/// The best of three, as the machine is shared.
+fn report(name: &str, work: impl Fn() -> usize) {
+    let rate = || {
+        let started = Instant::now();
+        let count = work();
+        count as f64 / started.elapsed().as_secs_f64()
+    };
+    let best = (0..3).map(|_| rate()).fold(0.0, f64::max);
+    println!("{}", serde_json::json!({"name": name, "per_s": best}));
+}
+
+/// VmHWM of /proc, in MB.
+fn peak_memory() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|text| text.trim().trim_end_matches(" kB").trim().parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+}

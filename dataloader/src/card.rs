@@ -1,0 +1,115 @@
+//! README.md beside the manifest: the card that people and the Hugging Face hub read.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use crate::config::ShardConfig;
+use crate::error::{Error, Result};
+use crate::manifest::Manifest;
+use crate::sources::SourceConfig;
+use crate::staging::write_whole;
+
+const FILE: &str = "README.md";
+
+/// What tells our card from one that somebody wrote.
+const MARK: &str = "<!-- written by `dataloader shard`; delete this line to keep your own -->";
+
+/// Writes the card, unless somebody has written one.
+pub fn write(config: &ShardConfig, manifest: &Manifest) -> Result<()> {
+    let path = config.output.join(FILE);
+    match std::fs::read_to_string(&path) {
+        Ok(text) if !text.contains(MARK) => {
+            tracing::info!("{} is somebody's own and is left alone", path.display());
+            Ok(())
+        }
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::store(path.display().to_string(), e)),
+        _ => write_whole(&path, card(&config.source, manifest).as_bytes()),
+    }
+}
+
+fn card(source: &SourceConfig, manifest: &Manifest) -> String {
+    let mut text = String::from("---\nconfigs:\n- config_name: default\n  data_files:\n");
+    for split in manifest.splits.keys() {
+        let _ = writeln!(text, "  - split: {split}\n    path: {split}-*.parquet");
+    }
+    let latent = &manifest.latent;
+    let _ = write!(
+        text,
+        "---\n{MARK}\n\n# {}\n{} rows: images of {} px and their VAE latents, mean and standard deviation, plain and mirrored.\n\n\
+         - **Source**: {}\n- **Licence**: {}\n- **Labels**: {}\n- **Images**: {}, {}×{} px, {} filter, the middle square\n\
+         - **Latents**: f16, {}×{}×{}, unscaled (factor {}), of `{}` (blake3 {:.16}…)\n- **CLIP embeddings**: {}\n\
+         - **Left out**: {} quarantined (manifest.json names each with its reason), {} missing\n\n",
+        source.name(),
+        manifest.rows(),
+        manifest.transform.resolution,
+        origin(source).0,
+        origin(source).1,
+        origin(source).2,
+        manifest.transform.image_format,
+        manifest.transform.resolution,
+        manifest.transform.resolution,
+        manifest.transform.filter,
+        latent.channels,
+        latent.height,
+        latent.width,
+        latent.scaling_factor,
+        manifest.vae.name,
+        manifest.vae.hash,
+        manifest.clip.as_ref().map_or("none".into(), |clip| format!("f16, not normalised, of `{}`", clip.name)),
+        manifest.quarantined.len(),
+        manifest.missing,
+    );
+    text += &counts(manifest);
+    text += "\nRead it with `datasets.load_dataset(folder)`, pyarrow or duckdb. Hashes of all shards are in manifest.json;\n\
+             `dataloader verify` checks them.\n";
+    text
+}
+
+/// Rows by emotion and split, as a table.
+fn counts(manifest: &Manifest) -> String {
+    let labels: BTreeSet<&String> = manifest.splits.values().flat_map(|s| s.labels.keys()).collect();
+    let row = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let heading = |name: &str| std::iter::once(name.to_string());
+    let mut text = row(heading("emotion").chain(manifest.splits.keys().cloned()).collect());
+    text += &row(vec!["---".to_string(); manifest.splits.len() + 1]);
+    for label in labels {
+        let counts = manifest.splits.values().map(|s| s.labels.get(label).copied().unwrap_or(0).to_string());
+        text += &row(heading(label).chain(counts).collect());
+    }
+    text + &row(heading("all").chain(manifest.splits.values().map(|s| s.rows.to_string())).collect())
+}
+
+/// Where the images come from, what may be done with them, and whose emotion the labels are.
+fn origin(source: &SourceConfig) -> (&'static str, &'static str, &'static str) {
+    match source {
+        SourceConfig::Emoset(_) => (
+            "EmoSet-118K (Yang et al., ICCV 2023)",
+            "from its authors on request, for research; do not pass the images on",
+            "evoked: what viewers felt",
+        ),
+        SourceConfig::Findingemo(_) => (
+            "FindingEmo (Mertens et al., NeurIPS 2024)",
+            "annotations CC BY-NC-SA 4.0; the images are their owners', do not pass them on",
+            "expressed: what people in the picture show; Plutchik's labels, mapped to Mikels' where there is a counterpart",
+        ),
+        SourceConfig::Folder(_) => ("a folder of images", "that of the images: state it here", "by folder or metadata.jsonl"),
+        SourceConfig::Pocket(_) => ("the embedded emoji", "see NOTICE of the emotion editor", "expressed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::tests::example;
+    use crate::sources::EmosetConfig;
+
+    #[test]
+    fn the_card_states_counts_and_the_splits_that_datasets_loads() {
+        let text = card(&SourceConfig::Emoset(EmosetConfig { path: "x".into() }), &example());
+        let header = text.split("---").nth(1).expect("a YAML header");
+        let header: serde_json::Value = serde_yaml::from_str(header).expect("YAML");
+        assert_eq!(header["configs"][0]["data_files"][1]["path"], "train-*.parquet");
+        assert!(text.contains("| emotion | test | train |") && text.contains("| awe | 2 | 3 |"), "{text}");
+        assert!(text.contains("1 quarantined") && text.contains("EmoSet"), "{text}");
+    }
+}

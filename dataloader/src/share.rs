@@ -1,0 +1,99 @@
+//! Which part of the encoding is this process's. Processes share a folder and never talk: under torchrun, Slurm,
+//! Kubeflow, a Kubernetes Indexed Job (JOB_COMPLETION_INDEX and WORLD_SIZE), or `--nproc-per-node`.
+
+use collective::rendezvous::{Lookup, Rendezvous};
+
+use crate::error::{Error, Result};
+
+/// This process among those that encode one data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// This process, from 0; the first puts the data set together.
+    pub rank: usize,
+    /// How many there are.
+    pub size: usize,
+    /// Among those of this machine: the index of its GPU.
+    pub local_rank: usize,
+    /// How many there are on this machine.
+    pub local_size: usize,
+}
+
+impl Share {
+    /// One process that does everything.
+    pub const ALONE: Share = Share { rank: 0, size: 1, local_rank: 0, local_size: 1 };
+
+    /// What a launcher's variables say; [`Share::ALONE`] without any.
+    pub fn from_env(env: Lookup<'_>) -> Result<Self> {
+        let refused = |message: String| Error::invalid("environment", message);
+        if let (Some(index), None) = (env("JOB_COMPLETION_INDEX"), env("RANK")) {
+            let size = env("WORLD_SIZE").ok_or_else(|| {
+                refused("JOB_COMPLETION_INDEX is set, WORLD_SIZE is not: set it to the Job's `completions`".into())
+            })?;
+            let number = |name: &str, text: &str| {
+                text.trim().parse::<usize>().map_err(|_| refused(format!("{name} is {text:?}, not a whole number")))
+            };
+            let (rank, size) = (number("JOB_COMPLETION_INDEX", &index)?, number("WORLD_SIZE", &size)?);
+            if rank >= size {
+                return Err(refused(format!("JOB_COMPLETION_INDEX is {rank}, but WORLD_SIZE is {size}")));
+            }
+            return Ok(Self { rank, size, ..Self::ALONE });
+        }
+        let place = Rendezvous::from_env(env).map_err(|e| refused(e.to_string()))?;
+        Ok(place.map_or(Self::ALONE, |place| Self {
+            rank: place.rank,
+            size: place.world_size,
+            local_rank: place.local_rank,
+            local_size: place.local_world_size,
+        }))
+    }
+
+    /// Whether this process puts the data set together.
+    pub fn is_first(&self) -> bool {
+        self.rank == 0
+    }
+
+    /// Whether item `index` is this process's.
+    pub fn owns(&self, index: usize) -> bool {
+        index % self.size == self.rank
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn share(variables: &[(&str, &str)]) -> std::result::Result<Share, String> {
+        let lookup = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string());
+        Share::from_env(&lookup).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn each_launcher_gives_its_share() {
+        assert_eq!(share(&[]), Ok(Share::ALONE));
+        let indexed = [("JOB_COMPLETION_INDEX", "3"), ("WORLD_SIZE", "8")];
+        assert_eq!(share(&indexed), Ok(Share { rank: 3, size: 8, ..Share::ALONE }));
+        let torchrun = [
+            ("RANK", "5"),
+            ("WORLD_SIZE", "8"),
+            ("LOCAL_RANK", "1"),
+            ("LOCAL_WORLD_SIZE", "4"),
+            ("MASTER_ADDR", "a"),
+            ("MASTER_PORT", "1234"),
+        ];
+        assert_eq!(share(&torchrun), Ok(Share { rank: 5, size: 8, local_rank: 1, local_size: 4 }));
+    }
+
+    #[test]
+    fn an_incomplete_set_is_named() {
+        assert!(share(&[("JOB_COMPLETION_INDEX", "3")]).expect_err("no size").contains("completions"));
+        assert!(share(&[("JOB_COMPLETION_INDEX", "3"), ("WORLD_SIZE", "3")]).expect_err("outside").contains("is 3"));
+        assert!(share(&[("JOB_COMPLETION_INDEX", "x"), ("WORLD_SIZE", "3")]).expect_err("no number").contains("\"x\""));
+    }
+
+    #[test]
+    fn everything_belongs_to_exactly_one() {
+        let shares = (0..3).map(|rank| Share { rank, size: 3, ..Share::ALONE });
+        let owned: usize = shares.map(|share| (0..100).filter(|&n| share.owns(n)).count()).sum();
+        assert_eq!(owned, 100);
+    }
+}

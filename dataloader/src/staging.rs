@@ -1,0 +1,336 @@
+//! How a new data set comes into being: shard by shard, and then all at once.
+//!
+//! Finished shards lie in `.staging`, each with a receipt beside it; a run that was killed goes on after the last of
+//! them. Several processes may fill one folder. Committing withdraws the old manifest, moves the shards, and puts the
+//! new manifest last; a commit that was cut off anywhere is completed by [`recover`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::manifest::{self, Manifest, Quarantined, Shard, Split};
+use crate::schema::Widths;
+use crate::writer::{measure, ShardWriter};
+
+const STAGING: &str = ".staging";
+/// What a receipt's name adds to its shard's.
+const RECEIPT: &str = ".receipt.json";
+/// A staging folder that is being deleted.
+const SPENT: &str = ".staging.spent";
+
+/// A data set in the making.
+#[derive(Debug)]
+pub struct Staging {
+    folder: PathBuf,
+}
+
+/// A finished shard, and what became of the images that were to be in it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The shard as the manifest will list it.
+    pub shard: Shard,
+    /// Images that turned out to be unusable when they were encoded.
+    pub quarantined: Vec<Quarantined>,
+    /// Rows that went through the models.
+    pub encoded: usize,
+    /// Rows taken from an earlier data set.
+    pub reused: usize,
+}
+
+impl Staging {
+    /// Begins, or goes on with, a data set in `folder`.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let staging = Self { folder: folder.into() };
+        fs::create_dir_all(staging.path()).map_err(|e| failed(&staging.path(), e))?;
+        Ok(staging)
+    }
+
+    /// Where files in the making lie.
+    pub fn path(&self) -> PathBuf {
+        self.folder.join(STAGING)
+    }
+
+    /// Starts a shard.
+    pub fn start_shard(&self, file: &str, split: &str, key: &str, widths: Widths) -> Result<ShardWriter> {
+        ShardWriter::create(&self.path(), file, split, key, widths)
+    }
+
+    /// The receipt of the shard `file` if it is here, whole, and made of what `key` stands for.
+    pub fn receipt(&self, file: &str, key: &str) -> Result<Option<Receipt>> {
+        let Ok(bytes) = fs::read(self.receipt_path(file)) else { return Ok(None) };
+        let Ok(receipt) = serde_json::from_slice::<Receipt>(&bytes) else { return Ok(None) };
+        let path = self.path().join(file);
+        if receipt.shard.key != key || receipt.shard.file != file || !path.is_file() {
+            return Ok(None);
+        }
+        let (bytes, blake3) = measure(&path)?;
+        Ok((bytes == receipt.shard.bytes && blake3 == receipt.shard.blake3).then_some(receipt))
+    }
+
+    /// The shards that have receipts, whatever they are worth.
+    pub fn left(&self) -> BTreeSet<String> {
+        let entries = fs::read_dir(self.path()).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter_map(|name| name.strip_suffix(RECEIPT).map(str::to_string)).collect()
+    }
+
+    /// Whether the shard `file` of this key has been left, its bytes not looked at.
+    pub fn is_left(&self, file: &str, key: &str) -> bool {
+        let receipt = fs::read(self.receipt_path(file)).ok();
+        let receipt = receipt.and_then(|bytes| serde_json::from_slice::<Receipt>(&bytes).ok());
+        receipt.is_some_and(|receipt| receipt.shard.key == key)
+    }
+
+    /// Leaves the receipt of a finished shard, the last thing to be written of it.
+    pub fn leave(&self, receipt: &Receipt) -> Result<()> {
+        let bytes = serde_json::to_vec_pretty(receipt).expect("a receipt is plain data");
+        write_whole(&self.receipt_path(&receipt.shard.file), &bytes)?;
+        sync_folder(&self.path())
+    }
+
+    /// Seals `manifest` with the shards' facts and puts the data set in its place.
+    pub fn commit(self, shards: Vec<Shard>, manifest: Manifest) -> Result<Manifest> {
+        let splits = splits_of(&shards);
+        let sealed = Manifest { shards, splits, ..manifest }.to_bytes();
+        let path = self.path().join(manifest::FILE);
+        write_whole(&path, &sealed)?;
+        sync_folder(&self.path())?;
+        recover(&self.folder)?;
+        Manifest::parse(&path.display().to_string(), &sealed)
+    }
+
+    fn receipt_path(&self, file: &str) -> PathBuf {
+        self.path().join(format!("{file}{RECEIPT}"))
+    }
+}
+
+/// Whether a commit in `folder` was cut off, and [`recover`] has something to do.
+pub fn is_cut_off(folder: &Path) -> bool {
+    folder.join(STAGING).join(manifest::FILE).exists()
+}
+
+/// Completes a commit that was cut off in `folder`, if there is one.
+pub fn recover(folder: &Path) -> Result<()> {
+    let (staging, spent) = (folder.join(STAGING), folder.join(SPENT));
+    if spent.exists() {
+        fs::remove_dir_all(&spent).map_err(|e| failed(&spent, e))?;
+    }
+    let staged = staging.join(manifest::FILE);
+    let Ok(bytes) = fs::read(&staged) else { return Ok(()) };
+    let manifest = Manifest::parse(&staged.display().to_string(), &bytes)?;
+    let listed = folder.join(manifest::FILE);
+    let stale = shards_of(&listed);
+    if listed.exists() {
+        fs::remove_file(&listed).map_err(|e| failed(&listed, e))?;
+        sync_folder(folder)?;
+    }
+    for shard in &manifest.shards {
+        let from = staging.join(&shard.file);
+        if from.exists() {
+            fs::rename(&from, folder.join(&shard.file)).map_err(|e| failed(&from, e))?;
+        }
+    }
+    for file in stale.iter().filter(|file| manifest.shards.iter().all(|s| s.file != **file)) {
+        // A stale shard that stays is listed nowhere and harms nothing.
+        let _ = fs::remove_file(folder.join(file));
+    }
+    sync_folder(folder)?;
+    fs::rename(&staged, &listed).map_err(|e| failed(&listed, e))?;
+    sync_folder(folder)?;
+    fs::rename(&staging, &spent).map_err(|e| failed(&staging, e))?;
+    fs::remove_dir_all(&spent).map_err(|e| failed(&spent, e))
+}
+
+fn splits_of(shards: &[Shard]) -> BTreeMap<String, Split> {
+    let mut splits: BTreeMap<String, Split> = BTreeMap::new();
+    for shard in shards {
+        let split = splits.entry(shard.split.clone()).or_default();
+        split.rows += shard.rows;
+        for (label, rows) in &shard.labels {
+            *split.labels.entry(label.clone()).or_default() += rows;
+        }
+    }
+    splits
+}
+
+fn shards_of(path: &Path) -> Vec<String> {
+    let manifest = fs::read(path).ok().and_then(|bytes| Manifest::parse("", &bytes).ok());
+    manifest.map_or_else(Vec::new, |m| m.shards.into_iter().map(|s| s.file).collect())
+}
+
+/// Writes a file that is either whole or not there.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".{}.part", std::process::id()));
+    let aside = PathBuf::from(aside);
+    let mut file = File::create(&aside).map_err(|e| failed(&aside, e))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| failed(&aside, e))?;
+    fs::rename(&aside, path).map_err(|e| failed(path, e))
+}
+
+fn sync_folder(folder: &Path) -> Result<()> {
+    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| failed(folder, e))
+}
+
+fn failed(path: &Path, reason: impl ToString) -> Error {
+    Error::store(path.display().to_string(), reason)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::dataset::Dataset;
+    use crate::emotion::Emotion;
+    use crate::filter::Filter;
+    use crate::row::tests::row;
+    use crate::writer::ROWS_PER_GROUP;
+
+    const WIDTHS: Widths = Widths { latent: 16, clip: Some(8) };
+
+    /// A manifest for rows of [`row`], shards and counts open.
+    pub(crate) fn open_manifest() -> Manifest {
+        let mut manifest = manifest::tests::example();
+        manifest.transform.resolution = 8;
+        manifest.clip = Some(manifest::Model { name: "clip".into(), hash: "ef".into(), dimension: Some(8) });
+        manifest
+    }
+
+    /// `counts` rows by split, every third of them awe, with latents that tell rows apart.
+    pub(crate) fn write_dataset(folder: &Path, counts: &[(&str, usize)]) -> Manifest {
+        let staging = Staging::open(folder).expect("a folder");
+        let shards = counts.iter().map(|(split, count)| write_shard(&staging, split, *count)).collect();
+        staging.commit(shards, open_manifest()).expect("committed")
+    }
+
+    fn write_shard(staging: &Staging, split: &str, count: usize) -> Shard {
+        let file = format!("{split}-00000-of-00001.parquet");
+        let mut writer = staging.start_shard(&file, split, "key", WIDTHS).expect("started");
+        for n in 0..count {
+            let mut row = row(&format!("{split}/{n:04}.png"));
+            row.entry.split = split.to_string();
+            row.entry.emotion = (n % 3 == 0).then_some(Emotion::Awe);
+            row.entry.attributes = serde_json::json!({"emotions": ["fear"], "n": n});
+            row.entry.emotions = vec![Emotion::Fear];
+            row.latent_mean[0] = half::f16::from_f32(n as f32);
+            row.image = image_bytes(n as u8);
+            writer.push(row).expect("pushed");
+        }
+        writer.finish().expect("finished")
+    }
+
+    fn image_bytes(shade: u8) -> bytes::Bytes {
+        let image = image::RgbImage::from_pixel(8, 8, image::Rgb([shade; 3]));
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        image.write_to(&mut bytes, image::ImageFormat::Png).expect("encoded");
+        bytes.into_inner().into()
+    }
+
+    fn open(folder: &Path) -> Dataset {
+        Dataset::open(&folder.to_string_lossy()).expect("a data set")
+    }
+
+    #[test]
+    fn rows_come_back_as_they_went_in() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut full = row("ü/a b.png");
+        full.entry.emotion = Some(Emotion::Sadness);
+        full.entry.namespace = Some("evoked".into());
+        full.entry.label = Some("grief".into());
+        (full.entry.valence, full.entry.arousal, full.entry.ambiguity) = (Some(-2.5), Some(6.0), Some(0.0));
+        full.entry.crop = [1, 2, 3, 4];
+        let staging = Staging::open(folder.path()).expect("a folder");
+        let mut writer = staging.start_shard("train-00000-of-00001.parquet", "train", "k", WIDTHS).expect("started");
+        writer.push(full.clone()).expect("pushed");
+        writer.push(row("b")).expect("pushed");
+        let shard = writer.finish().expect("finished");
+        staging.commit(vec![shard], open_manifest()).expect("committed");
+        assert_eq!(open(folder.path()).group(0, 0).expect("readable"), [full, row("b")]);
+    }
+
+    #[test]
+    fn row_groups_are_small_and_files_are_reproducible() {
+        let (a, b) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let first = write_dataset(a.path(), &[("train", 600), ("test", 5)]);
+        let second = write_dataset(b.path(), &[("train", 600), ("test", 5)]);
+        assert_eq!(first, second);
+        let dataset = open(a.path());
+        assert_eq!(dataset.shard(0).expect("sound").num_groups(), 3);
+        assert_eq!(dataset.group(0, 2).expect("readable").len(), 600 - 2 * ROWS_PER_GROUP);
+        assert_eq!(first.splits["train"].labels["awe"], 200);
+    }
+
+    #[test]
+    fn a_new_data_set_replaces_the_old_and_its_stale_shards() {
+        let folder = tempfile::tempdir().expect("a folder");
+        write_dataset(folder.path(), &[("train", 5), ("val", 2)]);
+        fs::write(folder.path().join("notes.txt"), "mine").expect("written");
+        write_dataset(folder.path(), &[("train", 7)]);
+        assert_eq!(open(folder.path()).rows(&Filter::default()).expect("rows").len(), 7);
+        assert!(!folder.path().join("val-00000-of-00001.parquet").exists());
+        assert!(!folder.path().join(STAGING).exists());
+        assert!(folder.path().join("notes.txt").exists());
+    }
+
+    #[test]
+    fn a_commit_cut_off_anywhere_is_completed() {
+        for moved in 0..=2 {
+            let (old, new) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+            write_dataset(old.path(), &[("test", 4), ("train", 5)]);
+            let manifest = write_dataset(new.path(), &[("test", 6), ("train", 7)]);
+            // As if killed after withdrawing the manifest and moving some shards.
+            let staging = old.path().join(STAGING);
+            fs::create_dir(&staging).expect("made");
+            fs::rename(new.path().join(manifest::FILE), staging.join(manifest::FILE)).expect("moved");
+            fs::remove_file(old.path().join(manifest::FILE)).expect("removed");
+            for (n, shard) in manifest.shards.iter().enumerate() {
+                let to = if n < moved { old.path() } else { staging.as_path() };
+                fs::rename(new.path().join(&shard.file), to.join(&shard.file)).expect("moved");
+            }
+            assert!(Dataset::open(&old.path().to_string_lossy()).is_err());
+            assert!(is_cut_off(old.path()));
+            recover(old.path()).expect("recovered");
+            let dataset = open(old.path());
+            dataset.verify().expect("sound");
+            assert_eq!(dataset.manifest(), &manifest);
+        }
+    }
+
+    #[test]
+    fn an_unfinished_run_leaves_the_old_data_set_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let before = write_dataset(folder.path(), &[("train", 5)]);
+        let staging = Staging::open(folder.path()).expect("a folder");
+        let mut writer = staging.start_shard("train-00000-of-00001.parquet", "train", "k", WIDTHS).expect("started");
+        writer.push(row("x")).expect("pushed");
+        drop(writer);
+        recover(folder.path()).expect("nothing to recover");
+        let dataset = open(folder.path());
+        dataset.verify().expect("sound");
+        assert_eq!(dataset.manifest(), &before);
+    }
+
+    #[test]
+    fn a_receipt_counts_only_for_its_own_key_and_whole_shards() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let staging = Staging::open(folder.path()).expect("a folder");
+        let shard = write_shard(&staging, "train", 4);
+        let file = shard.file.clone();
+        assert_eq!(staging.receipt(&file, "key").expect("readable"), None, "a shard without receipt is not finished");
+        let receipt = Receipt { shard, quarantined: vec![], encoded: 4, reused: 0 };
+        staging.leave(&receipt).expect("left");
+        assert!(staging.is_left(&file, "key") && !staging.is_left(&file, "other"));
+        assert_eq!(staging.receipt(&file, "key").expect("readable"), Some(receipt));
+        assert_eq!(staging.receipt(&file, "other").expect("readable"), None);
+        let path = staging.path().join(&file);
+        let mut bytes = fs::read(&path).expect("a shard");
+        bytes[100] ^= 1;
+        fs::write(&path, &bytes).expect("damaged");
+        assert_eq!(staging.receipt(&file, "key").expect("readable"), None);
+        fs::write(staging.receipt_path(&file), "{").expect("damaged");
+        assert_eq!(staging.receipt(&file, "key").expect("readable"), None);
+    }
+}

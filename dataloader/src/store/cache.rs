@@ -1,0 +1,148 @@
+//! Shards of object stores on the local disk, named by their hash, within a size.
+
+use std::fs::{self, File};
+use std::io::{self, Seek};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use super::access::CacheSection;
+
+/// A folder of shards.
+#[derive(Debug)]
+pub(super) struct Cache {
+    folder: PathBuf,
+    max_bytes: u64,
+}
+
+/// A place for a file on its way.
+#[derive(Debug)]
+pub(super) struct Room {
+    file: File,
+    /// Where it is, and where it is to be; none for a file that nobody else will see.
+    places: Option<(PathBuf, PathBuf)>,
+}
+
+impl Cache {
+    pub(super) fn new(section: &CacheSection) -> Self {
+        Self { folder: section.folder.clone(), max_bytes: (section.max_gigabytes * 1e9) as u64 }
+    }
+
+    /// The file of this hash, if it is here. It counts as just used.
+    pub(super) fn get(&self, hash: &str) -> Option<File> {
+        let file = File::open(self.path(hash)).ok()?;
+        // A file that cannot be marked only leaves earlier than it should.
+        let _ = file.set_modified(SystemTime::now());
+        Some(file)
+    }
+
+    /// Makes room for a file of `bytes`. One that is larger than the whole cache is not kept.
+    pub(super) fn room(&self, hash: &str, bytes: u64) -> io::Result<Room> {
+        if bytes > self.max_bytes {
+            return Ok(Room { file: tempfile::tempfile()?, places: None });
+        }
+        fs::create_dir_all(&self.folder)?;
+        self.shrink_to(self.max_bytes - bytes)?;
+        let aside = self.folder.join(format!("{hash}.{}.part", std::process::id()));
+        let file = File::options().create(true).truncate(true).read(true).write(true).open(&aside)?;
+        Ok(Room { file, places: Some((aside, self.path(hash))) })
+    }
+
+    pub(super) fn forget(&self, hash: &str) {
+        // What cannot be removed is found damaged again.
+        let _ = fs::remove_file(self.path(hash));
+    }
+
+    fn path(&self, hash: &str) -> PathBuf {
+        self.folder.join(format!("{hash}.parquet"))
+    }
+
+    /// Removes the least recently used files until the rest fits. Who has one open can go on reading it.
+    fn shrink_to(&self, most: u64) -> io::Result<()> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            // Another process may have removed it since.
+            let Ok(metadata) = entry.metadata() else { continue };
+            if entry.path().extension().is_some_and(|e| e == "parquet") {
+                files.push((metadata.modified()?, metadata.len(), entry.path()));
+            }
+        }
+        files.sort();
+        let mut held: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+        for (_, bytes, path) in files {
+            if held <= most {
+                break;
+            }
+            let _ = fs::remove_file(path);
+            held -= bytes;
+        }
+        Ok(())
+    }
+}
+
+impl Room {
+    pub(super) fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// The whole file, from its beginning, in its place.
+    pub(super) fn keep(mut self) -> io::Result<File> {
+        self.file.rewind()?;
+        if let Some((aside, place)) = self.places.take() {
+            fs::rename(aside, place)?;
+        }
+        self.file.try_clone()
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Some((aside, _)) = &self.places {
+            // A download that failed leaves nothing.
+            let _ = fs::remove_file(aside);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    fn put(cache: &Cache, hash: &str, bytes: &[u8]) {
+        let mut room = cache.room(hash, bytes.len() as u64).expect("room");
+        room.file().write_all(bytes).expect("written");
+        let mut text = String::new();
+        room.keep().expect("kept").read_to_string(&mut text).expect("readable");
+        assert_eq!(text.as_bytes(), bytes);
+    }
+
+    #[test]
+    fn the_least_recently_used_leaves_first_and_nothing_exceeds_the_size() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache { folder: folder.path().into(), max_bytes: 10 };
+        let pause = || std::thread::sleep(std::time::Duration::from_millis(15));
+        for hash in ["a", "b"] {
+            put(&cache, hash, b"1234");
+            pause();
+        }
+        assert!(cache.get("a").is_some());
+        pause();
+        put(&cache, "c", b"1234");
+        let held = |hash: &str| cache.path(hash).exists();
+        assert_eq!((held("a"), held("b"), held("c")), (true, false, true));
+        put(&cache, "big", &[b'x'; 11]);
+        assert!(!held("big") && held("a"), "what does not fit is not kept and drives nothing out");
+        cache.forget("a");
+        assert!(cache.get("a").is_none());
+    }
+
+    #[test]
+    fn a_download_that_fails_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache { folder: folder.path().into(), max_bytes: 10 };
+        drop(cache.room("a", 4).expect("room"));
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    }
+}
