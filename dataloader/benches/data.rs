@@ -1,7 +1,7 @@
 //! Times what feeds a training and prints one JSON row each: `{"name": …, "per_s": …}`, and peak memory at the end.
 //!
-//! cargo bench -p dataloader --bench data -- make FOLDER ROWS PHOTO…       a data set of SD 1.5's shape, random latents
-//! cargo bench -p dataloader --bench data -- time FOLDER THREADS PHOTO…    reading it, and photos to training images
+//! cargo bench --workspace --bench data -- make FOLDER ROWS PHOTO…       a data set of SD 1.5's shape, random latents
+//! cargo bench --workspace --bench data -- time FOLDER THREADS PHOTO…    reading it, and photos to training images
 //!
 //! tests/benches/data.py runs this and the peers in one go and prints the ratios.
 

@@ -11,8 +11,9 @@ use arrow::datatypes::Schema;
 use bytes::Bytes;
 use half::f16;
 
+use crate::lists::Lists;
 use crate::row::{emotions_of, Entry, Row};
-use crate::schema::{crop_fields, half_item, image_fields, CLIP, IMAGE, LATENTS};
+use crate::schema::{crop_fields, half_item, image_fields, CLIP, IMAGE};
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -90,14 +91,12 @@ pub fn entries_from_batch(batch: &RecordBatch) -> Result<Vec<Entry>> {
     (0..batch.num_rows()).map(|row| columns.entry(row)).collect()
 }
 
-/// The whole rows of a batch with all columns.
-pub fn rows_from_batch(batch: &RecordBatch) -> Result<Vec<Row>> {
+/// The whole rows of a row group: `batch` has the light columns and the images, the others come as lists.
+pub fn rows_from_parts(batch: &RecordBatch, latents: &[Lists; 4], clip: Option<&Lists>) -> Result<Vec<Row>> {
     let entries = entries_from_batch(batch)?;
     let images: &StructArray = typed(batch, IMAGE)?;
     let images: &BinaryArray = cast(images.column_by_name("bytes").ok_or("column image.bytes is missing")?, IMAGE)?;
-    let [mean, std, flip_mean, flip_std] = LATENTS.map(|name| Halves::of(batch, name));
-    let (mean, std, flip_mean, flip_std) = (mean?, std?, flip_mean?, flip_std?);
-    let clip = batch.column_by_name(CLIP).map(|_| Halves::of(batch, CLIP)).transpose()?;
+    let [mean, std, flip_mean, flip_std] = latents;
     let rows = entries.into_iter().enumerate().map(|(n, entry)| Row {
         entry,
         image: Bytes::copy_from_slice(images.value(n)),
@@ -105,7 +104,7 @@ pub fn rows_from_batch(batch: &RecordBatch) -> Result<Vec<Row>> {
         latent_std: std.get(n),
         flip_mean: flip_mean.get(n),
         flip_std: flip_std.get(n),
-        clip_embedding: clip.as_ref().map(|c| c.get(n)),
+        clip_embedding: clip.map(|c| c.get(n)),
     });
     Ok(rows.collect())
 }
@@ -173,24 +172,6 @@ impl<'a> LightColumns<'a> {
             height: side(self.height),
             crop: crop.try_into().map_err(|_| "crop is not x, y, w, h")?,
         })
-    }
-}
-
-/// Lists of equal length, laid end to end.
-struct Halves<'a> {
-    values: &'a [f16],
-    width: usize,
-}
-
-impl<'a> Halves<'a> {
-    fn of(batch: &'a RecordBatch, name: &str) -> Result<Self> {
-        let lists: &FixedSizeListArray = typed(batch, name)?;
-        let values: &Float16Array = cast(lists.values(), name)?;
-        Ok(Self { values: values.values(), width: lists.value_length() as usize })
-    }
-
-    fn get(&self, row: usize) -> Vec<f16> {
-        self.values[row * self.width..(row + 1) * self.width].to_vec()
     }
 }
 

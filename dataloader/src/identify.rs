@@ -52,19 +52,36 @@ impl Stamp {
     }
 }
 
+/// What a file was found to be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Found {
+    /// An image.
+    Image(Identity),
+    /// None that can be used, within these limits.
+    Unusable { reason: String, limits: PhotoLimits },
+}
+
+impl Found {
+    fn new(identity: &std::result::Result<Identity, String>, limits: &PhotoLimits) -> Self {
+        match identity {
+            Ok(identity) => Found::Image(identity.clone()),
+            Err(reason) => Found::Unusable { reason: reason.clone(), limits: limits.clone() },
+        }
+    }
+}
+
 /// A line of the file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Line {
     path: String,
-    #[serde(flatten)]
     stamp: Stamp,
-    #[serde(flatten)]
-    identity: Identity,
+    found: Found,
 }
 
-/// Identities of readable files, by path.
+/// What files were found to be, by path.
 #[derive(Debug, Default)]
-struct Memory(HashMap<String, (Stamp, Identity)>);
+struct Memory(HashMap<String, (Stamp, Found)>);
 
 impl Memory {
     fn read(&mut self, path: &Path) {
@@ -72,16 +89,22 @@ impl Memory {
         for line in BufReader::new(file).lines().map_while(std::result::Result::ok) {
             // The last line of a killed run may be cut.
             if let Ok(line) = serde_json::from_str::<Line>(&line) {
-                self.0.insert(line.path, (line.stamp, line.identity));
+                self.0.insert(line.path, (line.stamp, line.found));
             }
         }
     }
 
-    /// None also for an image that is beyond the limits by now, so that it is looked at, and refused, again.
-    fn get(&self, item: &Item, stamp: Option<Stamp>, limits: &PhotoLimits) -> Option<&Identity> {
-        let (known, identity) = self.0.get(&item.path)?;
-        let usable = limits.allow(known.bytes, identity.width, identity.height);
-        (usable && Some(*known) == stamp).then_some(identity)
+    /// None for a file that has changed, or that other limits may judge otherwise.
+    fn get(
+        &self, item: &Item, stamp: Option<Stamp>, limits: &PhotoLimits,
+    ) -> Option<std::result::Result<Identity, String>> {
+        let (known, found) = self.0.get(&item.path).filter(|(known, _)| Some(*known) == stamp)?;
+        match found {
+            Found::Image(identity) => {
+                limits.allow(known.bytes, identity.width, identity.height).then(|| Ok(identity.clone()))
+            }
+            Found::Unusable { reason, limits: then } => (then == limits).then(|| Err(reason.clone())),
+        }
     }
 }
 
@@ -96,7 +119,7 @@ pub fn identify(
     memory.read(&folder.join(FILE));
     (0..share.size).for_each(|rank| memory.read(&notes(staging, rank)));
     let mut found: Vec<Option<std::result::Result<Identity, String>>> =
-        items.iter().zip(&stamps).map(|(item, stamp)| memory.get(item, *stamp, limits).cloned().map(Ok)).collect();
+        items.iter().zip(&stamps).map(|(item, stamp)| memory.get(item, *stamp, limits)).collect();
     let is_mine = |n: usize| found[n].is_none() && (stamps[n].is_none() || share.owns(n));
     let mine: Vec<usize> = (0..items.len()).filter(|&n| is_mine(n)).collect();
     let mut lines = Notes::open(&notes(staging, share.rank))?;
@@ -110,30 +133,31 @@ pub fn identify(
             })
             .collect();
         for (&n, identity) in block.iter().zip(decoded) {
-            lines.add(&items[n], stamps[n], &identity);
+            lines.extend(line(&items[n], stamps[n], &identity, limits));
             found[n] = Some(identity);
         }
         lines.flush()?;
     }
     if share.size > 1 {
-        wait_for_others(items, &stamps, staging, share, patience)?;
+        let others = found.iter().any(Option::is_none);
+        meet_others(items, &stamps, staging, share, others.then_some(patience))?;
         (0..share.size).for_each(|rank| memory.read(&notes(staging, rank)));
+        memory.read(&folder.join(FILE)); // where the first process has put it all by now, if it was quick
     }
-    let rest = found.into_par_iter().zip(items).zip(&stamps);
-    Ok(rest
-        .map(|((found, item), stamp)| {
-            // What the others could not read is read once more, for its reason.
-            let known = || memory.get(item, *stamp, limits).cloned().map(Ok);
-            found.or_else(known).unwrap_or_else(|| look_at(item, limits))
-        })
+    let all = found.into_par_iter().zip(items).zip(&stamps);
+    let known = |item: &Item, stamp: &Option<Stamp>| memory.get(item, *stamp, limits);
+    Ok(all
+        .map(|((found, item), stamp)| found.or_else(|| known(item, stamp)).unwrap_or_else(|| look_at(item, limits)))
         .collect())
 }
 
 /// Remembers the identities for the next run.
-pub fn remember(folder: &Path, items: &[Item], identities: &[std::result::Result<Identity, String>]) -> Result<()> {
+pub fn remember(
+    folder: &Path, items: &[Item], identities: &[std::result::Result<Identity, String>], limits: &PhotoLimits,
+) -> Result<()> {
     let mut text = String::new();
     for (item, identity) in items.iter().zip(identities) {
-        text.extend(line(item, Stamp::of(item), identity));
+        text.extend(line(item, Stamp::of(item), identity, limits));
     }
     match text.is_empty() {
         true => Ok(()),
@@ -147,9 +171,10 @@ fn look_at(item: &Item, limits: &PhotoLimits) -> std::result::Result<Identity, S
     Ok(Identity { image_id: photo::image_id(&decoded), width, height })
 }
 
-fn line(item: &Item, stamp: Option<Stamp>, identity: &std::result::Result<Identity, String>) -> Option<String> {
-    let (Some(stamp), Ok(identity)) = (stamp, identity) else { return None };
-    let line = Line { path: item.path.clone(), stamp, identity: identity.clone() };
+fn line(
+    item: &Item, stamp: Option<Stamp>, identity: &std::result::Result<Identity, String>, limits: &PhotoLimits,
+) -> Option<String> {
+    let line = Line { path: item.path.clone(), stamp: stamp?, found: Found::new(identity, limits) };
     Some(serde_json::to_string(&line).expect("a line is plain data") + "\n")
 }
 
@@ -172,8 +197,8 @@ impl Notes {
         Ok(Self { path: path.into(), file, pending: "\n".into() })
     }
 
-    fn add(&mut self, item: &Item, stamp: Option<Stamp>, identity: &std::result::Result<Identity, String>) {
-        self.pending.extend(line(item, stamp, identity));
+    fn extend(&mut self, line: Option<String>) {
+        self.pending.extend(line);
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -183,20 +208,22 @@ impl Notes {
     }
 }
 
-/// Says that this process's share is done, and waits until all have said so of the same files.
-fn wait_for_others(
-    items: &[Item], stamps: &[Option<Stamp>], staging: &Staging, share: &Share, patience: Patience,
+/// Says that this process's share is done, and, if `patience` is given, waits until all have said so of the same files.
+fn meet_others(
+    items: &[Item], stamps: &[Option<Stamp>], staging: &Staging, share: &Share, patience: Option<Patience>,
 ) -> Result<()> {
     let mut hasher = blake3::Hasher::new();
     for (item, stamp) in items.iter().zip(stamps) {
         hasher.update(format!("{:?} {stamp:?}\n", item.path).as_bytes());
     }
-    let listing = &hasher.finalize().to_hex()[..16];
-    let done = |rank: usize| staging.path().join(format!("identified-{rank}-of-{}-{listing}", share.size));
-    write_whole(&done(share.rank), b"")?;
+    let listing = hasher.finalize().to_hex()[..16].to_string();
+    staging.sign("identified", share, &listing)?;
+    let Some(patience) = patience else { return Ok(()) };
     wait_for(&staging.path(), patience, || {
-        let waiting: Vec<usize> = (0..share.size).filter(|&rank| !done(rank).exists()).collect();
-        (!waiting.is_empty()).then(|| format!("ranks {waiting:?} to identify their images"))
+        let waiting = staging.unsigned("identified", share, &listing);
+        // A signature that is gone has served: the first process has seen all, and has put the data set together.
+        let is_over = waiting.contains(&share.rank);
+        (!waiting.is_empty() && !is_over).then(|| format!("ranks {waiting:?} to identify their images"))
     })
 }
 

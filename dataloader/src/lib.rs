@@ -22,6 +22,7 @@ mod group_cache;
 #[cfg(feature = "encode")]
 mod identify;
 pub mod inspect;
+mod lists;
 pub mod manifest;
 pub mod order;
 #[cfg(feature = "encode")]

@@ -3,12 +3,14 @@
 use std::io::Cursor;
 use std::path::Path;
 
+use bytes::Bytes;
 use diffusion::images;
 use image::codecs::jpeg::JpegEncoder;
-use image::{imageops, ImageFormat as Codec, RgbImage};
+use image::{ImageFormat as Codec, RgbImage};
 
 use crate::config::{ImageFormat, PhotoLimits};
 use crate::manifest::{Crop, Transform};
+use crate::plan::Planned;
 use crate::sources::{Content, Item};
 
 const JPEG_QUALITY: u8 = 95;
@@ -42,6 +44,19 @@ fn read(path: &Path, limits: &PhotoLimits) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(|e| e.to_string())
 }
 
+/// The training image of a planned photo, and its compressed bytes; the error is the reason for quarantine.
+pub(crate) fn prepare(
+    planned: &Planned, transform: &Transform, format: ImageFormat, limits: &PhotoLimits,
+) -> Result<(RgbImage, Bytes), String> {
+    let photo = decode(&planned.item, limits)?;
+    if image_id(&photo) != planned.identity.image_id {
+        return Err("the file changed while it was being encoded".into());
+    }
+    let image = training_image(transform, &photo)?;
+    let bytes = compress(&image, format)?;
+    Ok((image, bytes.into()))
+}
+
 /// blake3 of the decoded pixels and their arrangement: equal for copies in any lossless format.
 pub fn image_id(photo: &RgbImage) -> String {
     let mut hasher = blake3::Hasher::new();
@@ -58,9 +73,17 @@ pub fn crop(transform: &Transform, width: u32, height: u32) -> [u32; 4] {
 
 /// The square training image of a photo.
 pub fn training_image(transform: &Transform, photo: &RgbImage) -> Result<RgbImage, String> {
-    let [x, y, width, height] = crop(transform, photo.width(), photo.height());
-    let square = imageops::crop_imm(photo, x, y, width, height).to_image();
+    let square = part(photo, crop(transform, photo.width(), photo.height()));
     images::resize(&square, transform.resolution, transform.resolution).map_err(|e| e.to_string())
+}
+
+/// A part of a photo, copied row by row.
+fn part(photo: &RgbImage, [x, y, width, height]: [u32; 4]) -> RgbImage {
+    let (stride, start, length) = (3 * photo.width() as usize, 3 * x as usize, 3 * width as usize);
+    let rows = photo.as_raw().chunks_exact(stride).skip(y as usize).take(height as usize);
+    let mut copy = Vec::with_capacity(length * height as usize);
+    rows.for_each(|row| copy.extend_from_slice(&row[start..start + length]));
+    RgbImage::from_raw(width, height, copy).expect("invariant: the part lies inside")
 }
 
 /// The bytes of the column `image`.

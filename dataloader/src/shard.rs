@@ -15,7 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 
 use crate::card;
-use crate::config::{ImageFormat, PhotoLimits, ShardConfig};
+use crate::config::ShardConfig;
 use crate::encode::{Encoded, Encoder, Models};
 use crate::error::{Error, Result};
 use crate::identify::{identify, remember};
@@ -26,8 +26,12 @@ use crate::reuse::{Key, Reuse};
 use crate::row::{emotions_of, Entry, Row};
 use crate::schema::Widths;
 use crate::share::Share;
+use crate::sources::Listing;
 use crate::staging::{is_cut_off, recover, Receipt, Staging};
 use crate::waiting::{wait_for, Patience};
+
+/// What the other processes sign when they have nothing left to do.
+const FINISHED: &str = "finished";
 
 /// What a run of `shard` did.
 #[derive(Clone, Debug)]
@@ -67,6 +71,7 @@ pub fn run(config: &ShardConfig, hub: &Hub, share: &Share) -> Result<Option<Summ
     config.check()?;
     let started = Instant::now();
     let models = Models::find(config, hub, share)?;
+    let listing = config.source.list()?;
     let patience = Patience(Duration::from_secs(config.rank_timeout_s));
     if share.is_first() {
         recover(&config.output)?;
@@ -75,12 +80,18 @@ pub fn run(config: &ShardConfig, hub: &Hub, share: &Share) -> Result<Option<Summ
     }
     let staging = Staging::open(&config.output)?;
     let before = staging.left();
-    let (plan, missing) = plan(config, &staging, share, patience)?;
+    let missing = listing.missing.len();
+    let plan = plan(config, listing, &staging, share, patience)?;
     tracing::info!(images = plan.num_images(), quarantined = plan.quarantined.len(), missing, "images identified");
     check_quarantine(config, &plan.quarantined, plan.num_images())?;
     let run = Run::new(config, &models, staging, plan, share)?;
-    let (shards, receipts, anew) = run.encode_all()?;
+    let (shards, receipts, anew) = match run.encode_all() {
+        // Late, after the first process has put the data set together out of what an earlier run left of ours.
+        Err(error) if !share.is_first() => return run.is_in_place(patience).then_some(None).ok_or(error),
+        done => done?,
+    };
     if !share.is_first() {
+        run.staging.sign(FINISHED, share, &key_of_all(&shards))?;
         return Ok(None);
     }
     let receipts = run.collect(&shards, receipts, patience)?;
@@ -91,17 +102,16 @@ pub fn run(config: &ShardConfig, hub: &Hub, share: &Share) -> Result<Option<Summ
     Ok(Some(Summary { manifest, encoded, reused, seconds: started.elapsed().as_secs_f64() }))
 }
 
-/// What becomes of the source's images, and how many of them are not there.
-fn plan(config: &ShardConfig, staging: &Staging, share: &Share, patience: Patience) -> Result<(Plan, usize)> {
-    let listing = config.source.list()?;
+/// What becomes of the source's images.
+fn plan(config: &ShardConfig, listing: Listing, staging: &Staging, share: &Share, patience: Patience) -> Result<Plan> {
     let bar = progress("identifying", listing.items.len().div_ceil(share.size), share);
     let tick = || bar.inc(1);
     let found = identify(&listing.items, &config.output, staging, share, &config.limits, patience, tick)?;
     bar.finish_and_clear();
     if share.is_first() {
-        remember(&config.output, &listing.items, &found)?;
+        remember(&config.output, &listing.items, &found, &config.limits)?;
     }
-    Ok((Plan::new(listing.items, found, listing.quarantined, &config.source.splits()), listing.missing.len()))
+    Ok(Plan::new(listing.items, found, listing.quarantined, &config.source.splits()))
 }
 
 /// Refuses a data set without images, or with more unusable ones than the recipe allows.
@@ -123,6 +133,12 @@ fn check_quarantine(config: &ShardConfig, quarantined: &[Quarantined], usable: u
 struct Wanted<'a> {
     shard: PlannedShard<'a>,
     key: String,
+}
+
+/// Stands for all shards of a data set.
+fn key_of_all(shards: &[Wanted<'_>]) -> String {
+    let keys: String = shards.iter().map(|wanted| wanted.key.as_str()).collect();
+    blake3::hash(keys.as_bytes()).to_hex()[..16].to_string()
 }
 
 /// A run under way.
@@ -212,6 +228,19 @@ impl<'a> Run<'a> {
         Some(Receipt { shard: shard.clone(), quarantined, encoded: 0, reused: shard.rows as usize })
     }
 
+    /// Whether the data set in place has all of this process's shards, waiting for it to get there.
+    fn is_in_place(&self, patience: Patience) -> bool {
+        let folder = &self.config.output;
+        let moving = || is_cut_off(folder).then(|| "rank 0 to put the data set in its place".to_string());
+        if wait_for(folder, patience, moving).is_err() {
+            return false;
+        }
+        let manifest = std::fs::read(folder.join(manifest::FILE)).ok().and_then(|b| Manifest::parse("", &b).ok());
+        let listed: BTreeSet<String> = manifest.iter().flat_map(|m| &m.shards).map(|s| s.key.clone()).collect();
+        let wanted = self.wanted();
+        wanted.iter().enumerate().filter(|(k, _)| self.share.owns(*k)).all(|(_, w)| listed.contains(&w.key))
+    }
+
     fn encode_shard(&self, wanted: &Wanted<'_>, reuse: &mut Reuse, bar: &ProgressBar) -> Result<Receipt> {
         let PlannedShard { file, split, images } = &wanted.shard;
         let mut writer = self.staging.start_shard(file, split, &wanted.key, self.widths()?)?;
@@ -258,6 +287,10 @@ impl<'a> Run<'a> {
             let k = *waited_for.iter().find(left)?;
             Some(format!("rank {} to write {}", k % self.share.size, shards[k].shard.file))
         })?;
+        // Nobody may still be looking when the data set moves into its place.
+        let key = key_of_all(shards);
+        let others = || self.staging.unsigned(FINISHED, self.share, &key).into_iter().filter(|&rank| rank > 0);
+        wait_for(&self.staging.path(), patience, || others().next().map(|rank| format!("rank {rank} to end")))?;
         for k in waited_for {
             let (file, key) = (&shards[k].shard.file, &shards[k].key);
             let damaged = || Error::shard(self.staging.path().join(file).display().to_string(), "not what was written");
@@ -302,7 +335,7 @@ impl<'a> Run<'a> {
     fn encode(&self, images: &[&Planned]) -> Result<Vec<std::result::Result<(Bytes, Encoded), String>>> {
         let (transform, format, limits) = (&self.transform, self.config.image_format, &self.config.limits);
         let prepared: Vec<std::result::Result<(RgbImage, Bytes), String>> =
-            images.par_iter().map(|planned| prepare(planned, transform, format, limits)).collect();
+            images.par_iter().map(|planned| photo::prepare(planned, transform, format, limits)).collect();
         let readable: Vec<RgbImage> = prepared.iter().flatten().map(|(image, _)| image.clone()).collect();
         let encoded = if readable.is_empty() { vec![] } else { self.encoder.encode(&readable)? };
         let mut encoded = encoded.into_iter();
@@ -333,19 +366,6 @@ impl<'a> Run<'a> {
             crop: photo::crop(&self.transform, identity.width, identity.height),
         }
     }
-}
-
-/// The training image of a photo, and its compressed bytes.
-fn prepare(
-    planned: &Planned, transform: &Transform, format: ImageFormat, limits: &PhotoLimits,
-) -> std::result::Result<(RgbImage, Bytes), String> {
-    let photo = photo::decode(&planned.item, limits)?;
-    if photo::image_id(&photo) != planned.identity.image_id {
-        return Err("the file changed while it was being encoded".into());
-    }
-    let image = photo::training_image(transform, &photo)?;
-    let bytes = photo::compress(&image, format)?;
-    Ok((image, bytes.into()))
 }
 
 fn row(entry: Entry, image: Bytes, encoded: Encoded) -> Row {

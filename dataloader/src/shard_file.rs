@@ -1,22 +1,25 @@
 //! One shard, opened only after its bytes have proved to be the manifest's.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::ProjectionMask;
 use parquet::file::reader::Length;
 
-use crate::columns::{entries_from_batch, rows_from_batch};
+use crate::columns::{entries_from_batch, rows_from_parts};
 use crate::error::{Error, Result};
+use crate::lists::Lists;
 use crate::manifest::Shard;
 use crate::row::{Entry, Row};
-use crate::schema::is_light;
+use crate::schema::{is_light, CLIP, IMAGE, LATENTS};
 use crate::store::{Pieces, Store};
 
 /// A verified shard.
 #[derive(Debug)]
 pub struct ShardFile {
     url: String,
-    pieces: Pieces,
+    pieces: Arc<Pieces>,
     metadata: ArrowReaderMetadata,
 }
 
@@ -43,7 +46,7 @@ impl ShardFile {
         if rows != stated.rows as i64 {
             return Err(damaged(format!("{rows} rows, the manifest states {}", stated.rows)));
         }
-        Ok(Self { url, pieces, metadata })
+        Ok(Self { url, pieces: Arc::new(pieces), metadata })
     }
 
     /// Number of row groups.
@@ -53,29 +56,38 @@ impl ShardFile {
 
     /// The light columns of one row group.
     pub fn entries(&self, group: usize) -> Result<Vec<Entry>> {
-        let batches = self.read(group, is_light)?;
-        let entries: std::result::Result<Vec<_>, _> = batches.iter().map(entries_from_batch).collect();
-        Ok(entries.map_err(|e| Error::shard(&self.url, e))?.into_iter().flatten().collect())
+        entries_from_batch(&self.read(group, is_light)?).map_err(|e| Error::shard(&self.url, e))
     }
 
     /// All columns of one row group.
     pub fn rows(&self, group: usize) -> Result<Vec<Row>> {
-        let batches = self.read(group, |_| true)?;
-        let rows: std::result::Result<Vec<_>, _> = batches.iter().map(rows_from_batch).collect();
-        Ok(rows.map_err(|e| Error::shard(&self.url, e))?.into_iter().flatten().collect())
+        let damaged = |message: String| Error::shard(&self.url, message);
+        let batch = self.read(group, |name| is_light(name) || name == IMAGE)?;
+        let lists = |name: &str| {
+            let (schema, metadata) = (self.metadata.schema(), self.metadata.metadata());
+            Lists::read(&self.pieces, schema, metadata, group, name).map_err(damaged)
+        };
+        let latent = |name: &str| lists(name)?.ok_or_else(|| damaged(format!("column {name} is missing")));
+        let [mean, std, flip_mean, flip_std] = LATENTS.map(latent);
+        let latents = [mean?, std?, flip_mean?, flip_std?];
+        rows_from_parts(&batch, &latents, lists(CLIP)?.as_ref()).map_err(damaged)
     }
 
-    fn read(&self, group: usize, wanted: impl Fn(&str) -> bool) -> Result<Vec<RecordBatch>> {
+    /// One row group's columns that are `wanted`.
+    fn read(&self, group: usize, wanted: impl Fn(&str) -> bool) -> Result<RecordBatch> {
         let damaged = |message: String| Error::shard(&self.url, message);
         let pieces = self.pieces.try_clone().map_err(|e| Error::store(&self.url, e))?;
         let schema = self.metadata.schema();
         let columns = schema.fields().iter().enumerate().filter(|(_, f)| wanted(f.name())).map(|(n, _)| n);
         let mask = ProjectionMask::roots(self.metadata.parquet_schema(), columns);
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(pieces, self.metadata.clone())
+        let rows = self.metadata.metadata().row_group(group).num_rows() as usize;
+        let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(pieces, self.metadata.clone())
             .with_projection(mask)
             .with_row_groups(vec![group])
+            .with_batch_size(rows)
             .build()
             .map_err(|e| damaged(e.to_string()))?;
-        reader.collect::<std::result::Result<_, _>>().map_err(|e| damaged(e.to_string()))
+        let batch = reader.next().ok_or_else(|| damaged(format!("row group {group} is empty")))?;
+        batch.map_err(|e| damaged(e.to_string()))
     }
 }

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::manifest::{self, Manifest, Quarantined, Shard, Split};
 use crate::schema::Widths;
+#[cfg(feature = "encode")]
+use crate::share::Share;
 use crate::writer::{measure, ShardWriter};
 
 const STAGING: &str = ".staging";
@@ -69,6 +71,23 @@ impl Staging {
         }
         let (bytes, blake3) = measure(&path)?;
         Ok((bytes == receipt.shard.bytes && blake3 == receipt.shard.blake3).then_some(receipt))
+    }
+
+    /// Says that process `share` has done `what` with what `key` stands for.
+    #[cfg(feature = "encode")]
+    pub fn sign(&self, what: &str, share: &Share, key: &str) -> Result<()> {
+        write_whole(&self.signature(what, share.rank, share.size, key), b"")
+    }
+
+    /// The processes that have not said so.
+    #[cfg(feature = "encode")]
+    pub fn unsigned(&self, what: &str, share: &Share, key: &str) -> Vec<usize> {
+        (0..share.size).filter(|&rank| !self.signature(what, rank, share.size, key).exists()).collect()
+    }
+
+    #[cfg(feature = "encode")]
+    fn signature(&self, what: &str, rank: usize, size: usize, key: &str) -> PathBuf {
+        self.path().join(format!("{what}-{rank}-of-{size}-{key}"))
     }
 
     /// The shards that have receipts, whatever they are worth.

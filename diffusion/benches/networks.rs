@@ -1,6 +1,6 @@
 //! Times the networks on the embedded model family and prints one JSON row each: `{"name": …, "ms": …}`.
 //!
-//! cargo bench -p diffusion --bench networks -- THREADS REPEATS
+//! cargo bench --workspace --bench networks -- THREADS REPEATS
 //! tests/benches/networks.py runs this and PyTorch with diffusers in one go and prints the ratios.
 
 use std::path::Path;

@@ -45,7 +45,7 @@ def main():
     for name, peer, per_s in peers:
         ratio = per_s / mine[name]
         out.append({"name": name, "unit": "1/s", "ours": round(mine[name], 1), "peer": round(per_s, 1), "peer_name": peer,
-                    "ratio": round(ratio, 3), "threads": threads, "command": "cargo bench -p dataloader --bench data"})
+                    "ratio": round(ratio, 3), "threads": threads, "command": "cargo bench --workspace --bench data"})
         print(f"{name:22} ours {mine[name]:9.1f}/s   {peer:42} {per_s:9.1f}/s   ratio {ratio:.2f}")
     for name in mine:
         if not any(row["name"] == name for row in out):
@@ -56,7 +56,7 @@ def main():
 
 
 def ours(*arguments):
-    command = ["cargo", "bench", "-q", "-p", "dataloader", "--bench", "data", "--", *map(str, arguments)]
+    command = ["cargo", "bench", "-q", "--workspace", "--locked", "--bench", "data", "--", *map(str, arguments)]
     text = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
     rows = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     return {row["name"]: row.get("per_s", row.get("megabytes")) for row in rows}

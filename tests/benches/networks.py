@@ -23,7 +23,7 @@ BATCH, REPEATS = 8, 15
 
 def main():
     threads = int(sys.argv[1]) if len(sys.argv) > 1 else torch.get_num_threads()
-    command = ["cargo", "bench", "-q", "-p", "diffusion", "--bench", "networks", "--", str(threads), str(REPEATS)]
+    command = ["cargo", "bench", "-q", "--workspace", "--locked", "--bench", "networks", "--", str(threads), str(REPEATS)]
     # Ours, theirs, ours again: the smaller of ours' two medians would flatter, so their mean is taken.
     first, theirs, second = ours(command), peer(threads), ours(command)
     rows = []
