@@ -10,6 +10,7 @@ use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::Schema;
 use bytes::Bytes;
 use half::f16;
+use rayon::prelude::*;
 
 use crate::lists::Lists;
 use crate::row::{emotions_of, Entry, Row};
@@ -92,12 +93,12 @@ pub fn entries_from_batch(batch: &RecordBatch) -> Result<Vec<Entry>> {
 }
 
 /// The whole rows of a row group: `batch` has the light columns and the images, the others come as lists.
-pub fn rows_from_parts(batch: &RecordBatch, latents: &[Lists; 4], clip: Option<&Lists>) -> Result<Vec<Row>> {
+pub fn rows_from_parts(batch: &RecordBatch, latents: &[Lists], clip: Option<&Lists>) -> Result<Vec<Row>> {
     let entries = entries_from_batch(batch)?;
     let images: &StructArray = typed(batch, IMAGE)?;
     let images: &BinaryArray = cast(images.column_by_name("bytes").ok_or("column image.bytes is missing")?, IMAGE)?;
-    let [mean, std, flip_mean, flip_std] = latents;
-    let rows = entries.into_iter().enumerate().map(|(n, entry)| Row {
+    let [mean, std, flip_mean, flip_std] = latents else { return Err("four latents make a row".into()) };
+    let rows = entries.into_par_iter().enumerate().map(|(n, entry)| Row {
         entry,
         image: Bytes::copy_from_slice(images.value(n)),
         latent_mean: mean.get(n),

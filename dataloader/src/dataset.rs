@@ -197,6 +197,25 @@ mod tests {
     }
 
     #[test]
+    fn threads_that_share_a_shard_read_what_one_reads() {
+        let folder = tempfile::tempdir().expect("a folder");
+        write_dataset(folder.path(), &[("train", 700)]);
+        let dataset = Dataset::open(&url(folder.path())).expect("a data set");
+        let alone: Vec<Vec<Row>> = (0..3).map(|group| dataset.group(0, group).expect("readable")).collect();
+        std::thread::scope(|scope| {
+            for thread in 0..6 {
+                let (dataset, alone) = (&dataset, &alone);
+                scope.spawn(move || {
+                    for round in 0..20 {
+                        let group = (thread + round) % 3;
+                        assert!(dataset.group(0, group as u32).expect("readable") == alone[group]);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
     fn a_sound_data_set_is_verified_and_described() {
         let folder = tempfile::tempdir().expect("a folder");
         write_dataset(folder.path(), &[("test", 4), ("train", 300)]);

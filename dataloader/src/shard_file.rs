@@ -6,6 +6,7 @@ use arrow::array::RecordBatch;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::ProjectionMask;
 use parquet::file::reader::Length;
+use rayon::prelude::*;
 
 use crate::columns::{entries_from_batch, rows_from_parts};
 use crate::error::{Error, Result};
@@ -67,9 +68,8 @@ impl ShardFile {
             let (schema, metadata) = (self.metadata.schema(), self.metadata.metadata());
             Lists::read(&self.pieces, schema, metadata, group, name).map_err(damaged)
         };
-        let latent = |name: &str| lists(name)?.ok_or_else(|| damaged(format!("column {name} is missing")));
-        let [mean, std, flip_mean, flip_std] = LATENTS.map(latent);
-        let latents = [mean?, std?, flip_mean?, flip_std?];
+        let latent = |name: &&str| lists(name)?.ok_or_else(|| damaged(format!("column {name} is missing")));
+        let latents: Vec<Lists> = LATENTS.par_iter().map(latent).collect::<Result<_>>()?;
         rows_from_parts(&batch, &latents, lists(CLIP)?.as_ref()).map_err(damaged)
     }
 

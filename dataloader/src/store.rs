@@ -8,7 +8,8 @@ mod cache;
 mod client;
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -205,13 +206,27 @@ impl Pieces {
     /// blake3 of the whole.
     pub fn hash(&self) -> std::io::Result<String> {
         let mut hasher = blake3::Hasher::new();
-        hasher.update_reader(ChunkReader::get_read(&self.0, 0).map_err(std::io::Error::other)?)?;
+        hasher.update_reader(ReadFrom { file: self.0.try_clone()?, offset: 0 })?;
         Ok(hasher.finalize().to_hex().to_string())
     }
 
     /// A second handle on the same file.
     pub fn try_clone(&self) -> std::io::Result<Self> {
         self.0.try_clone().map(Self)
+    }
+}
+
+/// Reads on from an offset without moving the file's cursor, which all handles on a file share.
+struct ReadFrom {
+    file: File,
+    offset: u64,
+}
+
+impl Read for ReadFrom {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read_at(buffer, self.offset)?;
+        self.offset += count as u64;
+        Ok(count)
     }
 }
 
@@ -222,15 +237,13 @@ impl Length for Pieces {
 }
 
 impl ChunkReader for Pieces {
-    type T = Box<dyn Read + Send>;
+    type T = BufReader<Box<dyn Read + Send>>;
 
     fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
-        Ok(Box::new(ChunkReader::get_read(&self.0, start)?))
+        Ok(BufReader::new(Box::new(ReadFrom { file: self.0.try_clone()?, offset: start })))
     }
 
-    /// Reads at an offset without moving the file's cursor, so that threads can share a handle.
     fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
-        use std::os::unix::fs::FileExt;
         if start.saturating_add(length as u64) > self.len() {
             return Err(ParquetError::EOF(format!("bytes {start}+{length} lie past the end of the file")));
         }
