@@ -11,6 +11,7 @@ EMOTION ?= sadness
 EMOTIONS := amusement anger awe contentment disgust excitement fear sadness
 BIN := target/release
 VENV := .venv/peers
+BENCH_VENV := .venv/bench
 NPROC ?= 2
 # libtorch's threads share the cores among the processes; on a busy machine two of one thread beat one of two.
 TRAIN = $(BIN)/trainer --nproc-per-node $(NPROC)
@@ -59,8 +60,10 @@ test: build ## every test that needs no network
 	OMP_NUM_THREADS=1 $(CARGO) test --release --workspace --locked
 
 $(VENV)/ready: tests/peers/requirements.txt
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install -q --disable-pip-version-check -r $<
+$(BENCH_VENV)/ready: tests/benches/requirements-data.txt
+%/ready:
+	$(PYTHON) -m venv $*
+	$*/bin/pip install -q --disable-pip-version-check -r $<
 	touch $@
 
 test-peers: data $(VENV)/ready ## checks against TensorBoard, diffusers, pyarrow, datasets, torchrun
@@ -69,9 +72,9 @@ test-peers: data $(VENV)/ready ## checks against TensorBoard, diffusers, pyarrow
 chaos: build ## the long drills: a hundred kills of `dataloader shard`
 	CHAOS_KILLS=100 OMP_NUM_THREADS=1 $(CARGO) test --release --workspace --locked --test suite -- --nocapture kills
 
-bench: build $(VENV)/ready ## timings against PyTorch and diffusers, both sides in one go
+bench: build $(VENV)/ready $(BENCH_VENV)/ready ## timings against PyTorch, diffusers, pyarrow …, both sides in one go
 	$(VENV)/bin/python tests/benches/networks.py
-	$(VENV)/bin/python tests/benches/data.py
+	$(BENCH_VENV)/bin/python tests/benches/data.py
 
 lint: setup ## rustfmt, clippy, rustdoc, cargo deny
 	$(CARGO) fmt --all --check

@@ -56,12 +56,18 @@ fn item(path: &str) -> Item {
     }
 }
 
+fn decode(path: &str) -> image::RgbImage {
+    let (item, limits) = (item(path), PhotoLimits::default());
+    let bytes = photo::read(&item, &limits).expect("a file");
+    photo::decode(&item, &bytes, &limits).expect("a photo")
+}
+
 /// Photos as the column `image` has them, latents of noise.
 fn make(folder: &Path, rows: usize, photos: &[&str]) {
     let images: Vec<bytes::Bytes> = photos
         .iter()
         .map(|path| {
-            let photo = photo::decode(&item(path), &PhotoLimits::default()).expect("a photo");
+            let photo = decode(path);
             let image = photo::training_image(&transform(), &photo).expect("resized");
             photo::compress(&image, ImageFormat::Jpeg).expect("compressed").into()
         })
@@ -136,11 +142,9 @@ fn entry(row: usize) -> Entry {
 
 fn time(folder: &str, threads: usize, photos: &[&str]) {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().expect("the first pool");
-    let limits = PhotoLimits::default();
     let images = || {
         photos.par_iter().for_each(|path| {
-            let photo = photo::decode(&item(path), &limits).expect("a photo");
-            black_box(photo::training_image(&transform(), &photo).expect("resized"));
+            black_box(photo::training_image(&transform(), &decode(path)).expect("resized"));
         });
         photos.len()
     };

@@ -58,17 +58,8 @@ impl Stamp {
 enum Found {
     /// An image.
     Image(Identity),
-    /// None that can be used, within these limits.
+    /// No image, or none within these limits.
     Unusable { reason: String, limits: PhotoLimits },
-}
-
-impl Found {
-    fn new(identity: &std::result::Result<Identity, String>, limits: &PhotoLimits) -> Self {
-        match identity {
-            Ok(identity) => Found::Image(identity.clone()),
-            Err(reason) => Found::Unusable { reason: reason.clone(), limits: limits.clone() },
-        }
-    }
 }
 
 /// A line of the file.
@@ -92,6 +83,15 @@ impl Memory {
                 self.0.insert(line.path, (line.stamp, line.found));
             }
         }
+    }
+
+    /// The lines of these items, for a file.
+    fn lines(&self, items: &[Item]) -> String {
+        let line = |item: &Item| {
+            let (stamp, found) = self.0.get(&item.path)?;
+            Some(line(&item.path, *stamp, found))
+        };
+        items.iter().filter_map(line).collect()
     }
 
     /// None for a file that has changed, or that other limits may judge otherwise.
@@ -124,17 +124,20 @@ pub fn identify(
     let mine: Vec<usize> = (0..items.len()).filter(|&n| is_mine(n)).collect();
     let mut lines = Notes::open(&notes(staging, share.rank))?;
     for block in mine.chunks(BLOCK) {
-        let decoded: Vec<_> = block
+        let decoded: Vec<Looked> = block
             .par_iter()
             .map(|&n| {
-                let identity = look_at(&items[n], limits);
+                let looked = look_at(&items[n], limits);
                 each();
-                identity
+                looked
             })
             .collect();
-        for (&n, identity) in block.iter().zip(decoded) {
-            lines.extend(line(&items[n], stamps[n], &identity, limits));
-            found[n] = Some(identity);
+        for (&n, looked) in block.iter().zip(decoded) {
+            if let (Some(stamp), Some(lasting)) = (stamps[n], looked.lasting(limits)) {
+                lines.pending += &line(&items[n].path, stamp, &lasting);
+                memory.0.insert(items[n].path.clone(), (stamp, lasting));
+            }
+            found[n] = Some(looked.into());
         }
         lines.flush()?;
     }
@@ -144,38 +147,64 @@ pub fn identify(
         (0..share.size).for_each(|rank| memory.read(&notes(staging, rank)));
         memory.read(&folder.join(FILE)); // where the first process has put it all by now, if it was quick
     }
+    if share.is_first() {
+        write_whole(&folder.join(FILE), memory.lines(items).as_bytes())?;
+    }
     let all = found.into_par_iter().zip(items).zip(&stamps);
     let known = |item: &Item, stamp: &Option<Stamp>| memory.get(item, *stamp, limits);
     Ok(all
-        .map(|((found, item), stamp)| found.or_else(|| known(item, stamp)).unwrap_or_else(|| look_at(item, limits)))
+        .map(|((found, item), stamp)| {
+            found.or_else(|| known(item, stamp)).unwrap_or_else(|| look_at(item, limits).into())
+        })
         .collect())
 }
 
-/// Remembers the identities for the next run.
-pub fn remember(
-    folder: &Path, items: &[Item], identities: &[std::result::Result<Identity, String>], limits: &PhotoLimits,
-) -> Result<()> {
-    let mut text = String::new();
-    for (item, identity) in items.iter().zip(identities) {
-        text.extend(line(item, Stamp::of(item), identity, limits));
-    }
-    match text.is_empty() {
-        true => Ok(()),
-        false => write_whole(&folder.join(FILE), text.as_bytes()),
+/// What became of looking at a file.
+enum Looked {
+    Image(Identity),
+    /// Its bytes are no usable image, and will not be one before they change.
+    Unusable(String),
+    /// Its bytes could not be had, which may pass.
+    Unread(String),
+}
+
+impl Looked {
+    /// What is worth remembering.
+    fn lasting(&self, limits: &PhotoLimits) -> Option<Found> {
+        match self {
+            Looked::Image(identity) => Some(Found::Image(identity.clone())),
+            Looked::Unusable(reason) => Some(Found::Unusable { reason: reason.clone(), limits: limits.clone() }),
+            Looked::Unread(_) => None,
+        }
     }
 }
 
-fn look_at(item: &Item, limits: &PhotoLimits) -> std::result::Result<Identity, String> {
-    let decoded = photo::decode(item, limits)?;
-    let (width, height) = decoded.dimensions();
-    Ok(Identity { image_id: photo::image_id(&decoded), width, height })
+impl From<Looked> for std::result::Result<Identity, String> {
+    fn from(looked: Looked) -> Self {
+        match looked {
+            Looked::Image(identity) => Ok(identity),
+            Looked::Unusable(reason) | Looked::Unread(reason) => Err(reason),
+        }
+    }
 }
 
-fn line(
-    item: &Item, stamp: Option<Stamp>, identity: &std::result::Result<Identity, String>, limits: &PhotoLimits,
-) -> Option<String> {
-    let line = Line { path: item.path.clone(), stamp: stamp?, found: Found::new(identity, limits) };
-    Some(serde_json::to_string(&line).expect("a line is plain data") + "\n")
+fn look_at(item: &Item, limits: &PhotoLimits) -> Looked {
+    let bytes = match photo::read(item, limits) {
+        Ok(bytes) => bytes,
+        Err(reason) => return Looked::Unread(reason),
+    };
+    match photo::decode(item, &bytes, limits) {
+        Ok(photo) => {
+            let (width, height) = photo.dimensions();
+            Looked::Image(Identity { image_id: photo::image_id(&photo), width, height })
+        }
+        Err(reason) => Looked::Unusable(reason),
+    }
+}
+
+fn line(path: &str, stamp: Stamp, found: &Found) -> String {
+    let line = Line { path: path.into(), stamp, found: found.clone() };
+    serde_json::to_string(&line).expect("a line is plain data") + "\n"
 }
 
 /// What one process has found so far.
@@ -195,10 +224,6 @@ impl Notes {
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(|e| failed(path, e))?;
         // The line that a killed run left cut must not swallow ours.
         Ok(Self { path: path.into(), file, pending: "\n".into() })
-    }
-
-    fn extend(&mut self, line: Option<String>) {
-        self.pending.extend(line);
     }
 
     fn flush(&mut self) -> Result<()> {

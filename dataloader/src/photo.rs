@@ -10,19 +10,27 @@ use image::{ImageFormat as Codec, RgbImage};
 
 use crate::config::{ImageFormat, PhotoLimits};
 use crate::manifest::{Crop, Transform};
-use crate::plan::Planned;
 use crate::sources::{Content, Item};
 
 const JPEG_QUALITY: u8 = 95;
 
-/// Decodes an item's photo; the error is the reason for quarantine.
-pub fn decode(item: &Item, limits: &PhotoLimits) -> Result<RgbImage, String> {
-    let bytes = match &item.content {
-        Content::File(path) => read(path, limits)?.into(),
-        Content::Bytes(bytes) => bytes.clone(),
+/// The bytes of an item's photo.
+pub fn read(item: &Item, limits: &PhotoLimits) -> Result<Bytes, String> {
+    let path = match &item.content {
+        Content::File(path) => path,
+        Content::Bytes(bytes) => return Ok(bytes.clone()),
     };
+    let size = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
+    if size as f64 > limits.max_megabytes * 1e6 {
+        return Err(format!("{:.1} MB are more than limits.max_megabytes {}", size as f64 / 1e6, limits.max_megabytes));
+    }
+    Ok(std::fs::read(path).map_err(|e| e.to_string())?.into())
+}
+
+/// Decodes the bytes of an item's photo; the error is the reason for quarantine.
+pub fn decode(item: &Item, bytes: &[u8], limits: &PhotoLimits) -> Result<RgbImage, String> {
     let max_pixels = (limits.max_megapixels * 1e6) as u64;
-    let photo = images::decode_photo(&bytes, Path::new(&item.path), max_pixels).map_err(|e| match e {
+    let photo = images::decode_photo(bytes, Path::new(&item.path), max_pixels).map_err(|e| match e {
         diffusion::Error::Image { message, .. } => message,
         other => other.to_string(),
     })?;
@@ -36,20 +44,12 @@ pub fn decode(item: &Item, limits: &PhotoLimits) -> Result<RgbImage, String> {
     }
 }
 
-fn read(path: &Path, limits: &PhotoLimits) -> Result<Vec<u8>, String> {
-    let size = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
-    if size as f64 > limits.max_megabytes * 1e6 {
-        return Err(format!("{:.1} MB are more than limits.max_megabytes {}", size as f64 / 1e6, limits.max_megabytes));
-    }
-    std::fs::read(path).map_err(|e| e.to_string())
-}
-
-/// The training image of a planned photo, and its compressed bytes; the error is the reason for quarantine.
-pub(crate) fn prepare(
-    planned: &Planned, transform: &Transform, format: ImageFormat, limits: &PhotoLimits,
+/// The training image of the photo with these pixels, and its compressed bytes; the error is the reason for quarantine.
+pub fn prepare(
+    item: &Item, id: &str, transform: &Transform, format: ImageFormat, limits: &PhotoLimits,
 ) -> Result<(RgbImage, Bytes), String> {
-    let photo = decode(&planned.item, limits)?;
-    if image_id(&photo) != planned.identity.image_id {
+    let photo = decode(item, &read(item, limits)?, limits)?;
+    if image_id(&photo) != id {
         return Err("the file changed while it was being encoded".into());
     }
     let image = training_image(transform, &photo)?;

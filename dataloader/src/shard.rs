@@ -18,7 +18,7 @@ use crate::card;
 use crate::config::ShardConfig;
 use crate::encode::{Encoded, Encoder, Models};
 use crate::error::{Error, Result};
-use crate::identify::{identify, remember};
+use crate::identify::identify;
 use crate::manifest::{self, Crop, Manifest, Quarantined, Shard, Transform, FORMAT_VERSION};
 use crate::photo;
 use crate::plan::{Plan, Planned, PlannedShard};
@@ -108,9 +108,6 @@ fn plan(config: &ShardConfig, listing: Listing, staging: &Staging, share: &Share
     let tick = || bar.inc(1);
     let found = identify(&listing.items, &config.output, staging, share, &config.limits, patience, tick)?;
     bar.finish_and_clear();
-    if share.is_first() {
-        remember(&config.output, &listing.items, &found, &config.limits)?;
-    }
     Ok(Plan::new(listing.items, found, listing.quarantined, &config.source.splits()))
 }
 
@@ -334,8 +331,10 @@ impl<'a> Run<'a> {
     /// Compressed training image and encoding of each image, or the reason for quarantine.
     fn encode(&self, images: &[&Planned]) -> Result<Vec<std::result::Result<(Bytes, Encoded), String>>> {
         let (transform, format, limits) = (&self.transform, self.config.image_format, &self.config.limits);
-        let prepared: Vec<std::result::Result<(RgbImage, Bytes), String>> =
-            images.par_iter().map(|planned| photo::prepare(planned, transform, format, limits)).collect();
+        let prepared: Vec<std::result::Result<(RgbImage, Bytes), String>> = images
+            .par_iter()
+            .map(|p| photo::prepare(&p.item, &p.identity.image_id, transform, format, limits))
+            .collect();
         let readable: Vec<RgbImage> = prepared.iter().flatten().map(|(image, _)| image.clone()).collect();
         let encoded = if readable.is_empty() { vec![] } else { self.encoder.encode(&readable)? };
         let mut encoded = encoded.into_iter();

@@ -5,7 +5,7 @@
 Photos are scikit-image's samples, enlarged, cropped and saved as JPEG; rows have the shape of Stable Diffusion 1.5's
 shards at 512 px: a JPEG, four latents of 4×64×64 in f16, a CLIP embedding. Every reader must hand out the same arrays.
 A ratio is our time over the peer's: below 1 we are faster. Rows go to target/bench/data.json. The best of three passes
-counts on both sides. Pinned versions: tests/peers/requirements.txt.
+counts on both sides. Pinned versions: requirements-data.txt.
 """
 import io
 import json

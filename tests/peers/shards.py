@@ -1,9 +1,9 @@
-"""Opens a folder of shards with pyarrow and Hugging Face datasets, and compares with diffusers and transformers.
+"""Opens a folder of shards with pyarrow, duckdb and Hugging Face datasets, and compares with diffusers and transformers.
 
-pyarrow 26.0.1, datasets 5.2.0, diffusers 0.42.1, transformers 5.23.0, torch 2.11.0:
+pyarrow 26.0.1, datasets 5.2.0, duckdb 2.0.0, diffusers 0.42.1, transformers 5.23.0, torch 2.11.0:
     python tests/peers/shards.py data/pocket [--models assets/pocket]
 
-Checks that both readers see the manifest's counts, that images are shown as images, that latents have the manifest's
+Checks that all readers see the manifest's counts, that images are shown as images, that latents have the manifest's
 shape, and, with --models, that latents and CLIP embeddings are those of the Python libraries.
 """
 
@@ -48,14 +48,11 @@ def with_pyarrow(folder, manifest):
 
 
 def with_datasets(folder, manifest):
-    """The shards as a data set with an image feature."""
+    """The folder as its card describes it: splits, and images that are shown as images."""
     import datasets
 
-    files = collections.defaultdict(list)
-    for shard in manifest["shards"]:
-        files[shard["split"]].append(str(folder / shard["file"]))
     with tempfile.TemporaryDirectory() as cache:
-        loaded = datasets.load_dataset("parquet", data_files=dict(files), cache_dir=cache)
+        loaded = datasets.load_dataset(str(folder), cache_dir=cache)
         side = manifest["transform"]["resolution"]
         for split, stated in manifest["splits"].items():
             part = loaded[split]
@@ -64,6 +61,20 @@ def with_datasets(folder, manifest):
             assert part[0]["image"].size == (side, side)
             print(f"datasets: {split}: {part.num_rows} rows, image {part.features['image']}")
         print(f"datasets: latent_mean {part.features['latent_mean']}")
+
+
+def with_duckdb(folder, manifest):
+    """Counts by SQL, and a latent as the list that it is."""
+    import duckdb
+
+    counts = collections.defaultdict(dict)
+    for split, emotion, count in duckdb.sql(f"select split, emotion, count(*) from '{folder}/*.parquet' group by all").fetchall():
+        counts[split][emotion or "none"] = count
+    assert dict(counts) == {split: stated["labels"] for split, stated in manifest["splits"].items()}, counts
+    first = folder / manifest["shards"][0]["file"]
+    (latent,) = duckdb.sql(f"select latent_mean from '{first}' limit 1").fetchone()
+    assert latent == pq.read_table(first, columns=["latent_mean"])["latent_mean"][0].as_py()
+    print(f"duckdb: {sum(map(sum, (c.values() for c in counts.values())))} rows by split and emotion as the manifest states")
 
 
 def with_models(folder, manifest, models):
@@ -100,6 +111,7 @@ def main():
     options = parser.parse_args()
     manifest = json.loads((options.folder / "manifest.json").read_text())
     with_pyarrow(options.folder, manifest)
+    with_duckdb(options.folder, manifest)
     with_datasets(options.folder, manifest)
     if options.models:
         with_models(options.folder, manifest, options.models)
