@@ -72,7 +72,7 @@ def with_duckdb(folder, manifest):
         counts[split][emotion or "none"] = count
     assert dict(counts) == {split: stated["labels"] for split, stated in manifest["splits"].items()}, counts
     first = folder / manifest["shards"][0]["file"]
-    (latent,) = duckdb.sql(f"select latent_mean from '{first}' limit 1").fetchone()
+    ((latent,),) = duckdb.sql(f"select latent_mean from '{first}' limit 1").fetchall()
     assert latent == pq.read_table(first, columns=["latent_mean"])["latent_mean"][0].as_py()
     print(f"duckdb: {sum(map(sum, (c.values() for c in counts.values())))} rows by split and emotion as the manifest states")
 
