@@ -66,7 +66,7 @@ $(BENCH_VENV)/ready: tests/benches/requirements-data.txt
 	$*/bin/pip install -q --disable-pip-version-check -r $<
 	touch $@
 
-test-peers: data $(VENV)/ready ## checks against TensorBoard, diffusers, pyarrow, datasets, torchrun
+test-peers: data $(VENV)/ready ## checks against TensorBoard, diffusers, pyarrow, duckdb, datasets, torchrun, S3
 	$(VENV)/bin/python tests/peers/run.py
 
 chaos: build ## the long drills: a hundred kills of `dataloader shard`
