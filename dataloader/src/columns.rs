@@ -8,11 +8,8 @@ use arrow::array::{
 };
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::Schema;
-use bytes::Bytes;
 use half::f16;
-use rayon::prelude::*;
 
-use crate::lists::Lists;
 use crate::row::{emotions_of, Entry, Row};
 use crate::schema::{crop_fields, half_item, image_fields, CLIP, IMAGE};
 
@@ -55,11 +52,11 @@ fn column(name: &str, rows: &[&Row]) -> Result<ArrayRef> {
             let parts = vec![Arc::new(bytes) as ArrayRef, texts(|r| &r.entry.path)];
             Arc::new(StructArray::try_new(image_fields(), parts, None).map_err(|e| e.to_string())?)
         }
-        "latent_mean" => halves(|r| Some(&r.latent_mean))?,
-        "latent_std" => halves(|r| Some(&r.latent_std))?,
-        "flip_mean" => halves(|r| Some(&r.flip_mean))?,
-        "flip_std" => halves(|r| Some(&r.flip_std))?,
-        CLIP => halves(|r| r.clip_embedding.as_deref())?,
+        "latent_mean" => halves(|r| Some(&r.encoding.latent_mean))?,
+        "latent_std" => halves(|r| Some(&r.encoding.latent_std))?,
+        "flip_mean" => halves(|r| Some(&r.encoding.flip_mean))?,
+        "flip_std" => halves(|r| Some(&r.encoding.flip_std))?,
+        CLIP => halves(|r| r.encoding.clip_embedding.as_deref())?,
         other => return Err(format!("no column {other}")),
     })
 }
@@ -90,24 +87,6 @@ fn half_lists<'a>(name: &str, lists: impl Iterator<Item = Option<&'a [f16]>>) ->
 pub fn entries_from_batch(batch: &RecordBatch) -> Result<Vec<Entry>> {
     let columns = LightColumns::of(batch)?;
     (0..batch.num_rows()).map(|row| columns.entry(row)).collect()
-}
-
-/// The whole rows of a row group: `batch` has the light columns and the images, the others come as lists.
-pub fn rows_from_parts(batch: &RecordBatch, latents: &[Lists], clip: Option<&Lists>) -> Result<Vec<Row>> {
-    let entries = entries_from_batch(batch)?;
-    let images: &StructArray = typed(batch, IMAGE)?;
-    let images: &BinaryArray = cast(images.column_by_name("bytes").ok_or("column image.bytes is missing")?, IMAGE)?;
-    let [mean, std, flip_mean, flip_std] = latents else { return Err("four latents make a row".into()) };
-    let rows = entries.into_par_iter().enumerate().map(|(n, entry)| Row {
-        entry,
-        image: Bytes::copy_from_slice(images.value(n)),
-        latent_mean: mean.get(n),
-        latent_std: std.get(n),
-        flip_mean: flip_mean.get(n),
-        flip_std: flip_std.get(n),
-        clip_embedding: clip.map(|c| c.get(n)),
-    });
-    Ok(rows.collect())
 }
 
 struct LightColumns<'a> {

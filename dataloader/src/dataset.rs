@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use half::f16;
+
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::manifest::{self, Manifest};
-use crate::row::{Place, Row, RowRef};
+use crate::row::{Encoding, Place, Row, RowRef};
 use crate::schema::Widths;
 use crate::shard_file::ShardFile;
 use crate::store::{Access, Store};
@@ -78,21 +80,38 @@ impl Dataset {
         Ok(self.light()?.iter().filter(|row| filter.passes(row)).cloned().collect())
     }
 
-    /// All rows of one row group.
-    pub fn group(&self, shard: u32, group: u32) -> Result<Vec<Row>> {
-        let file = self.shard(shard as usize)?;
-        let rows = file.rows(group as usize)?;
+    /// The whole row that `reference` stands for.
+    pub fn read(&self, reference: &RowRef) -> Result<Row> {
+        let RowRef { place, entry } = reference;
+        let image = self.shard(place.shard as usize)?.image(place.group as usize, place.row as usize)?;
+        Ok(Row { entry: entry.clone(), image, encoding: self.encoding(reference)? })
+    }
+
+    /// A row's latents and embedding.
+    pub fn encoding(&self, reference: &RowRef) -> Result<Encoding> {
+        let Place { shard, group, row } = reference.place;
+        let encoding = self.shard(shard as usize)?.encoding(group as usize, row as usize)?;
         let widths = self.widths();
-        let fits = |row: &Row| {
-            row.latent_mean.len() == widths.latent && row.clip_embedding.as_ref().map(Vec::len) == widths.clip
-        };
-        match rows.iter().all(fits) {
-            true => Ok(rows),
+        let fits = encoding.latents().iter().all(|latent| latent.len() == widths.latent)
+            && encoding.clip_embedding.as_ref().map(Vec::len) == widths.clip;
+        match fits {
+            true => Ok(encoding),
             false => Err(Error::shard(
                 self.store.url_of(&self.manifest.shards[shard as usize].file),
                 "latents or embeddings are not of the manifest's size",
             )),
         }
+    }
+
+    /// A row's embedding alone, if the data set has them.
+    pub fn clip_embedding(&self, reference: &RowRef) -> Result<Option<Vec<f16>>> {
+        let Place { shard, group, row } = reference.place;
+        self.shard(shard as usize)?.clip_embedding(group as usize, row as usize)
+    }
+
+    /// All rows of one shard, in its order.
+    pub fn shard_rows(&self, shard: usize) -> Result<Vec<Row>> {
+        self.references(shard)?.iter().map(|reference| self.read(reference)).collect()
     }
 
     /// The shard at `index` of the manifest, verified.
@@ -110,21 +129,25 @@ impl Dataset {
         if let Some(rows) = self.light.get() {
             return Ok(rows);
         }
-        let mut rows = Vec::with_capacity(self.manifest.rows() as usize);
-        for (shard, stated) in self.manifest.shards.iter().enumerate() {
-            let file = self.shard(shard)?;
-            for group in 0..file.num_groups() {
-                for (row, entry) in file.entries(group)?.into_iter().enumerate() {
-                    if entry.split != stated.split {
-                        let message = format!("row {} is of split {:?}", entry.path, entry.split);
-                        return Err(Error::shard(self.store.url_of(&stated.file), message));
-                    }
-                    let place = Place { shard: shard as u32, group: group as u32, row: row as u32 };
-                    rows.push(RowRef { place, entry: Arc::new(entry) });
+        let rows = (0..self.shards.len()).map(|shard| self.references(shard)).collect::<Result<Vec<_>>>()?.concat();
+        Ok(self.light.get_or_init(|| rows))
+    }
+
+    /// The rows of one shard by their light columns.
+    pub(crate) fn references(&self, shard: usize) -> Result<Vec<RowRef>> {
+        let (file, stated) = (self.shard(shard)?, &self.manifest.shards[shard]);
+        let mut rows = Vec::with_capacity(stated.rows as usize);
+        for group in 0..file.num_groups() {
+            for (row, entry) in file.entries(group)?.into_iter().enumerate() {
+                if entry.split != stated.split {
+                    let message = format!("row {} is of split {:?}", entry.path, entry.split);
+                    return Err(Error::shard(self.store.url_of(&stated.file), message));
                 }
+                let place = Place { shard: shard as u32, group: group as u32, row: row as u32 };
+                rows.push(RowRef { place, entry: Arc::new(entry) });
             }
         }
-        Ok(self.light.get_or_init(|| rows))
+        Ok(rows)
     }
 }
 
@@ -148,8 +171,8 @@ mod tests {
     fn read_all(folder: &Path) -> Result<usize> {
         let dataset = Dataset::open(&url(folder))?;
         let rows = dataset.rows(&Filter::default())?;
-        let read: Result<Vec<_>> = rows.iter().map(|r| dataset.group(r.place.shard, r.place.group)).collect();
-        read.map(|groups| groups.len())
+        let read: Result<Vec<_>> = rows.iter().map(|row| dataset.read(row)).collect();
+        read.map(|rows| rows.len())
     }
 
     proptest! {
@@ -169,6 +192,43 @@ mod tests {
             prop_assert!(error.is_bad_input());
             let verdict = verify(&url(folder.path()), &Access::default(), |_| ());
             prop_assert!(verdict.map_or(true, |v| !v.is_sound()));
+        }
+    }
+
+    #[test]
+    fn a_shard_cut_off_anywhere_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        write_dataset(folder.path(), &[("train", 2)]);
+        let path = folder.path().join("train-00000-of-00001.parquet");
+        let bytes = std::fs::read(&path).expect("read");
+        for length in 0..bytes.len() {
+            std::fs::write(&path, &bytes[..length]).expect("written");
+            let error = read_all(folder.path()).expect_err("cut off").to_string();
+            assert!(error.contains("train-00000-of-00001.parquet"), "{length}: {error}");
+        }
+    }
+
+    /// The hash stands before the parser. Behind it, a file that was made wrong is an error too, and never a panic.
+    #[test]
+    fn a_shard_whose_hash_was_made_to_fit_is_read_or_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let manifest = write_dataset(folder.path(), &[("train", 2)]);
+        let path = folder.path().join("train-00000-of-00001.parquet");
+        let bytes = std::fs::read(&path).expect("read");
+        let seal = |damaged: &[u8]| {
+            let mut manifest = manifest.clone();
+            manifest.shards[0].bytes = damaged.len() as u64;
+            manifest.shards[0].blake3 = blake3::hash(damaged).to_hex().to_string();
+            std::fs::write(&path, damaged).expect("written");
+            std::fs::write(folder.path().join(manifest::FILE), manifest.to_bytes()).expect("written");
+        };
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << (at % 8);
+            seal(&damaged);
+            let _ = read_all(folder.path());
+            seal(&bytes[..at]);
+            assert!(read_all(folder.path()).is_err(), "cut at {at}");
         }
     }
 
@@ -201,14 +261,15 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         write_dataset(folder.path(), &[("train", 700)]);
         let dataset = Dataset::open(&url(folder.path())).expect("a data set");
-        let alone: Vec<Vec<Row>> = (0..3).map(|group| dataset.group(0, group).expect("readable")).collect();
+        let references = dataset.rows(&Filter::default()).expect("rows");
+        let alone = dataset.shard_rows(0).expect("readable");
         std::thread::scope(|scope| {
             for thread in 0..6 {
-                let (dataset, alone) = (&dataset, &alone);
+                let (dataset, references, alone) = (&dataset, &references, &alone);
                 scope.spawn(move || {
-                    for round in 0..20 {
-                        let group = (thread + round) % 3;
-                        assert!(dataset.group(0, group as u32).expect("readable") == alone[group]);
+                    for round in 0..2000 {
+                        let row = (thread * 117 + round * 31) % alone.len();
+                        assert!(dataset.read(&references[row]).expect("readable") == alone[row]);
                     }
                 });
             }

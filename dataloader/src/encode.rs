@@ -17,6 +17,7 @@ use tch::{Device, Kind, Tensor};
 use crate::config::ShardConfig;
 use crate::error::{Error, Result};
 use crate::manifest::{Latent, Model};
+use crate::row::Encoding;
 use crate::share::Share;
 
 const VAE_STEM: &str = "diffusion_pytorch_model";
@@ -87,21 +88,6 @@ pub struct Encoder {
     device: Device,
 }
 
-/// What the models say of one image.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Encoded {
-    /// Posterior mean, c·h·w.
-    pub latent_mean: Vec<f16>,
-    /// Posterior standard deviation.
-    pub latent_std: Vec<f16>,
-    /// Posterior mean of the mirrored image.
-    pub flip_mean: Vec<f16>,
-    /// Posterior standard deviation of the mirrored image.
-    pub flip_std: Vec<f16>,
-    /// CLIP's image embedding before normalisation.
-    pub clip_embedding: Option<Vec<f16>>,
-}
-
 impl Encoder {
     /// The latents' shape for images of `resolution` pixels.
     pub fn latent(&self, resolution: u32) -> Result<Latent> {
@@ -116,7 +102,7 @@ impl Encoder {
     }
 
     /// Encodes square images of one size. An image whose latents are not finite comes back as the reason.
-    pub fn encode(&self, batch: &[RgbImage]) -> Result<Vec<std::result::Result<Encoded, String>>> {
+    pub fn encode(&self, batch: &[RgbImage]) -> Result<Vec<std::result::Result<Encoding, String>>> {
         tch::no_grad(|| {
             let tensors: Vec<Tensor> = batch.iter().map(images::to_tensor).collect();
             let pixels = Tensor::cat(&tensors, 0).to_device(self.device); // (b, 3, H, W)
@@ -125,7 +111,7 @@ impl Encoder {
             let latents = [plain.mean, plain.std, mirrored.mean, mirrored.std].map(|t| halves(&t));
             let [latent_mean, latent_std, flip_mean, flip_std] = latents;
             let clip = self.clip_embeddings(batch)?;
-            let images = (0..batch.len()).map(|n| Encoded {
+            let images = (0..batch.len()).map(|n| Encoding {
                 latent_mean: latent_mean[n].clone(),
                 latent_std: latent_std[n].clone(),
                 flip_mean: flip_mean[n].clone(),
@@ -153,14 +139,9 @@ fn halves(tensor: &Tensor) -> Vec<Vec<f16>> {
     all.chunks(width.max(1)).map(<[f16]>::to_vec).collect()
 }
 
-fn finite(encoded: Encoded) -> std::result::Result<Encoded, String> {
-    let clip = encoded.clip_embedding.iter().flatten();
-    let latents = [&encoded.latent_mean, &encoded.latent_std, &encoded.flip_mean, &encoded.flip_std];
-    if !latents.into_iter().flatten().all(|v| v.is_finite()) {
-        return Err("the VAE gives latents that are not finite, or too large for half precision".into());
+fn finite(encoding: Encoding) -> std::result::Result<Encoding, String> {
+    match encoding.is_finite() {
+        true => Ok(encoding),
+        false => Err("the models give numbers that are not finite, or too large for half precision".into()),
     }
-    if !clip.into_iter().all(|v| v.is_finite()) {
-        return Err("CLIP gives an embedding that is not finite".into());
-    }
-    Ok(encoded)
 }

@@ -1,5 +1,7 @@
 //! One error enum for the crate; every variant names the file or value at fault and says what to do.
 
+use std::path::Path;
+
 use crate::recipe::RecipeError;
 
 /// Result of this crate.
@@ -88,6 +90,10 @@ pub enum Error {
 impl Error {
     pub(crate) fn store(url: impl Into<String>, message: impl ToString) -> Self {
         Error::Store { url: url.into(), message: message.to_string() }
+    }
+
+    pub(crate) fn file(path: &Path, reason: impl ToString) -> Self {
+        Self::store(path.display().to_string(), reason)
     }
 
     pub(crate) fn shard(url: impl Into<String>, message: impl ToString) -> Self {

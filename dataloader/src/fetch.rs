@@ -116,14 +116,14 @@ pub struct Summary {
 /// Fetches what the URL list `urls` names into `output`, as far as it can be had.
 pub fn fetch(urls: &Path, output: &Path, manners: &Manners) -> Result<Summary> {
     let wanted = read_urls(urls)?;
-    fs::create_dir_all(output).map_err(|e| failed(output, e))?;
+    fs::create_dir_all(output).map_err(|e| Error::file(output, e))?;
     let report = output.join(REPORT);
     let earlier = read_report(&report);
     let known_dead = |wanted: &&Wanted| {
         !manners.retry_dead && earlier.get(&wanted.path).is_some_and(|line| line.outcome == Outcome::Dead)
     };
     let (dead, open): (Vec<&Wanted>, Vec<&Wanted>) = wanted.iter().partition(known_dead);
-    let log = OpenOptions::new().create(true).append(true).open(&report).map_err(|e| failed(&report, e))?;
+    let log = OpenOptions::new().create(true).append(true).open(&report).map_err(|e| Error::file(&report, e))?;
     let log = Mutex::new(log);
     let client = Client::new(manners);
     let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {per_sec} {eta}").expect("a valid template");
@@ -137,7 +137,7 @@ pub fn fetch(urls: &Path, output: &Path, manners: &Manners) -> Result<Summary> {
             .map(|wanted| {
                 let line = client.get(wanted, output)?;
                 if line.outcome != Outcome::There {
-                    note(&log, &line).map_err(|e| failed(&report, e))?;
+                    note(&log, &line).map_err(|e| Error::file(&report, e))?;
                 }
                 bar.inc(1);
                 Ok(line)
@@ -312,12 +312,8 @@ impl<'a> Client<'a> {
 
 fn save(place: &Path, bytes: &[u8]) -> Result<()> {
     let folder: PathBuf = place.parent().map(Path::to_path_buf).unwrap_or_default();
-    fs::create_dir_all(&folder).map_err(|e| failed(&folder, e))?;
+    fs::create_dir_all(&folder).map_err(|e| Error::file(&folder, e))?;
     write_whole(place, bytes)
-}
-
-fn failed(path: &Path, reason: impl ToString) -> Error {
-    Error::store(path.display().to_string(), reason)
 }
 
 #[cfg(test)]

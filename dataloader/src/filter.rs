@@ -36,7 +36,7 @@ impl Filter {
             && self.without_emotion.is_none_or(|e| !entry.shows(e))
             && self.namespace.as_ref().is_none_or(|namespace| entry.namespace.as_ref() == Some(namespace))
             && self.max_ambiguity.is_none_or(|most| entry.ambiguity.is_none_or(|a| a <= most))
-            && (!self.valence_agrees || agrees(entry))
+            && (!self.valence_agrees || agrees(entry.emotion, entry.valence))
             && self.attributes.iter().all(|(key, value)| equals(entry.attributes.get(key), value))
     }
 
@@ -46,9 +46,9 @@ impl Filter {
     }
 }
 
-/// Whether the row has an emotion, and no valence that contradicts it.
-fn agrees(entry: &Entry) -> bool {
-    entry.emotion.is_some_and(|emotion| entry.valence.is_none_or(|valence| emotion.agrees_with(valence)))
+/// Whether there is an emotion, and no valence that contradicts it.
+pub(crate) fn agrees(emotion: Option<Emotion>, valence: Option<f32>) -> bool {
+    emotion.is_some_and(|emotion| valence.is_none_or(|valence| emotion.agrees_with(valence)))
 }
 
 fn equals(found: Option<&Value>, wanted: &str) -> bool {

@@ -221,7 +221,7 @@ struct Notes {
 
 impl Notes {
     fn open(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).open(path).map_err(|e| failed(path, e))?;
+        let file = OpenOptions::new().create(true).append(true).open(path).map_err(|e| Error::file(path, e))?;
         // The line that a killed run left cut must not swallow ours.
         Ok(Self { path: path.into(), file, pending: "\n".into() })
     }
@@ -229,7 +229,7 @@ impl Notes {
     fn flush(&mut self) -> Result<()> {
         let written = self.file.write_all(self.pending.as_bytes());
         self.pending.clear();
-        written.map_err(|e| failed(&self.path, e))
+        written.map_err(|e| Error::file(&self.path, e))
     }
 }
 
@@ -250,8 +250,4 @@ fn meet_others(
         let is_over = waiting.contains(&share.rank);
         (!waiting.is_empty() && !is_over).then(|| format!("ranks {waiting:?} to identify their images"))
     })
-}
-
-fn failed(path: &Path, reason: impl ToString) -> Error {
-    Error::store(path.display().to_string(), reason)
 }

@@ -28,9 +28,7 @@ pub fn inspect(url: &str, access: &Access, numbers: &[usize]) -> Result<String> 
             let message = format!("row {number} does not exist; there are rows 0 to {}", rows.len().saturating_sub(1));
             return Err(Error::invalid("--row", message));
         };
-        let place = reference.place;
-        let group = dataset.group(place.shard, place.group)?;
-        text += &example(number, &group[place.row as usize]);
+        text += &example(number, &dataset.read(reference)?);
     }
     Ok(text)
 }
@@ -101,10 +99,10 @@ fn example(number: usize, row: &Row) -> String {
         row.image_id,
         row.attributes,
         row.image.len(),
-        range(&row.latent_mean),
-        range(&row.latent_std),
-        range(&row.flip_mean),
-        row.clip_embedding.as_ref().map_or("none".into(), |c| range(c)),
+        range(&row.encoding.latent_mean),
+        range(&row.encoding.latent_std),
+        range(&row.encoding.flip_mean),
+        row.encoding.clip_embedding.as_ref().map_or("none".into(), |c| range(c)),
     )
 }
 

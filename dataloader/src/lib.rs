@@ -6,7 +6,10 @@
 //! rows, [`Order`] says which row each position of training holds, [`Stream`] fetches them ahead of time.
 
 #[cfg(feature = "encode")]
+mod assembly;
+#[cfg(feature = "encode")]
 mod card;
+mod cells;
 mod columns;
 #[cfg(feature = "encode")]
 pub mod config;
@@ -18,11 +21,9 @@ pub mod error;
 #[cfg(feature = "encode")]
 pub mod fetch;
 pub mod filter;
-mod group_cache;
 #[cfg(feature = "encode")]
 mod identify;
 pub mod inspect;
-mod lists;
 pub mod manifest;
 pub mod order;
 #[cfg(feature = "encode")]
@@ -33,6 +34,7 @@ pub mod recipe;
 #[cfg(feature = "encode")]
 mod reuse;
 pub mod row;
+pub mod sampling;
 pub mod schema;
 #[cfg(feature = "encode")]
 pub mod shard;
@@ -57,6 +59,7 @@ pub use error::{Error, Result};
 pub use filter::Filter;
 pub use manifest::Manifest;
 pub use order::{Order, Slice};
-pub use row::{Entry, Row, RowRef};
+pub use row::{Encoding, Entry, Row, RowRef};
+pub use sampling::{Sampler, Sampling};
 pub use store::Access;
 pub use stream::Stream;

@@ -5,17 +5,12 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::group_cache::GroupCache;
 use crate::manifest::{Model, Transform};
-use crate::row::{Place, Row};
-
-/// Rows lie in nearly the order in which they are asked for: a few groups are enough.
-const BUDGET_BYTES: usize = 256 << 20;
+use crate::row::{Row, RowRef};
 
 /// What must be equal for rows to be used again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,14 +33,14 @@ impl Key {
 /// The encoded rows of an earlier run, by image.
 #[derive(Debug)]
 pub struct Reuse {
-    earlier: Option<(Dataset, GroupCache)>,
-    places: HashMap<String, Place>,
+    earlier: Option<Dataset>,
+    rows: HashMap<String, RowRef>,
 }
 
 impl Reuse {
     /// The rows in `folder`, or none if there is no data set of the same key or it is damaged.
     pub fn open(folder: &Path, key: &Key) -> Self {
-        let none = Self { earlier: None, places: HashMap::new() };
+        let none = Self { earlier: None, rows: HashMap::new() };
         match Self::try_open(folder, key) {
             Ok(Some(reuse)) => reuse,
             Ok(None) | Err(Error::NotADataset { .. }) => none,
@@ -64,21 +59,18 @@ impl Reuse {
             return Ok(None);
         }
         let rows = dataset.rows(&Filter::default())?;
-        let places = rows.into_iter().map(|row| (row.image_id.clone(), row.place)).collect();
-        Ok(Some(Self { earlier: Some((dataset, GroupCache::new(BUDGET_BYTES))), places }))
+        let rows = rows.into_iter().map(|row| (row.image_id.clone(), row)).collect();
+        Ok(Some(Self { earlier: Some(dataset), rows }))
     }
 
     /// Whether this image was encoded before.
     pub fn has(&self, image_id: &str) -> bool {
-        self.places.contains_key(image_id)
+        self.rows.contains_key(image_id)
     }
 
     /// The row that the earlier run encoded for this image.
-    pub fn row(&mut self, image_id: &str) -> Result<Option<Arc<Row>>> {
-        let (Some((dataset, cache)), Some(place)) = (&mut self.earlier, self.places.get(image_id)) else {
-            return Ok(None);
-        };
-        let group = cache.get_or_read((place.shard, place.group), || dataset.group(place.shard, place.group))?;
-        Ok(Some(group[place.row as usize].clone()))
+    pub fn row(&self, image_id: &str) -> Result<Option<Row>> {
+        let (Some(dataset), Some(row)) = (&self.earlier, self.rows.get(image_id)) else { return Ok(None) };
+        dataset.read(row).map(Some)
     }
 }

@@ -87,13 +87,21 @@ impl Deref for RowRef {
     }
 }
 
-/// A whole row. Latents are the unscaled posterior as the autoencoder gives it, (c, h, w) row-major.
+/// A whole row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     /// The light columns.
-    pub entry: Entry,
+    pub entry: Arc<Entry>,
     /// The training image, compressed.
     pub image: Bytes,
+    /// What the models say of it.
+    pub encoding: Encoding,
+}
+
+/// What the models say of one image. Latents are the unscaled posterior as the autoencoder gives it, (c, h, w)
+/// row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Encoding {
     /// Posterior mean.
     pub latent_mean: Vec<f16>,
     /// Posterior standard deviation.
@@ -114,17 +122,24 @@ impl Deref for Row {
     }
 }
 
+impl Encoding {
+    /// The four latents.
+    pub fn latents(&self) -> [&[f16]; 4] {
+        [&self.latent_mean, &self.latent_std, &self.flip_mean, &self.flip_std]
+    }
+
+    /// Whether it has no number that is infinite or none at all.
+    pub fn is_finite(&self) -> bool {
+        let embedding = self.clip_embedding.as_deref().unwrap_or(&[]);
+        self.latents().into_iter().chain([embedding]).flatten().all(|v| v.is_finite())
+    }
+}
+
 impl Row {
     /// Decodes the training image.
     pub fn image(&self) -> Result<image::RgbImage> {
         let fail = |e: image::ImageError| Error::Image { path: self.path.clone(), message: e.to_string() };
         Ok(image::load_from_memory(&self.image).map_err(fail)?.to_rgb8())
-    }
-
-    /// Bytes of memory this row takes, roughly.
-    pub fn memory_bytes(&self) -> usize {
-        let numbers = self.latent_mean.len() * 4 + self.clip_embedding.as_ref().map_or(0, Vec::len);
-        size_of::<Self>() + self.image.len() + numbers * size_of::<f16>() + 512
     }
 }
 
@@ -155,13 +170,15 @@ pub(crate) mod tests {
     pub(crate) fn row(path: &str) -> Row {
         let latent: Vec<f16> = (0..16).map(|n| f16::from_f32(n as f32 / 7.0)).collect();
         Row {
-            entry: entry(path),
+            entry: entry(path).into(),
             image: Bytes::from_static(b"image"),
-            latent_mean: latent.clone(),
-            latent_std: latent.clone(),
-            flip_mean: latent.clone(),
-            flip_std: latent,
-            clip_embedding: Some(vec![f16::ONE; 8]),
+            encoding: Encoding {
+                latent_mean: latent.clone(),
+                latent_std: latent.clone(),
+                flip_mean: latent.clone(),
+                flip_std: latent,
+                clip_embedding: Some(vec![f16::ONE; 8]),
+            },
         }
     }
 

@@ -1,37 +1,35 @@
 //! `dataloader shard`: images to a data set. Lists, identifies, divides, then encodes what was not encoded before.
 //!
-//! Any number of processes do it together: each identifies its share of the images and encodes its share of the shards
-//! into one folder; the first waits for all and puts the data set together. A run that was killed goes on after its last
-//! finished shard.
+//! Any number of processes do it together: each identifies its share of the images and encodes its share of the
+//! shards. A run that was killed goes on after its last finished shard.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use diffusion::hub::Hub;
 use image::RgbImage;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use rayon::prelude::*;
 
+use crate::assembly::{progress, Assembly, Made, Wanted};
 use crate::card;
 use crate::config::ShardConfig;
-use crate::encode::{Encoded, Encoder, Models};
+use crate::encode::{Encoder, Models};
 use crate::error::{Error, Result};
 use crate::identify::identify;
-use crate::manifest::{self, Crop, Manifest, Quarantined, Shard, Transform, FORMAT_VERSION};
+use crate::manifest::{Crop, Manifest, Quarantined, Transform, FORMAT_VERSION};
 use crate::photo;
 use crate::plan::{Plan, Planned, PlannedShard};
 use crate::reuse::{Key, Reuse};
-use crate::row::{emotions_of, Entry, Row};
+use crate::row::{emotions_of, Encoding, Entry, Row};
 use crate::schema::Widths;
 use crate::share::Share;
 use crate::sources::Listing;
-use crate::staging::{is_cut_off, recover, Receipt, Staging};
-use crate::waiting::{wait_for, Patience};
-
-/// What the other processes sign when they have nothing left to do.
-const FINISHED: &str = "finished";
+use crate::staging::{Receipt, Staging};
+use crate::waiting::Patience;
 
 /// What a run of `shard` did.
 #[derive(Clone, Debug)]
@@ -70,35 +68,23 @@ impl Summary {
 pub fn run(config: &ShardConfig, hub: &Hub, share: &Share) -> Result<Option<Summary>> {
     config.check()?;
     let started = Instant::now();
+    share.divide_cores();
     let models = Models::find(config, hub, share)?;
     let listing = config.source.list()?;
     let patience = Patience(Duration::from_secs(config.rank_timeout_s));
-    if share.is_first() {
-        recover(&config.output)?;
-    } else {
-        wait_for(&config.output, patience, || is_cut_off(&config.output).then(|| "rank 0 to recover".into()))?;
-    }
-    let staging = Staging::open(&config.output)?;
-    let before = staging.left();
+    let assembly = Assembly::begin(&config.output, share, patience)?;
     let missing = listing.missing.len();
-    let plan = plan(config, listing, &staging, share, patience)?;
+    let plan = plan(config, listing, &assembly.staging, share, patience)?;
     tracing::info!(images = plan.num_images(), quarantined = plan.quarantined.len(), missing, "images identified");
     check_quarantine(config, &plan.quarantined, plan.num_images())?;
-    let run = Run::new(config, &models, staging, plan, share)?;
-    let (shards, receipts, anew) = match run.encode_all() {
-        // Late, after the first process has put the data set together out of what an earlier run left of ours.
-        Err(error) if !share.is_first() => return run.is_in_place(patience).then_some(None).ok_or(error),
-        done => done?,
-    };
-    if !share.is_first() {
-        run.staging.sign(FINISHED, share, &key_of_all(&shards))?;
-        return Ok(None);
-    }
-    let receipts = run.collect(&shards, receipts, patience)?;
-    let done_now = |receipt: &&Receipt| anew.contains(&receipt.shard.file) || !before.contains(&receipt.shard.file);
-    let encoded = receipts.iter().filter(done_now).map(|r| r.encoded).sum();
-    let reused = receipts.iter().map(|r| r.shard.rows as usize).sum::<usize>() - encoded;
-    let manifest = run.commit(receipts, missing as u64)?;
+    let run = Run::new(config, &models)?;
+    let shards = plan.shards(config.rows_per_shard);
+    let wanted: Vec<Wanted> = shards.iter().map(|shard| run.wanted(shard)).collect();
+    let made = assembly.make(&wanted, |k, bar| run.encode_shard(&assembly.staging, &shards[k], &wanted[k].key, bar))?;
+    let Some(Made { receipts, encoded, reused }) = made else { return Ok(None) };
+    let manifest = run.manifest(plan.quarantined.clone(), &receipts, missing as u64)?;
+    let manifest = assembly.commit(receipts, manifest)?;
+    card::write(config, &manifest)?;
     Ok(Some(Summary { manifest, encoded, reused, seconds: started.elapsed().as_secs_f64() }))
 }
 
@@ -126,136 +112,56 @@ fn check_quarantine(config: &ShardConfig, quarantined: &[Quarantined], usable: u
     }
 }
 
-/// A shard to be, and what stands for everything that it is made of.
-struct Wanted<'a> {
-    shard: PlannedShard<'a>,
-    key: String,
-}
-
-/// Stands for all shards of a data set.
-fn key_of_all(shards: &[Wanted<'_>]) -> String {
-    let keys: String = shards.iter().map(|wanted| wanted.key.as_str()).collect();
-    blake3::hash(keys.as_bytes()).to_hex()[..16].to_string()
-}
-
 /// A run under way.
 struct Run<'a> {
     config: &'a ShardConfig,
     models: &'a Models,
     encoder: Encoder,
     transform: Transform,
-    staging: Staging,
-    plan: Plan,
-    share: &'a Share,
-    /// The data set that this one replaces, if it is made alike.
-    earlier: Option<Manifest>,
+    reuse: Reuse,
 }
 
 impl<'a> Run<'a> {
-    fn new(
-        config: &'a ShardConfig, models: &'a Models, staging: Staging, plan: Plan, share: &'a Share,
-    ) -> Result<Self> {
+    fn new(config: &'a ShardConfig, models: &'a Models) -> Result<Self> {
         let transform = Transform {
             resolution: config.resolution,
             crop: Crop::Center,
             filter: "lanczos3".into(),
             image_format: config.image_format.name().into(),
         };
-        let bytes = std::fs::read(config.output.join(manifest::FILE)).ok();
-        let earlier = bytes.and_then(|bytes| Manifest::parse("", &bytes).ok());
-        let encoder = models.load()?;
-        Ok(Self { config, models, encoder, transform, staging, plan, share, earlier })
+        let key = Key::new(&transform, &models.vae_model, models.clip_model.as_ref());
+        let reuse = Reuse::open(&config.output, &key);
+        Ok(Self { config, models, encoder: models.load()?, transform, reuse })
     }
 
-    /// Encodes this process's shards. Returns all shards, the receipts of this process's, and which of them it encoded.
-    #[allow(clippy::type_complexity)]
-    fn encode_all(&self) -> Result<(Vec<Wanted<'_>>, BTreeMap<String, Receipt>, BTreeSet<String>)> {
-        let shards = self.wanted();
-        let (mut receipts, mut mine) = (BTreeMap::new(), Vec::new());
-        for (_, wanted) in shards.iter().enumerate().filter(|(k, _)| self.share.owns(*k)) {
-            let file = &wanted.shard.file;
-            let finished =
-                self.kept(wanted).map_or_else(|| self.staging.receipt(file, &wanted.key), |r| Ok(Some(r)))?;
-            match finished {
-                Some(receipt) => drop(receipts.insert(file.clone(), receipt)),
-                None => mine.push(wanted),
-            }
-        }
-        let key = Key::new(&self.transform, &self.models.vae_model, self.models.clip_model.as_ref());
-        let mut reuse = Reuse::open(&self.config.output, &key);
-        let anew = mine.iter().map(|wanted| wanted.shard.file.clone()).collect();
-        let bar = progress("encoding", mine.iter().map(|w| w.shard.images.len()).sum(), self.share);
-        for wanted in mine {
-            let receipt = self.encode_shard(wanted, &mut reuse, &bar)?;
-            self.staging.leave(&receipt)?;
-            let (file, rows) = (&receipt.shard.file, receipt.shard.rows);
-            let left = bar.length().unwrap_or(0).saturating_sub(bar.position());
-            tracing::info!(%file, rows, left, per_s = format!("{:.1}", bar.per_sec()), "shard written");
-            receipts.insert(file.clone(), receipt);
-        }
-        bar.finish_and_clear();
-        Ok((shards, receipts, anew))
-    }
-
-    fn wanted(&self) -> Vec<Wanted<'_>> {
-        let shards = self.plan.shards(self.config.rows_per_shard).into_iter();
-        shards.map(|shard| Wanted { key: self.key_of(&shard), shard }).collect()
-    }
-
-    /// blake3 of all that decides about a shard's bytes.
-    fn key_of(&self, shard: &PlannedShard<'_>) -> String {
+    fn wanted(&self, shard: &PlannedShard<'_>) -> Wanted {
         let made_with = (FORMAT_VERSION, &self.transform, &self.models.vae_model.hash, &self.models.clip_model);
         let entries: Vec<Entry> = shard.images.iter().map(|planned| self.entry(shard.split, planned)).collect();
         let made_of = serde_json::to_vec(&(made_with, entries)).expect("plain data");
-        blake3::hash(&made_of).to_hex().to_string()
+        let paths = shard.images.iter().map(|planned| planned.item.path.clone()).collect();
+        Wanted { file: shard.file.clone(), key: blake3::hash(&made_of).to_hex().to_string(), paths }
     }
 
-    /// The shard of the data set in place, if it is made of the same.
-    fn kept(&self, wanted: &Wanted<'_>) -> Option<Receipt> {
-        let manifest = self.earlier.as_ref()?;
-        let shard = manifest.shards.iter().find(|s| s.file == wanted.shard.file && s.key == wanted.key)?;
-        let path = self.config.output.join(&shard.file);
-        let (bytes, blake3) = crate::writer::measure(&path).ok()?;
-        if (bytes, &blake3) != (shard.bytes, &shard.blake3) {
-            tracing::warn!("{}: damaged, made again", path.display());
-            return None;
-        }
-        let paths: BTreeSet<&str> = wanted.shard.images.iter().map(|p| p.item.path.as_str()).collect();
-        let quarantined = manifest.quarantined.iter().filter(|q| paths.contains(q.path.as_str())).cloned().collect();
-        Some(Receipt { shard: shard.clone(), quarantined, encoded: 0, reused: shard.rows as usize })
-    }
-
-    /// Whether the data set in place has all of this process's shards, waiting for it to get there.
-    fn is_in_place(&self, patience: Patience) -> bool {
-        let folder = &self.config.output;
-        let moving = || is_cut_off(folder).then(|| "rank 0 to put the data set in its place".to_string());
-        if wait_for(folder, patience, moving).is_err() {
-            return false;
-        }
-        let manifest = std::fs::read(folder.join(manifest::FILE)).ok().and_then(|b| Manifest::parse("", &b).ok());
-        let listed: BTreeSet<String> = manifest.iter().flat_map(|m| &m.shards).map(|s| s.key.clone()).collect();
-        let wanted = self.wanted();
-        wanted.iter().enumerate().filter(|(k, _)| self.share.owns(*k)).all(|(_, w)| listed.contains(&w.key))
-    }
-
-    fn encode_shard(&self, wanted: &Wanted<'_>, reuse: &mut Reuse, bar: &ProgressBar) -> Result<Receipt> {
-        let PlannedShard { file, split, images } = &wanted.shard;
-        let mut writer = self.staging.start_shard(file, split, &wanted.key, self.widths()?)?;
+    fn encode_shard(
+        &self, staging: &Staging, shard: &PlannedShard<'_>, key: &str, bar: &ProgressBar,
+    ) -> Result<Receipt> {
+        let PlannedShard { file, split, images } = shard;
+        let mut writer = staging.start_shard(file, split, key, self.widths()?)?;
         let (mut quarantined, mut encoded, mut reused) = (Vec::new(), 0, 0);
         for batch in images.chunks(self.config.batch_size) {
-            let new: Vec<&Planned> = batch.iter().filter(|p| !reuse.has(&p.identity.image_id)).collect();
+            let new: Vec<&Planned> = batch.iter().filter(|p| !self.reuse.has(&p.identity.image_id)).collect();
             let mut fresh = self.encode(&new)?.into_iter();
             for planned in batch {
-                let entry = self.entry(split, planned);
-                if let Some(earlier) = reuse.row(&planned.identity.image_id)? {
+                let entry = Arc::new(self.entry(split, planned));
+                if let Some(earlier) = self.reuse.row(&planned.identity.image_id)? {
                     reused += 1;
-                    writer.push(Row { entry, ..(*earlier).clone() })?;
+                    writer.push(Row { entry, ..earlier })?;
                     continue;
                 }
                 match fresh.next().expect("one result per new image") {
-                    Ok((image, numbers)) => {
+                    Ok((image, encoding)) => {
                         encoded += 1;
-                        writer.push(row(entry, image, numbers))?;
+                        writer.push(Row { entry, image, encoding })?;
                     }
                     Err(reason) => {
                         tracing::warn!("{} is quarantined: {reason}", planned.item.path);
@@ -268,59 +174,23 @@ impl<'a> Run<'a> {
         Ok(Receipt { shard: writer.finish()?, quarantined, encoded, reused })
     }
 
-    /// The receipts of all shards, those of the other processes waited for.
-    fn collect(
-        &self, shards: &[Wanted<'_>], mut receipts: BTreeMap<String, Receipt>, patience: Patience,
-    ) -> Result<Vec<Receipt>> {
-        for wanted in shards {
-            if !receipts.contains_key(&wanted.shard.file) {
-                receipts.extend(self.kept(wanted).map(|receipt| (wanted.shard.file.clone(), receipt)));
-            }
-        }
-        let waited_for: Vec<usize> =
-            (0..shards.len()).filter(|&k| !receipts.contains_key(&shards[k].shard.file)).collect();
-        wait_for(&self.staging.path(), patience, || {
-            let left = |k: &&usize| !self.staging.is_left(&shards[**k].shard.file, &shards[**k].key);
-            let k = *waited_for.iter().find(left)?;
-            Some(format!("rank {} to write {}", k % self.share.size, shards[k].shard.file))
-        })?;
-        // Nobody may still be looking when the data set moves into its place.
-        let key = key_of_all(shards);
-        let others = || self.staging.unsigned(FINISHED, self.share, &key).into_iter().filter(|&rank| rank > 0);
-        wait_for(&self.staging.path(), patience, || others().next().map(|rank| format!("rank {rank} to end")))?;
-        for k in waited_for {
-            let (file, key) = (&shards[k].shard.file, &shards[k].key);
-            let damaged = || Error::shard(self.staging.path().join(file).display().to_string(), "not what was written");
-            receipts.insert(file.clone(), self.staging.receipt(file, key)?.ok_or_else(damaged)?);
-        }
-        Ok(shards.iter().filter_map(|wanted| receipts.remove(&wanted.shard.file)).collect())
-    }
-
-    fn commit(self, receipts: Vec<Receipt>, missing: u64) -> Result<Manifest> {
-        let latent = self.encoder.latent(self.config.resolution)?;
-        let Self { config, models, staging, plan, transform, .. } = self;
-        let mut quarantined = plan.quarantined;
+    /// The data set's description, its shards still to be listed.
+    fn manifest(&self, mut quarantined: Vec<Quarantined>, receipts: &[Receipt], missing: u64) -> Result<Manifest> {
         quarantined.extend(receipts.iter().flat_map(|r| r.quarantined.iter().cloned()));
         quarantined.sort_by(|a, b| a.path.cmp(&b.path));
-        let shards: Vec<Shard> = receipts.into_iter().map(|r| r.shard).filter(|s| s.rows > 0).collect();
-        check_quarantine(config, &quarantined, shards.iter().map(|s| s.rows as usize).sum())?;
-        let manifest = staging.commit(
-            shards,
-            Manifest {
-                format_version: FORMAT_VERSION,
-                shards: vec![],
-                splits: BTreeMap::new(),
-                transform,
-                latent,
-                vae: models.vae_model.clone(),
-                clip: models.clip_model.clone(),
-                quarantined,
-                missing,
-                checksum: String::new(),
-            },
-        )?;
-        card::write(config, &manifest)?;
-        Ok(manifest)
+        check_quarantine(self.config, &quarantined, receipts.iter().map(|r| r.shard.rows as usize).sum())?;
+        Ok(Manifest {
+            format_version: FORMAT_VERSION,
+            shards: vec![],
+            splits: BTreeMap::new(),
+            transform: self.transform.clone(),
+            latent: self.encoder.latent(self.config.resolution)?,
+            vae: self.models.vae_model.clone(),
+            clip: self.models.clip_model.clone(),
+            quarantined,
+            missing,
+            checksum: String::new(),
+        })
     }
 
     fn widths(&self) -> Result<Widths> {
@@ -329,7 +199,7 @@ impl<'a> Run<'a> {
     }
 
     /// Compressed training image and encoding of each image, or the reason for quarantine.
-    fn encode(&self, images: &[&Planned]) -> Result<Vec<std::result::Result<(Bytes, Encoded), String>>> {
+    fn encode(&self, images: &[&Planned]) -> Result<Vec<std::result::Result<(Bytes, Encoding), String>>> {
         let (transform, format, limits) = (&self.transform, self.config.image_format, &self.config.limits);
         let prepared: Vec<std::result::Result<(RgbImage, Bytes), String>> = images
             .par_iter()
@@ -365,25 +235,4 @@ impl<'a> Run<'a> {
             crop: photo::crop(&self.transform, identity.width, identity.height),
         }
     }
-}
-
-fn row(entry: Entry, image: Bytes, encoded: Encoded) -> Row {
-    Row {
-        entry,
-        image,
-        latent_mean: encoded.latent_mean,
-        latent_std: encoded.latent_std,
-        flip_mean: encoded.flip_mean,
-        flip_std: encoded.flip_std,
-        clip_embedding: encoded.clip_embedding,
-    }
-}
-
-fn progress(what: &'static str, total: usize, share: &Share) -> ProgressBar {
-    if !share.is_first() {
-        return ProgressBar::hidden();
-    }
-    let template = "{msg} {wide_bar} {pos}/{len} {per_sec} {eta}";
-    let style = ProgressStyle::with_template(template).expect("a valid template");
-    ProgressBar::new(total as u64).with_style(style).with_message(what)
 }

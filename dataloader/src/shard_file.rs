@@ -3,16 +3,19 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::DataType;
+use bytes::Bytes;
+use half::f16;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::ProjectionMask;
+use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::reader::Length;
-use rayon::prelude::*;
 
-use crate::columns::{entries_from_batch, rows_from_parts};
+use crate::cells::Cells;
+use crate::columns::entries_from_batch;
 use crate::error::{Error, Result};
-use crate::lists::Lists;
 use crate::manifest::Shard;
-use crate::row::{Entry, Row};
+use crate::row::{Encoding, Entry};
 use crate::schema::{is_light, CLIP, IMAGE, LATENTS};
 use crate::store::{Pieces, Store};
 
@@ -41,8 +44,8 @@ impl ShardFile {
             store.forget(&stated.blake3);
             return Err(damaged(format!("blake3 {hash}, the manifest states {}", stated.blake3)));
         }
-        let metadata =
-            ArrowReaderMetadata::load(&pieces, ArrowReaderOptions::new()).map_err(|e| damaged(e.to_string()))?;
+        let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Required);
+        let metadata = ArrowReaderMetadata::load(&pieces, options).map_err(|e| damaged(e.to_string()))?;
         let rows = metadata.metadata().file_metadata().num_rows();
         if rows != stated.rows as i64 {
             return Err(damaged(format!("{rows} rows, the manifest states {}", stated.rows)));
@@ -57,28 +60,59 @@ impl ShardFile {
 
     /// The light columns of one row group.
     pub fn entries(&self, group: usize) -> Result<Vec<Entry>> {
-        entries_from_batch(&self.read(group, is_light)?).map_err(|e| Error::shard(&self.url, e))
+        entries_from_batch(&self.light(group)?).map_err(|e| Error::shard(&self.url, e))
     }
 
-    /// All columns of one row group.
-    pub fn rows(&self, group: usize) -> Result<Vec<Row>> {
-        let damaged = |message: String| Error::shard(&self.url, message);
-        let batch = self.read(group, |name| is_light(name) || name == IMAGE)?;
-        let lists = |name: &str| {
-            let (schema, metadata) = (self.metadata.schema(), self.metadata.metadata());
-            Lists::read(&self.pieces, schema, metadata, group, name).map_err(damaged)
-        };
-        let latent = |name: &&str| lists(name)?.ok_or_else(|| damaged(format!("column {name} is missing")));
-        let latents: Vec<Lists> = LATENTS.par_iter().map(latent).collect::<Result<_>>()?;
-        rows_from_parts(&batch, &latents, lists(CLIP)?.as_ref()).map_err(damaged)
+    /// The compressed training image of one row.
+    pub fn image(&self, group: usize, row: usize) -> Result<Bytes> {
+        self.of_column(IMAGE, |leaf| self.cells(group, leaf)?.bytes(row))
     }
 
-    /// One row group's columns that are `wanted`.
-    fn read(&self, group: usize, wanted: impl Fn(&str) -> bool) -> Result<RecordBatch> {
+    /// The latents of one row, and its embedding if there is one.
+    pub fn encoding(&self, group: usize, row: usize) -> Result<Encoding> {
+        let latent = |name: &str| self.halves(name, group, row);
+        let [latent_mean, latent_std, flip_mean, flip_std] = LATENTS.map(latent);
+        Ok(Encoding {
+            latent_mean: latent_mean?,
+            latent_std: latent_std?,
+            flip_mean: flip_mean?,
+            flip_std: flip_std?,
+            clip_embedding: self.clip_embedding(group, row)?,
+        })
+    }
+
+    /// The embedding of one row, if the shard has them.
+    pub fn clip_embedding(&self, group: usize, row: usize) -> Result<Option<Vec<f16>>> {
+        let there = self.metadata.schema().field_with_name(CLIP).is_ok();
+        there.then(|| self.halves(CLIP, group, row)).transpose()
+    }
+
+    fn halves(&self, name: &str, group: usize, row: usize) -> Result<Vec<f16>> {
+        self.of_column(name, |leaf| match self.metadata.schema().field_with_name(name).map(|f| f.data_type()) {
+            Ok(DataType::FixedSizeList(_, width)) => {
+                self.cells(group, leaf)?.halves(row, usize::try_from(*width).unwrap_or(0))
+            }
+            found => Err(format!("it is {found:?}, which this program does not write")),
+        })
+    }
+
+    fn cells(&self, group: usize, leaf: usize) -> std::result::Result<Cells<'_>, String> {
+        Cells::new(&self.pieces, self.metadata.metadata(), group, leaf)
+    }
+
+    /// What `read` makes of the first leaf of the column `name`.
+    fn of_column<T>(&self, name: &str, read: impl Fn(usize) -> std::result::Result<T, String>) -> Result<T> {
+        let leaves = self.metadata.parquet_schema().columns();
+        let leaf = leaves.iter().position(|leaf| leaf.path().parts()[0] == name).ok_or("it is missing".to_string());
+        leaf.and_then(read).map_err(|message| Error::shard(&self.url, format!("column {name}: {message}")))
+    }
+
+    /// One row group's light columns.
+    fn light(&self, group: usize) -> Result<RecordBatch> {
         let damaged = |message: String| Error::shard(&self.url, message);
         let pieces = self.pieces.try_clone().map_err(|e| Error::store(&self.url, e))?;
         let schema = self.metadata.schema();
-        let columns = schema.fields().iter().enumerate().filter(|(_, f)| wanted(f.name())).map(|(n, _)| n);
+        let columns = schema.fields().iter().enumerate().filter(|(_, f)| is_light(f.name())).map(|(n, _)| n);
         let mask = ProjectionMask::roots(self.metadata.parquet_schema(), columns);
         let rows = self.metadata.metadata().row_group(group).num_rows() as usize;
         let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(pieces, self.metadata.clone())

@@ -52,6 +52,15 @@ impl Share {
         self.rank == 0
     }
 
+    /// Leaves the other processes of this machine their cores: decoding gets its own part of them.
+    pub fn divide_cores(&self) {
+        if self.local_size > 1 {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            // Where a pool stands already, whoever made it knows better.
+            let _ = rayon::ThreadPoolBuilder::new().num_threads((cores / self.local_size).max(1)).build_global();
+        }
+    }
+
     /// Whether item `index` is this process's.
     pub fn owns(&self, index: usize) -> bool {
         index % self.size == self.rank

@@ -47,7 +47,7 @@ impl Staging {
     /// Begins, or goes on with, a data set in `folder`.
     pub fn open(folder: &Path) -> Result<Self> {
         let staging = Self { folder: folder.into() };
-        fs::create_dir_all(staging.path()).map_err(|e| failed(&staging.path(), e))?;
+        fs::create_dir_all(staging.path()).map_err(|e| Error::file(&staging.path(), e))?;
         Ok(staging)
     }
 
@@ -136,32 +136,32 @@ pub fn is_cut_off(folder: &Path) -> bool {
 pub fn recover(folder: &Path) -> Result<()> {
     let (staging, spent) = (folder.join(STAGING), folder.join(SPENT));
     if spent.exists() {
-        fs::remove_dir_all(&spent).map_err(|e| failed(&spent, e))?;
+        fs::remove_dir_all(&spent).map_err(|e| Error::file(&spent, e))?;
     }
     let staged = staging.join(manifest::FILE);
     let Ok(bytes) = fs::read(&staged) else { return Ok(()) };
     let manifest = Manifest::parse(&staged.display().to_string(), &bytes)?;
     let listed = folder.join(manifest::FILE);
-    let stale = shards_of(&listed);
+    let stale: Vec<Shard> = in_place(folder).map_or_else(Vec::new, |manifest| manifest.shards);
     if listed.exists() {
-        fs::remove_file(&listed).map_err(|e| failed(&listed, e))?;
+        fs::remove_file(&listed).map_err(|e| Error::file(&listed, e))?;
         sync_folder(folder)?;
     }
     for shard in &manifest.shards {
         let from = staging.join(&shard.file);
         if from.exists() {
-            fs::rename(&from, folder.join(&shard.file)).map_err(|e| failed(&from, e))?;
+            fs::rename(&from, folder.join(&shard.file)).map_err(|e| Error::file(&from, e))?;
         }
     }
-    for file in stale.iter().filter(|file| manifest.shards.iter().all(|s| s.file != **file)) {
+    for Shard { file, .. } in stale.iter().filter(|old| manifest.shards.iter().all(|s| s.file != old.file)) {
         // A stale shard that stays is listed nowhere and harms nothing.
         let _ = fs::remove_file(folder.join(file));
     }
     sync_folder(folder)?;
-    fs::rename(&staged, &listed).map_err(|e| failed(&listed, e))?;
+    fs::rename(&staged, &listed).map_err(|e| Error::file(&listed, e))?;
     sync_folder(folder)?;
-    fs::rename(&staging, &spent).map_err(|e| failed(&staging, e))?;
-    fs::remove_dir_all(&spent).map_err(|e| failed(&spent, e))
+    fs::rename(&staging, &spent).map_err(|e| Error::file(&staging, e))?;
+    fs::remove_dir_all(&spent).map_err(|e| Error::file(&spent, e))
 }
 
 fn splits_of(shards: &[Shard]) -> BTreeMap<String, Split> {
@@ -176,9 +176,10 @@ fn splits_of(shards: &[Shard]) -> BTreeMap<String, Split> {
     splits
 }
 
-fn shards_of(path: &Path) -> Vec<String> {
-    let manifest = fs::read(path).ok().and_then(|bytes| Manifest::parse("", &bytes).ok());
-    manifest.map_or_else(Vec::new, |m| m.shards.into_iter().map(|s| s.file).collect())
+/// The manifest of the data set in `folder`, if there is one that can be read.
+pub fn in_place(folder: &Path) -> Option<Manifest> {
+    let bytes = fs::read(folder.join(manifest::FILE)).ok()?;
+    Manifest::parse("", &bytes).ok()
 }
 
 /// Writes a file that is either whole or not there.
@@ -186,26 +187,25 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(format!(".{}.part", std::process::id()));
     let aside = PathBuf::from(aside);
-    let mut file = File::create(&aside).map_err(|e| failed(&aside, e))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| failed(&aside, e))?;
-    fs::rename(&aside, path).map_err(|e| failed(path, e))
+    let mut file = File::create(&aside).map_err(|e| Error::file(&aside, e))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| Error::file(&aside, e))?;
+    fs::rename(&aside, path).map_err(|e| Error::file(path, e))
 }
 
 fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| failed(folder, e))
-}
-
-fn failed(path: &Path, reason: impl ToString) -> Error {
-    Error::store(path.display().to_string(), reason)
+    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| Error::file(folder, e))
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::dataset::Dataset;
     use crate::emotion::Emotion;
     use crate::filter::Filter;
     use crate::row::tests::row;
+    use crate::row::Entry;
     use crate::writer::ROWS_PER_GROUP;
 
     const WIDTHS: Widths = Widths { latent: 16, clip: Some(8) };
@@ -230,11 +230,14 @@ pub(crate) mod tests {
         let mut writer = staging.start_shard(&file, split, "key", WIDTHS).expect("started");
         for n in 0..count {
             let mut row = row(&format!("{split}/{n:04}.png"));
-            row.entry.split = split.to_string();
-            row.entry.emotion = (n % 3 == 0).then_some(Emotion::Awe);
-            row.entry.attributes = serde_json::json!({"emotions": ["fear"], "n": n});
-            row.entry.emotions = vec![Emotion::Fear];
-            row.latent_mean[0] = half::f16::from_f32(n as f32);
+            row.entry = Arc::new(Entry {
+                split: split.to_string(),
+                emotion: (n % 3 == 0).then_some(Emotion::Awe),
+                attributes: serde_json::json!({"emotions": ["fear"], "n": n}),
+                emotions: vec![Emotion::Fear],
+                ..(*row.entry).clone()
+            });
+            row.encoding.latent_mean[0] = half::f16::from_f32(n as f32);
             row.image = image_bytes(n as u8);
             writer.push(row).expect("pushed");
         }
@@ -256,18 +259,23 @@ pub(crate) mod tests {
     fn rows_come_back_as_they_went_in() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut full = row("ü/a b.png");
-        full.entry.emotion = Some(Emotion::Sadness);
-        full.entry.namespace = Some("evoked".into());
-        full.entry.label = Some("grief".into());
-        (full.entry.valence, full.entry.arousal, full.entry.ambiguity) = (Some(-2.5), Some(6.0), Some(0.0));
-        full.entry.crop = [1, 2, 3, 4];
+        full.entry = Arc::new(Entry {
+            emotion: Some(Emotion::Sadness),
+            namespace: Some("evoked".into()),
+            label: Some("grief".into()),
+            valence: Some(-2.5),
+            arousal: Some(6.0),
+            ambiguity: Some(0.0),
+            crop: [1, 2, 3, 4],
+            ..(*full.entry).clone()
+        });
         let staging = Staging::open(folder.path()).expect("a folder");
         let mut writer = staging.start_shard("train-00000-of-00001.parquet", "train", "k", WIDTHS).expect("started");
         writer.push(full.clone()).expect("pushed");
         writer.push(row("b")).expect("pushed");
         let shard = writer.finish().expect("finished");
         staging.commit(vec![shard], open_manifest()).expect("committed");
-        assert_eq!(open(folder.path()).group(0, 0).expect("readable"), [full, row("b")]);
+        assert_eq!(open(folder.path()).shard_rows(0).expect("readable"), [full, row("b")]);
     }
 
     #[test]
@@ -278,7 +286,7 @@ pub(crate) mod tests {
         assert_eq!(first, second);
         let dataset = open(a.path());
         assert_eq!(dataset.shard(0).expect("sound").num_groups(), 3);
-        assert_eq!(dataset.group(0, 2).expect("readable").len(), 600 - 2 * ROWS_PER_GROUP);
+        assert_eq!(dataset.shard(0).expect("sound").entries(2).expect("readable").len(), 600 - 2 * ROWS_PER_GROUP);
         assert_eq!(first.splits["train"].labels["awe"], 200);
     }
 

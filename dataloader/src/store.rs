@@ -91,20 +91,20 @@ impl Store {
         let failed = |e: std::io::Error| Error::store(self.url_of(name), e);
         match &self.place {
             PlaceOf::Folder(folder) => match File::open(folder.join(name)) {
-                Ok(file) => Ok(Some(Pieces(file))),
+                Ok(file) => Pieces::of(file).map(Some).map_err(failed),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
                 Err(e) => Err(failed(e)),
             },
             PlaceOf::Objects { store, prefix, runtime, cache } => {
                 if let Some(file) = cache.get(blake3) {
-                    return Ok(Some(Pieces(file)));
+                    return Pieces::of(file).map(Some).map_err(failed);
                 }
                 let path = prefix.clone().join(name);
                 let head = runtime.block_on(patiently(|| async { store.head(&path).await }));
                 let Some(head) = found(head, || self.url_of(name))? else { return Ok(None) };
                 let mut room = cache.room(blake3, head.size).map_err(failed)?;
                 runtime.block_on(download(store, &path, head.size, room.file())).map_err(|e| self.failed(name, e))?;
-                Ok(Some(Pieces(room.keep().map_err(failed)?)))
+                room.keep().and_then(Pieces::of).map(Some).map_err(failed)
             }
         }
     }
@@ -200,19 +200,27 @@ fn objects(url: &str, access: &Access) -> Result<PlaceOf> {
 
 /// An open file of a store.
 #[derive(Debug)]
-pub struct Pieces(File);
+pub struct Pieces {
+    file: File,
+    bytes: u64,
+}
 
 impl Pieces {
+    fn of(file: File) -> std::io::Result<Self> {
+        let bytes = file.metadata()?.len();
+        Ok(Self { file, bytes })
+    }
+
     /// blake3 of the whole.
     pub fn hash(&self) -> std::io::Result<String> {
         let mut hasher = blake3::Hasher::new();
-        hasher.update_reader(ReadFrom { file: self.0.try_clone()?, offset: 0 })?;
+        hasher.update_reader(ReadFrom { file: self.file.try_clone()?, offset: 0 })?;
         Ok(hasher.finalize().to_hex().to_string())
     }
 
     /// A second handle on the same file.
     pub fn try_clone(&self) -> std::io::Result<Self> {
-        self.0.try_clone().map(Self)
+        Ok(Self { file: self.file.try_clone()?, bytes: self.bytes })
     }
 }
 
@@ -232,7 +240,7 @@ impl Read for ReadFrom {
 
 impl Length for Pieces {
     fn len(&self) -> u64 {
-        Length::len(&self.0)
+        self.bytes
     }
 }
 
@@ -240,7 +248,7 @@ impl ChunkReader for Pieces {
     type T = BufReader<Box<dyn Read + Send>>;
 
     fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
-        Ok(BufReader::new(Box::new(ReadFrom { file: self.0.try_clone()?, offset: start })))
+        Ok(BufReader::new(Box::new(ReadFrom { file: self.file.try_clone()?, offset: start })))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
@@ -248,7 +256,7 @@ impl ChunkReader for Pieces {
             return Err(ParquetError::EOF(format!("bytes {start}+{length} lie past the end of the file")));
         }
         let mut buffer = vec![0; length];
-        self.0.read_exact_at(&mut buffer, start)?;
+        self.file.read_exact_at(&mut buffer, start)?;
         Ok(buffer.into())
     }
 }

@@ -1,75 +1,80 @@
-//! Rows by position of training: the order of [`Order`] over the rows of a [`Filter`], fetched ahead of time.
+//! Rows by position of training, read one by one from verified shards and fetched ahead of time.
 //!
-//! Row groups are decoded whole and kept, least recently used last, within a memory budget; a data set that fits is
-//! read once. Nothing here has state that a resume would have to restore: any position can be fetched at any time.
+//! Nothing here has state that a resume would have to restore: any position can be fetched at any time. Nothing is
+//! held in memory but the batches under way; what was read before is in the system's page cache.
 
 use std::sync::mpsc::{sync_channel, Receiver};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use half::f16;
+use rayon::prelude::*;
+
 use crate::dataset::Dataset;
+use crate::emotion::Emotion;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::group_cache::GroupCache;
-use crate::order::Order;
-use crate::row::{Row, RowRef};
-
-/// Memory for decoded rows unless told otherwise.
-pub const DEFAULT_BUDGET_BYTES: usize = 2 << 30;
+use crate::row::{Encoding, Row, RowRef};
+use crate::sampling::{Sampler, Sampling};
 
 /// The rows of a filter in a seeded order.
 #[derive(Debug)]
 pub struct Stream {
     dataset: Arc<Dataset>,
     rows: Vec<RowRef>,
-    order: Order,
-    cache: Mutex<GroupCache>,
+    sampler: Sampler,
 }
 
 impl Stream {
-    /// The rows of `dataset` that pass `filter`, ordered by `seed`. Fails if none passes.
+    /// The rows of `dataset` that pass `filter`, each once an epoch, ordered by `seed`. Fails if none passes.
     pub fn new(dataset: Arc<Dataset>, filter: &Filter, seed: u64) -> Result<Self> {
+        Self::sampled(dataset, filter, &Sampling::default(), seed)
+    }
+
+    /// As [`Stream::new`], each emotion as often as `sampling` says.
+    pub fn sampled(dataset: Arc<Dataset>, filter: &Filter, sampling: &Sampling, seed: u64) -> Result<Self> {
         let rows = dataset.rows(filter)?;
         if rows.is_empty() {
             return Err(Error::Empty { url: dataset.url().to_string(), filter: filter.describe() });
         }
-        let order = Order::new(seed, rows.len());
-        let cache = Mutex::new(GroupCache::new(DEFAULT_BUDGET_BYTES));
-        Ok(Self { dataset, rows, order, cache })
+        let emotions: Vec<Option<Emotion>> = rows.iter().map(|row| row.emotion).collect();
+        let sampler = Sampler::new(seed, &emotions, sampling)?;
+        Ok(Self { dataset, rows, sampler })
     }
 
-    /// Keeps at most `bytes` of decoded rows in memory, and at least the row group in use.
-    pub fn with_budget(mut self, bytes: usize) -> Self {
-        self.cache = Mutex::new(GroupCache::new(bytes));
-        self
-    }
-
-    /// The rows that take part, in the data set's order: what [`Order::sample`] indexes.
+    /// The rows that take part, in the data set's order: what [`Stream::sample`] indexes.
     pub fn rows(&self) -> &[RowRef] {
         &self.rows
     }
 
-    /// The order.
-    pub fn order(&self) -> Order {
-        self.order
+    /// Which of the rows is at `position`.
+    pub fn sample(&self, position: u64) -> usize {
+        self.sampler.sample(position)
     }
 
     /// The row at `position`, by its light columns.
     pub fn at(&self, position: u64) -> &RowRef {
-        &self.rows[self.order.sample(position)]
+        &self.rows[self.sample(position)]
     }
 
-    /// The whole rows at `positions`.
-    pub fn fetch(&self, positions: &[u64]) -> Result<Vec<Arc<Row>>> {
-        positions.iter().map(|&position| self.read(self.at(position))).collect()
+    /// The whole rows at `positions`, read in parallel.
+    pub fn fetch(&self, positions: &[u64]) -> Result<Vec<Row>> {
+        positions.par_iter().map(|&position| self.dataset.read(self.at(position))).collect()
+    }
+
+    /// The latents and embeddings at `positions`, read in parallel.
+    pub fn encodings(&self, positions: &[u64]) -> Result<Vec<Encoding>> {
+        positions.par_iter().map(|&position| self.dataset.encoding(self.at(position))).collect()
     }
 
     /// The whole row that `reference` stands for.
-    pub fn read(&self, reference: &RowRef) -> Result<Arc<Row>> {
-        let place = reference.place;
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let group = cache.get_or_read((place.shard, place.group), || self.dataset.group(place.shard, place.group))?;
-        Ok(group[place.row as usize].clone())
+    pub fn read(&self, reference: &RowRef) -> Result<Row> {
+        self.dataset.read(reference)
+    }
+
+    /// The embedding of the row that `reference` stands for, if the data set has them.
+    pub fn clip_embedding(&self, reference: &RowRef) -> Result<Option<Vec<f16>>> {
+        self.dataset.clip_embedding(reference)
     }
 
     /// Fetches one batch per item of `batches`, on another thread, at most `depth` ahead.
@@ -97,12 +102,12 @@ impl Stream {
 /// Batches fetched ahead of time. Ends after the first error; dropping it stops the thread.
 #[derive(Debug)]
 pub struct Prefetch {
-    receiver: Option<Receiver<Result<Vec<Arc<Row>>>>>,
+    receiver: Option<Receiver<Result<Vec<Row>>>>,
     worker: Option<JoinHandle<()>>,
 }
 
 impl Iterator for Prefetch {
-    type Item = Result<Vec<Arc<Row>>>;
+    type Item = Result<Vec<Row>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.receiver.as_ref()?.recv().ok()
@@ -121,6 +126,8 @@ impl Drop for Prefetch {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::order::Slice;
     use crate::staging::tests::write_dataset;
@@ -131,11 +138,11 @@ mod tests {
         Arc::new(Stream::new(Arc::new(dataset), &Filter::default(), 3).expect("rows"))
     }
 
-    fn paths(batches: &[Vec<Arc<Row>>]) -> Vec<String> {
+    fn paths(batches: &[Vec<Row>]) -> Vec<String> {
         batches.iter().flatten().map(|row| row.path.clone()).collect()
     }
 
-    fn batches(stream: &Arc<Stream>, slice: Slice, steps: std::ops::Range<u64>) -> Vec<Vec<Arc<Row>>> {
+    fn batches(stream: &Arc<Stream>, slice: Slice, steps: std::ops::Range<u64>) -> Vec<Vec<Row>> {
         let positions = steps.map(move |step| slice.positions(step).collect());
         stream.prefetch(positions, 2).collect::<Result<_>>().expect("readable")
     }
@@ -143,37 +150,39 @@ mod tests {
     #[test]
     fn light_columns_and_fetched_rows_agree() {
         let folder = tempfile::tempdir().expect("a folder");
-        let stream = stream(&folder, 600).with_small_budget();
+        let stream = stream(&folder, 600);
         for position in 0..30 {
             let row = &stream.fetch(&[position]).expect("readable")[0];
-            assert_eq!(&row.entry, &*stream.at(position).entry);
+            assert_eq!(row.entry, stream.at(position).entry);
             let number: f32 = row.path[6..10].parse().expect("a number");
-            assert_eq!(row.latent_mean[0].to_f32(), number);
+            assert_eq!(row.encoding.latent_mean[0].to_f32(), number);
+            assert_eq!(row.image().expect("an image").get_pixel(0, 0)[0], number as u32 as u8);
+            assert_eq!(stream.encodings(&[position]).expect("readable")[0], row.encoding);
         }
     }
 
-    impl Stream {
-        fn with_small_budget(self: Arc<Self>) -> Self {
-            Arc::into_inner(self).expect("one owner").with_budget(1)
-        }
-    }
-
-    #[test]
-    fn any_number_of_ranks_and_any_resume_sees_the_same_order() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let stream = stream(&folder, 37);
-        let whole = paths(&batches(&stream, Slice { rank: 0, world_size: 1, batch_size: 8 }, 0..12));
-        for world_size in [2, 4] {
-            let ranks: Vec<_> = (0..world_size)
-                .map(|rank| batches(&stream, Slice { rank, world_size, batch_size: 8 / world_size }, 0..12))
-                .collect();
-            let together: Vec<Vec<Arc<Row>>> =
-                (0..12).flat_map(|step| ranks.iter().map(move |rank| rank[step].clone())).collect();
-            assert_eq!(paths(&together), whole);
-        }
-        for start in 0..12 {
-            let resumed = paths(&batches(&stream, Slice { rank: 0, world_size: 1, batch_size: 8 }, start..12));
-            assert_eq!(resumed, whole[start as usize * 8..]);
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20))]
+        #[test]
+        fn any_number_of_ranks_and_any_resume_sees_the_same_order(
+            rows in 1usize..60, seed: u64, balanced: bool, resumed_at in 0u64..12,
+        ) {
+            let folder = tempfile::tempdir().expect("a folder");
+            write_dataset(folder.path(), &[("train", rows)]);
+            let dataset = Arc::new(Dataset::open(&folder.path().to_string_lossy()).expect("a data set"));
+            let sampling = Sampling { balanced, ..Sampling::default() };
+            let open = || Arc::new(Stream::sampled(dataset.clone(), &Filter::default(), &sampling, seed).expect("rows"));
+            let alone = Slice { rank: 0, world_size: 1, batch_size: 8 };
+            let whole = paths(&batches(&open(), alone, 0..12));
+            for world_size in [2, 4] {
+                let rank = |rank| batches(&open(), Slice { rank, world_size, batch_size: 8 / world_size }, 0..12);
+                let ranks: Vec<_> = (0..world_size).map(rank).collect();
+                let together: Vec<Vec<Row>> =
+                    (0..12).flat_map(|step| ranks.iter().map(move |rank| rank[step].clone())).collect();
+                prop_assert_eq!(paths(&together), whole.clone());
+            }
+            let resumed = paths(&batches(&open(), alone, resumed_at..12));
+            prop_assert_eq!(&resumed[..], &whole[resumed_at as usize * 8..]);
         }
     }
 
@@ -185,7 +194,6 @@ mod tests {
         let mut prefetch = stream.prefetch(endless.clone(), 3);
         assert!(prefetch.next().expect("a batch").is_ok());
         drop(prefetch);
-        let stream = Arc::new(Arc::into_inner(stream).expect("the thread has ended").with_budget(0));
         std::fs::write(folder.path().join("train-00000-of-00001.parquet"), b"").expect("emptied");
         let mut prefetch = stream.prefetch(endless, 3);
         assert!(prefetch.by_ref().any(|batch| batch.is_err()));

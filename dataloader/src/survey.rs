@@ -6,6 +6,7 @@ use std::fmt::Write;
 use crate::config::ShardConfig;
 use crate::emotion::Emotion;
 use crate::error::Result;
+use crate::filter::agrees;
 use crate::sources::{Item, Listing};
 
 /// Above this, annotators were not sure what they saw.
@@ -30,9 +31,7 @@ impl Count {
 /// Whether an item passes the strict filter: one of the eight emotions, a valence whose sign agrees, little ambiguity.
 /// What a source does not say is not held against it.
 fn is_strict(item: &Item) -> bool {
-    let Some(emotion) = item.emotion else { return false };
-    let agrees = item.valence.is_none_or(|v| emotion.agrees_with(v));
-    agrees && item.ambiguity.is_none_or(|a| a <= MAX_AMBIGUITY)
+    agrees(item.emotion, item.valence) && item.ambiguity.is_none_or(|a| a <= MAX_AMBIGUITY)
 }
 
 /// Counts by label, emotion and split of the recipe's source.

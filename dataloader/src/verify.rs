@@ -61,15 +61,13 @@ pub fn verify(url: &str, access: &Access, mut report: impl FnMut(&str)) -> Resul
 }
 
 fn shard_faults(dataset: &Dataset, index: usize, counts: &mut BTreeMap<String, Split>) -> Result<Vec<String>> {
-    let groups = dataset.shard(index)?.num_groups();
     let mut faults = Vec::new();
-    for group in 0..groups {
-        for row in dataset.group(index as u32, group as u32)? {
-            let split = counts.entry(row.split.clone()).or_default();
-            split.rows += 1;
-            *split.labels.entry(row.emotion.map_or("none", |e| e.name()).to_string()).or_default() += 1;
-            faults.extend(row_fault(dataset.manifest(), &row).map(|fault| format!("{}: {fault}", row.path)));
-        }
+    for reference in dataset.references(index)? {
+        let row = dataset.read(&reference)?;
+        let split = counts.entry(row.split.clone()).or_default();
+        split.rows += 1;
+        *split.labels.entry(row.emotion.map_or("none", |e| e.name()).to_string()).or_default() += 1;
+        faults.extend(row_fault(dataset.manifest(), &row).map(|fault| format!("{}: {fault}", row.path)));
     }
     Ok(faults)
 }
@@ -83,10 +81,7 @@ fn row_fault(manifest: &Manifest, row: &Row) -> Option<String> {
     if image.dimensions() != (side, side) {
         return Some(format!("image is {:?}, the manifest states {side} pixels", image.dimensions()));
     }
-    let numbers = [&row.latent_mean, &row.latent_std, &row.flip_mean, &row.flip_std];
-    let clip = row.clip_embedding.iter();
-    let finite = numbers.into_iter().chain(clip).flatten().all(|v| v.is_finite());
-    (!finite).then(|| "latents or embedding are not finite".into())
+    (!row.encoding.is_finite()).then(|| "latents or embedding are not finite".into())
 }
 
 fn count_faults(manifest: &Manifest, counts: &BTreeMap<String, Split>) -> Vec<String> {

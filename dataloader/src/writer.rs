@@ -45,10 +45,10 @@ impl ShardWriter {
     /// Starts the shard `file` in `folder`, whose rows are all of `split`; `key` stands for what it is made of.
     pub fn create(folder: &Path, file: &str, split: &str, key: &str, widths: Widths) -> Result<Self> {
         let part = folder.join(format!("{file}.{}.part", std::process::id()));
-        let sink = BufWriter::new(File::create(&part).map_err(|e| failed(&part, e))?);
+        let sink = BufWriter::new(File::create(&part).map_err(|e| Error::file(&part, e))?);
         let schema = Arc::new(schema(widths));
         let parquet =
-            ArrowWriter::try_new(sink, schema.clone(), Some(properties(&schema))).map_err(|e| failed(&part, e))?;
+            ArrowWriter::try_new(sink, schema.clone(), Some(properties(&schema))).map_err(|e| Error::file(&part, e))?;
         let shard = Shard {
             file: file.into(),
             split: split.into(),
@@ -76,11 +76,11 @@ impl ShardWriter {
     pub fn finish(mut self) -> Result<Shard> {
         self.flush()?;
         let Self { folder, mut shard, part, parquet, .. } = self;
-        let sink = parquet.into_inner().map_err(|e| failed(&part, e))?;
-        let handle = sink.into_inner().map_err(|e| failed(&part, e.error()))?;
-        handle.sync_all().map_err(|e| failed(&part, e))?;
+        let sink = parquet.into_inner().map_err(|e| Error::file(&part, e))?;
+        let handle = sink.into_inner().map_err(|e| Error::file(&part, e.error()))?;
+        handle.sync_all().map_err(|e| Error::file(&part, e))?;
         (shard.bytes, shard.blake3) = measure(&part)?;
-        fs::rename(&part, folder.join(&shard.file)).map_err(|e| failed(&part, e))?;
+        fs::rename(&part, folder.join(&shard.file)).map_err(|e| Error::file(&part, e))?;
         Ok(shard)
     }
 
@@ -89,11 +89,11 @@ impl ShardWriter {
             return Ok(());
         }
         let rows: Vec<&Row> = self.pending.iter().collect();
-        let batch = batch_from_rows(self.schema.clone(), &rows).map_err(|message| failed(&self.part, message))?;
+        let batch = batch_from_rows(self.schema.clone(), &rows).map_err(|message| Error::file(&self.part, message))?;
         self.pending.clear();
         let written: std::result::Result<(), ParquetError> =
             self.parquet.write(&batch).and_then(|()| self.parquet.flush());
-        written.map_err(|e| failed(&self.part, e))
+        written.map_err(|e| Error::file(&self.part, e))
     }
 }
 
@@ -102,12 +102,16 @@ fn properties(schema: &Schema) -> WriterProperties {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL).expect("a valid level")))
         .set_max_row_group_row_count(Some(ROWS_PER_GROUP))
+        .set_write_batch_size(1) // page limits are looked at after so many rows
         .set_key_value_metadata(Some(vec![features]))
         .set_created_by(concat!("dataloader ", env!("CARGO_PKG_VERSION")).to_string());
     let lists = LATENTS.into_iter().chain([CLIP]).map(|name| vec![name.into(), "list".into(), "item".into()]);
     for path in lists.chain([vec![IMAGE.into(), "bytes".into()]]).map(ColumnPath::from) {
-        // Nothing repeats in these and nobody compares them: a dictionary or bounds would only cost.
+        // A row of these is read by itself: it has a page of its own. Images are compressed already and latents shrink
+        // by a tenth, which is not worth the time to undo it; nothing repeats and nobody compares.
         properties = properties
+            .set_column_data_page_row_count_limit(path.clone(), 1)
+            .set_column_compression(path.clone(), Compression::UNCOMPRESSED)
             .set_column_dictionary_enabled(path.clone(), false)
             .set_column_encoding(path.clone(), Encoding::PLAIN)
             .set_column_statistics_enabled(path, EnabledStatistics::None);
@@ -117,13 +121,9 @@ fn properties(schema: &Schema) -> WriterProperties {
 
 /// Size and blake3 of a file.
 pub(crate) fn measure(path: &Path) -> Result<(u64, String)> {
-    let file = File::open(path).map_err(|e| failed(path, e))?;
-    let bytes = file.metadata().map_err(|e| failed(path, e))?.len();
+    let file = File::open(path).map_err(|e| Error::file(path, e))?;
+    let bytes = file.metadata().map_err(|e| Error::file(path, e))?.len();
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(BufReader::new(file)).map_err(|e| failed(path, e))?;
+    hasher.update_reader(BufReader::new(file)).map_err(|e| Error::file(path, e))?;
     Ok((bytes, hasher.finalize().to_hex().to_string()))
-}
-
-fn failed(path: &Path, reason: impl ToString) -> Error {
-    Error::store(path.display().to_string(), reason)
 }

@@ -26,7 +26,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-ROWS, PHOTOS = 2048, 64
+ROWS, PHOTOS, BATCH = 2048, 64, 16
 LATENTS = ["latent_mean", "latent_std", "flip_mean", "flip_std"]
 ARRAYS = [*LATENTS, "clip_embedding"]
 
@@ -99,37 +99,46 @@ def photo_peers(paths, threads):
 def read_rows(folder):
     rows = []
     for path in sorted(folder.glob("*.parquet")):
-        for row in pq.read_table(path, columns=["image", *ARRAYS]).to_batches():
-            arrays = {name: row[name].values.to_numpy().reshape(len(row), -1) for name in ARRAYS}
-            images = row["image"].field("bytes")
-            rows += [{"image": images[n].as_py(), **{k: v[n].copy() for k, v in arrays.items()}} for n in range(len(row))]
+        for batch in pq.read_table(path, columns=["image", *ARRAYS]).to_batches():
+            rows += [{name: value.copy() if name in ARRAYS else value for name, value in row.items()} for row in rows_of(batch)]
     assert len(rows) == ROWS and rows[0]["latent_mean"].shape == (16384,)
     return rows
 
 
+def rows_of(batch):
+    arrays = {name: batch[name].values.to_numpy().reshape(len(batch), -1) for name in ARRAYS}
+    images = batch["image"].field("bytes")
+    return ({"image": images[n].as_py(), **{name: array[n] for name, array in arrays.items()}} for n in range(len(batch)))
+
+
 def reading_peers(folder, rows):
-    """Every row once, as a process that has just started finds it (the files are in the page cache)."""
-    return [("rows, first epoch", name, best(read)) for name, read in [
-        pyarrow_peer(folder), webdataset_peer(folder, rows), litdata_peer(folder, rows), streaming_peer(folder, rows),
-    ]]
-
-
-def pyarrow_peer(folder):
-    def read():
-        count = 0
-        for path in sorted((folder / "shards").glob("*.parquet")):
-            file = pq.ParquetFile(path)
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group)
-                arrays = [table[name].combine_chunks().values.to_numpy().reshape(len(table), -1) for name in ARRAYS]
-                images = table["image"].combine_chunks().field("bytes")
-                for n in range(len(table)):
-                    row = (images[n].as_py(), *(array[n] for array in arrays))
-                    count += row[1].shape == (16384,)
+    """Every row once in batches of 16, as they go to a device: one array a column. The files are in the page cache."""
+    def epoch(read):
+        count, batch = 0, []
+        for row in read():
+            batch.append(row)
+            if len(batch) == BATCH:
+                arrays = [np.stack([row[name] for row in batch]) for name in ARRAYS]
+                images = [row["image"] for row in batch]
+                count += len(images)
+                assert arrays[0].shape == (BATCH, 16384) and arrays[0].dtype == np.float16
+                batch = []
         assert count == ROWS
         return count
 
+    peers = [pyarrow_peer(folder), webdataset_peer(folder, rows), litdata_peer(folder, rows), streaming_peer(folder, rows)]
+    return [("rows in batches", name, best(lambda: epoch(read))) for name, read in peers]
+
+
+def pyarrow_peer(folder):
     import pyarrow
+
+    def read():
+        for path in sorted((folder / "shards").glob("*.parquet")):
+            file = pq.ParquetFile(path)
+            for group in range(file.num_row_groups):
+                yield from rows_of(file.read_row_group(group).combine_chunks().to_batches()[0])
+
     return f"pyarrow {pyarrow.__version__}, same files", read
 
 
@@ -143,12 +152,8 @@ def webdataset_peer(folder, rows):
             sink.write({"__key__": f"{n:06}", "jpg": row["image"], **arrays})
 
     def read():
-        count = 0
         for row in webdataset.WebDataset(str(path), shardshuffle=False):
-            arrays = [np.load(io.BytesIO(row[f"{name}.npy"])) for name in ARRAYS]
-            count += arrays[0].shape == (16384,)
-        assert count == ROWS
-        return count
+            yield {"image": row["jpg"], **{name: np.load(io.BytesIO(row[f"{name}.npy"])) for name in ARRAYS}}
 
     return f"webdataset {webdataset.__version__}", read
 
@@ -166,11 +171,8 @@ def litdata_peer(folder, rows):
     writer.merge()
 
     def read():
-        count = 0
         for row in litdata.StreamingDataset(str(place)):
-            count += row["latent_mean"].shape == (16384,)
-        assert count == ROWS
-        return count
+            yield {"image": row["image"], **{name: row[name].numpy() for name in ARRAYS}}
 
     return f"litdata {litdata.__version__}", read
 
@@ -186,12 +188,7 @@ def streaming_peer(folder, rows):
 
     def read():
         streaming.base.util.clean_stale_shared_memory()
-        dataset = streaming.StreamingDataset(local=str(place), batch_size=16, shuffle=False)
-        count = 0
-        for row in dataset:
-            count += row["latent_mean"].shape == (16384,)
-        assert count == ROWS
-        return count
+        yield from streaming.StreamingDataset(local=str(place), batch_size=BATCH, shuffle=False)
 
     return f"mosaicml-streaming {streaming.__version__}", read
 

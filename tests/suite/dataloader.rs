@@ -185,9 +185,9 @@ fn the_emoji_keep_their_labels_and_their_latents_are_the_autoencoders() {
         assert!(row.emotion.is_none_or(|e: Emotion| row.emotions.contains(&e)));
         let pixels = diffusion::images::to_tensor(&row.image().expect("an image"));
         let posterior = tch::no_grad(|| vae.encode(&pixels.flip([-1])));
-        let stored = Tensor::from_slice(&row.flip_mean).to_kind(Kind::Float).view([1, 4, 16, 16]);
+        let stored = Tensor::from_slice(&row.encoding.flip_mean).to_kind(Kind::Float).view([1, 4, 16, 16]);
         assert_close("flip_mean", &stored, &posterior.mean, 2e-3);
-        assert_eq!(row.clip_embedding.as_ref().map(Vec::len), Some(128));
+        assert_eq!(row.encoding.clip_embedding.as_ref().map(Vec::len), Some(128));
     }
 }
 

@@ -53,9 +53,7 @@ fn whole(folder: &Path) -> (Vec<Row>, Manifest) {
     dataset.verify().expect("sound");
     let mut rows = Vec::new();
     for (index, _) in dataset.manifest().shards.iter().enumerate() {
-        for group in 0..dataset.shard(index).expect("sound").num_groups() {
-            rows.extend(dataset.group(index as u32, group as u32).expect("readable"));
-        }
+        rows.extend(dataset.shard_rows(index).expect("readable"));
     }
     assert_eq!(rows.len(), dataset.rows(&Filter::default()).expect("rows").len());
     (rows, dataset.manifest().clone())

@@ -139,7 +139,7 @@ fn faults_are_retried_and_the_rows_are_those_of_the_disk() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = dataset(folder.path());
     let near = Dataset::open(&config.output.to_string_lossy()).expect("a data set");
-    let rows = near.group(0, 0).expect("readable");
+    let rows = near.shard_rows(0).expect("readable");
     for faults in [
         &[Fault::Busy, Fault::Busy][..],
         &[Fault::Reset],
@@ -149,7 +149,7 @@ fn faults_are_retried_and_the_rows_are_those_of_the_disk() {
         let server = Server::start(config.output.clone(), Vec::leak(faults.to_vec()));
         let cache = tempfile::tempdir().expect("a folder");
         let far = Dataset::open_with(&server.url, &access(cache.path())).expect("a data set");
-        assert_eq!(far.group(0, 0).expect("readable"), rows);
+        assert_eq!(far.shard_rows(0).expect("readable"), rows);
         assert!(server.requests(SHARD) > faults.len(), "the faults were met");
         let stream = Stream::new(Arc::new(far), &Filter::default(), 0).expect("rows");
         assert_eq!(stream.rows().len(), 4);
@@ -162,7 +162,7 @@ fn a_shard_is_fetched_once_and_a_damaged_copy_is_fetched_again() {
     let config = dataset(folder.path());
     let server = Server::start(config.output.clone(), &[]);
     let cache = folder.path().join("cache");
-    let read = || Dataset::open_with(&server.url, &access(&cache)).and_then(|set| set.group(0, 0));
+    let read = || Dataset::open_with(&server.url, &access(&cache)).and_then(|set| set.shard_rows(0));
     let rows = read().expect("readable");
     let fetched = server.requests(SHARD);
     assert_eq!(read().expect("readable"), rows);
@@ -186,6 +186,6 @@ fn what_is_not_there_and_a_server_that_is_down_are_named() {
     let server = Server::start(config.output.clone(), &[]);
     fs::remove_file(config.output.join(SHARD)).expect("removed");
     let set = Dataset::open_with(&server.url, &access(folder.path())).expect("a manifest");
-    let error = set.group(0, 0).expect_err("missing").to_string();
+    let error = set.shard_rows(0).expect_err("missing").to_string();
     assert!(error.contains(SHARD) && error.contains("missing"), "{error}");
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use collective::DeviceChoice;
-use dataloader::{Access, Emotion, Filter};
+use dataloader::{Access, Emotion, Filter, Sampling};
 use diffusion::detail::Detail;
 use diffusion::losses::directional::Directional;
 use diffusion::process::asyrp::{Condition, Process};
@@ -111,6 +111,9 @@ pub struct SourcesSection {
     /// Which rows.
     #[serde(default)]
     pub filter: Filter,
+    /// How often each emotion's photos come.
+    #[serde(default)]
+    pub sampling: Sampling,
     /// Keep images that already show the emotion being learned.
     #[serde(default)]
     pub include_target_emotion: bool,

@@ -5,10 +5,11 @@
 //!
 //! Shapes: b batch, (c, h, w) a latent, p CLIP's projection.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc::{sync_channel, Receiver};
 use std::sync::Arc;
 
-use dataloader::{Dataset, Emotion, Filter, Order, Row, RowRef, Stream};
+use dataloader::{Dataset, Emotion, Encoding, Filter, RowRef, Sampler, Stream};
 use diffusion::losses::directional::{normalise, Directional};
 use diffusion::noise;
 use half::f16;
@@ -26,7 +27,7 @@ const AHEAD: usize = 2;
 pub struct Sources {
     stream: Arc<Stream>,
     chosen: Vec<usize>,
-    order: Order,
+    sampler: Sampler,
 }
 
 impl Sources {
@@ -40,12 +41,13 @@ impl Sources {
         let stream = Arc::new(input(Stream::new(dataset, &filter, seed))?);
         let count = stream.rows().len();
         let mut chosen: Vec<usize> = match section.limit {
-            Some(limit) if limit < count => (0..limit as u64).map(|p| stream.order().sample(p)).collect(),
+            Some(limit) if limit < count => (0..limit as u64).map(|p| stream.sample(p)).collect(),
             _ => (0..count).collect(),
         };
         chosen.sort_unstable();
-        let order = Order::new(seed, chosen.len());
-        Ok(Self { stream, chosen, order })
+        let emotions: Vec<Option<Emotion>> = chosen.iter().map(|&k| stream.rows()[k].emotion).collect();
+        let sampler = input(Sampler::new(seed, &emotions, &section.sampling))?;
+        Ok(Self { stream, chosen, sampler })
     }
 
     /// Every row that takes part.
@@ -55,13 +57,18 @@ impl Sources {
 
     /// The rows at the first `positions` positions, each once.
     pub fn visited(&self, positions: u64) -> Vec<(&Stream, &RowRef)> {
-        let positions = positions.min(self.chosen.len() as u64);
-        // Each epoch is a permutation: below one epoch no row comes twice, from one epoch on all have come.
-        (0..positions).map(|p| (self.stream.as_ref(), self.at(p))).collect()
+        let mut seen = BTreeSet::new();
+        for position in 0..positions {
+            seen.insert(self.sampler.sample(position));
+            if seen.len() == self.chosen.len() {
+                break;
+            }
+        }
+        seen.into_iter().map(|k| (self.stream.as_ref(), &self.stream.rows()[self.chosen[k]])).collect()
     }
 
     fn at(&self, position: u64) -> &RowRef {
-        &self.stream.rows()[self.chosen[self.order.sample(position)]]
+        &self.stream.rows()[self.chosen[self.sampler.sample(position)]]
     }
 }
 
@@ -174,7 +181,7 @@ fn mean_embedding<'a>(
     let mut sum: Option<Tensor> = None;
     let mut count = 0;
     for (stream, row) in rows {
-        let embedding = photo_embedding(&*stream.read(row)?)?.to_kind(Kind::Double);
+        let embedding = photo_embedding(stream, row)?.to_kind(Kind::Double);
         count += 1;
         sum = Some(sum.map_or(embedding.shallow_clone(), |sum| sum + embedding));
     }
@@ -183,11 +190,11 @@ fn mean_embedding<'a>(
 }
 
 /// A row's stored CLIP embedding, normalised, (p).
-fn photo_embedding(row: &Row) -> anyhow::Result<Tensor> {
-    let Some(embedding) = &row.clip_embedding else {
+fn photo_embedding(stream: &Stream, row: &RowRef) -> anyhow::Result<Tensor> {
+    let Some(embedding) = stream.clip_embedding(row)? else {
         return Err(refuse(format!("{}: no CLIP embedding is stored with it", row.path)));
     };
-    Ok(normalise(&Tensor::from_slice(embedding)))
+    Ok(normalise(&Tensor::from_slice(&embedding)))
 }
 
 fn half_tensor(values: &[f16], shape: &[i64]) -> Tensor {
@@ -305,7 +312,7 @@ impl Loader {
         let [latent, below, noise] = self.trajectories.rungs(&ids, &rungs)?;
         let loss = &self.recipe.config.loss;
         let looks_at_photo = loss.clip > 0.0 && loss.directional != Directional::Target;
-        let embedding = |row: &&RowRef| photo_embedding(&*sources.stream.read(row)?);
+        let embedding = |row: &&RowRef| photo_embedding(&sources.stream, row);
         let photo = || Ok(Tensor::stack(&rows.iter().map(embedding).collect::<anyhow::Result<Vec<_>>>()?, 0));
         let photo: Option<anyhow::Result<Tensor>> = looks_at_photo.then(photo);
         Ok(SourceBatch { rungs, latent, below, noise, photo: photo.transpose()? })
@@ -317,15 +324,15 @@ impl Loader {
         let prompts = self.recipe.prompts[visit.emotion].len() as u64 - 1;
         let draw = |stream: &str, p: u64, bound: u64| noise::below(seed, &format!("{stream}/{emotion}"), p, bound);
         let normal = |stream: &str, p: u64| noise::normal(seed, &format!("{stream}/{emotion}"), p, &shape);
-        let rows = self.data.images[visit.emotion].fetch(positions)?;
-        let latent = |(row, &p): (&Arc<Row>, &u64)| {
+        let encodings = self.data.images[visit.emotion].encodings(positions)?;
+        let latent = |(encoding, &p): (&Encoding, &u64)| {
             let (mean, std) = match draw("flip", p, 2) {
-                0 => (&row.latent_mean, &row.latent_std),
-                _ => (&row.flip_mean, &row.flip_std),
+                0 => (&encoding.latent_mean, &encoding.latent_std),
+                _ => (&encoding.flip_mean, &encoding.flip_std),
             };
             (half_tensor(mean, &shape) + half_tensor(std, &shape) * normal("posterior", p)) * self.scaling_factor
         };
-        let latents: Vec<Tensor> = rows.iter().zip(positions).map(latent).collect();
+        let latents: Vec<Tensor> = encodings.iter().zip(positions).map(latent).collect();
         Ok(ImageBatch {
             latent: Tensor::stack(&latents, 0),
             noise: Tensor::stack(&positions.iter().map(|&p| normal("noise", p)).collect::<Vec<_>>(), 0),

@@ -137,5 +137,5 @@ impl Trajectories {
 
 /// A row's posterior mean, unscaled, (c, h, w).
 fn latent_tensor(row: &Row, shape: &[i64]) -> Tensor {
-    Tensor::from_slice(&row.latent_mean).to_kind(Kind::Float).view(shape)
+    Tensor::from_slice(&row.encoding.latent_mean).to_kind(Kind::Float).view(shape)
 }

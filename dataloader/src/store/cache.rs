@@ -1,11 +1,15 @@
 //! Shards of object stores on the local disk, named by their hash, within a size.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Seek};
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::access::CacheSection;
+
+/// A download that has not grown for so long has lost its process.
+const ABANDONED: Duration = Duration::from_secs(60 * 60);
 
 /// A folder of shards.
 #[derive(Debug)]
@@ -56,15 +60,19 @@ impl Cache {
         self.folder.join(format!("{hash}.parquet"))
     }
 
-    /// Removes the least recently used files until the rest fits. Who has one open can go on reading it.
+    /// Removes the least recently used files until the rest fits, and what killed downloads left. Who has a file open
+    /// can go on reading it.
     fn shrink_to(&self, most: u64) -> io::Result<()> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             // Another process may have removed it since.
             let Ok(metadata) = entry.metadata() else { continue };
-            if entry.path().extension().is_some_and(|e| e == "parquet") {
-                files.push((metadata.modified()?, metadata.len(), entry.path()));
+            let (path, modified) = (entry.path(), metadata.modified()?);
+            match path.extension().and_then(OsStr::to_str) {
+                Some("parquet") => files.push((modified, metadata.len(), path)),
+                Some("part") if modified.elapsed().is_ok_and(|age| age > ABANDONED) => drop(fs::remove_file(path)),
+                _ => {}
             }
         }
         files.sort();
@@ -122,7 +130,7 @@ mod tests {
     fn the_least_recently_used_leaves_first_and_nothing_exceeds_the_size() {
         let folder = tempfile::tempdir().expect("a folder");
         let cache = Cache { folder: folder.path().into(), max_bytes: 10 };
-        let pause = || std::thread::sleep(std::time::Duration::from_millis(15));
+        let pause = || std::thread::sleep(Duration::from_millis(15));
         for hash in ["a", "b"] {
             put(&cache, hash, b"1234");
             pause();
@@ -144,5 +152,17 @@ mod tests {
         let cache = Cache { folder: folder.path().into(), max_bytes: 10 };
         drop(cache.room("a", 4).expect("room"));
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    }
+
+    #[test]
+    fn what_a_killed_download_left_goes_and_one_under_way_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache { folder: folder.path().into(), max_bytes: 10 };
+        let (old, new) = (folder.path().join("a.1.part"), folder.path().join("b.2.part"));
+        let abandoned = SystemTime::now() - 2 * ABANDONED;
+        File::create(&old).and_then(|file| file.set_modified(abandoned)).expect("written");
+        File::create(&new).expect("written");
+        put(&cache, "c", b"1234");
+        assert!(!old.exists() && new.exists());
     }
 }

@@ -1,0 +1,184 @@
+//! Single cells of the heavy columns, taken out of their Parquet pages as they lie there.
+//!
+//! Training asks for rows in random order. Shards hold one row's latents, or image, to a page, and the file's offset
+//! index says where each page lies: a row costs its own bytes and nothing else, whatever the size of its row group.
+//! Files that hold several rows to a page, compressed or not, read as well, only slower.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use half::f16;
+use parquet::basic::Encoding;
+use parquet::column::page::{Page, PageReader};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
+use parquet::file::page_index::offset_index::PageLocation;
+use parquet::file::reader::SerializedPageReader;
+
+use crate::store::Pieces;
+
+type Result<T> = std::result::Result<T, String>;
+
+/// One column of one row group.
+pub struct Cells<'a> {
+    pieces: &'a Arc<Pieces>,
+    chunk: &'a ColumnChunkMetaData,
+    pages: &'a [PageLocation],
+    rows: usize,
+}
+
+/// The values of the page that holds a cell.
+struct PageOf {
+    /// What lies in the page, levels and all.
+    bytes: Bytes,
+    /// The cell's row, counted from the page's first.
+    row: usize,
+    /// Rows in the page.
+    rows: usize,
+}
+
+impl<'a> Cells<'a> {
+    /// Column number `leaf` of row group `group`.
+    pub fn new(pieces: &'a Arc<Pieces>, metadata: &'a ParquetMetaData, group: usize, leaf: usize) -> Result<Self> {
+        let pages = metadata.page_index().and_then(|index| index.page_locations(group, leaf));
+        let pages = pages.ok_or("it has no offset index, which this program always writes")?;
+        let group = metadata.row_group(group);
+        Ok(Self { pieces, chunk: group.column(leaf), pages, rows: group.num_rows() as usize })
+    }
+
+    /// The list of `width` half-precision numbers in `row`.
+    pub fn halves(&self, row: usize, width: usize) -> Result<Vec<f16>> {
+        let page = self.page(row)?;
+        // A list's page begins with its repetition and its definition levels.
+        let numbers = behind_levels(&page.bytes, 2)?;
+        let bytes = width * size_of::<f16>();
+        if numbers.len() != page.rows * bytes {
+            return Err(format!("{} bytes of numbers, {} belong there", numbers.len(), page.rows * bytes));
+        }
+        let list = &numbers[page.row * bytes..(page.row + 1) * bytes];
+        Ok(list.chunks_exact(2).map(|pair| f16::from_le_bytes([pair[0], pair[1]])).collect())
+    }
+
+    /// The bytes in `row`.
+    pub fn bytes(&self, row: usize) -> Result<Bytes> {
+        let page = self.page(row)?;
+        // What may be null has definition levels.
+        let mut rest = behind_levels(&page.bytes, 1)?;
+        for _ in 0..page.row {
+            rest = split_prefixed(rest)?.1;
+        }
+        Ok(page.bytes.slice_ref(split_prefixed(rest)?.0))
+    }
+
+    fn page(&self, row: usize) -> Result<PageOf> {
+        let next = self.pages.partition_point(|page| page.first_row_index <= row as i64);
+        let location = next.checked_sub(1).and_then(|n| self.pages.get(n)).ok_or("its offset index is empty")?;
+        let first = usize::try_from(location.first_row_index).map_err(|_| "its offset index is damaged")?;
+        let end = self.pages.get(next).map_or(self.rows, |page| page.first_row_index as usize);
+        match self.read(location)? {
+            Page::DataPage { buf, encoding: Encoding::PLAIN, .. } => {
+                Ok(PageOf { bytes: buf, row: row - first, rows: end - first })
+            }
+            other => Err(format!("a page in {}, which this program does not write", other.encoding())),
+        }
+    }
+
+    fn read(&self, location: &PageLocation) -> Result<Page> {
+        let pages = Some(vec![location.clone()]);
+        let reader = SerializedPageReader::new(self.pieces.clone(), self.chunk, self.rows, pages);
+        let mut reader = reader.map_err(|e| e.to_string())?;
+        if location.offset as u64 != self.chunk.byte_range().0 {
+            // The reader takes all that lies before its first page for a dictionary.
+            reader.skip_next_page().map_err(|e| e.to_string())?;
+        }
+        reader.get_next_page().map_err(|e| e.to_string())?.ok_or_else(|| "a page is missing".into())
+    }
+}
+
+/// What follows `count` kinds of levels.
+fn behind_levels(mut page: &[u8], count: usize) -> Result<&[u8]> {
+    for _ in 0..count {
+        page = split_prefixed(page)?.1;
+    }
+    Ok(page)
+}
+
+/// The bytes whose number the first four state, and the rest.
+fn split_prefixed(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
+    let prefixed = bytes.split_first_chunk::<4>();
+    let split = prefixed.and_then(|(length, rest)| rest.split_at_checked(u32::from_le_bytes(*length) as usize));
+    split.ok_or_else(|| "a page ends too early".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::RecordBatch;
+    use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+    use parquet::arrow::ArrowWriter;
+    use parquet::basic::Compression;
+    use parquet::file::metadata::PageIndexPolicy;
+    use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
+
+    use super::*;
+    use crate::columns::batch_from_rows;
+    use crate::row::tests::row;
+    use crate::row::Row;
+    use crate::schema::{schema, Widths, CLIP, IMAGE};
+    use crate::store::{Access, Store};
+
+    fn rows() -> Vec<Row> {
+        let numbered = |n: u16| {
+            let mut row = row(&format!("{n}.png"));
+            row.image = vec![n as u8; usize::from(n) % 7].into();
+            row.encoding.clip_embedding = Some((0..8).map(|k| f16::from_f32(f32::from(8 * n + k))).collect());
+            row
+        };
+        (0..40).map(numbered).collect()
+    }
+
+    fn file(folder: &std::path::Path, properties: WriterPropertiesBuilder) -> (Arc<Pieces>, ArrowReaderMetadata) {
+        let rows = rows();
+        let schema = Arc::new(schema(Widths { latent: 16, clip: Some(8) }));
+        let batch: RecordBatch = batch_from_rows(schema.clone(), &rows.iter().collect::<Vec<_>>()).expect("a batch");
+        let sink = std::fs::File::create(folder.join("a")).expect("created");
+        let mut writer = ArrowWriter::try_new(sink, schema, Some(properties.build())).expect("a writer");
+        writer.write(&batch).expect("written");
+        writer.close().expect("closed");
+        let store = Store::open(&folder.to_string_lossy(), &Access::default()).expect("a folder");
+        let pieces = store.open_file("a", "").expect("readable").expect("there");
+        let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Required);
+        let metadata = ArrowReaderMetadata::load(&pieces, options).expect("a footer");
+        (Arc::new(pieces), metadata)
+    }
+
+    fn leaf(metadata: &ArrowReaderMetadata, name: &str) -> usize {
+        metadata.parquet_schema().columns().iter().position(|l| l.path().parts()[0] == name).expect("there")
+    }
+
+    #[test]
+    fn any_number_of_rows_to_a_page_reads_back_compressed_or_not() {
+        let plain = || WriterProperties::builder().set_dictionary_enabled(false);
+        for properties in [
+            plain(),
+            plain().set_compression(Compression::SNAPPY).set_data_page_row_count_limit(7).set_write_batch_size(1),
+            plain().set_data_page_row_count_limit(1).set_write_batch_size(1),
+        ] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let (pieces, metadata) = file(folder.path(), properties);
+            let cells = |name| Cells::new(&pieces, metadata.metadata(), 0, leaf(&metadata, name)).expect("a column");
+            let (images, embeddings) = (cells(IMAGE), cells(CLIP));
+            for (n, row) in rows().iter().enumerate() {
+                assert_eq!(images.bytes(n), Ok(row.image.clone()));
+                assert_eq!(embeddings.halves(n, 8).ok(), row.encoding.clip_embedding);
+            }
+            assert!(embeddings.halves(0, 9).is_err(), "another width is refused");
+        }
+    }
+
+    #[test]
+    fn a_dictionary_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (pieces, metadata) = file(folder.path(), WriterProperties::builder());
+        let cells = Cells::new(&pieces, metadata.metadata(), 0, leaf(&metadata, IMAGE)).expect("a column");
+        assert!(cells.bytes(3).expect_err("a dictionary").contains("DICTIONARY"));
+    }
+}
