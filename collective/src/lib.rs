@@ -31,6 +31,6 @@ pub use error::{Error, Result};
 pub use group::{ProcessGroup, ReduceOp, Work};
 pub use in_process::{threads, threads_with_timeout};
 pub use numerics::{deterministic, tf32};
-pub use placement::{share_cores, DeviceChoice};
+pub use placement::{share_cores, DeviceChoice, MixedPrecision};
 pub use rendezvous::{Node, Processes, Rendezvous};
 pub use single::single;

@@ -1,7 +1,7 @@
 //! Where a process computes: its GPU, or its share of the machine's cores.
 
 use serde::{Deserialize, Serialize};
-use tch::Device;
+use tch::{Device, Kind};
 
 use crate::cuda;
 use crate::error::Result;
@@ -27,6 +27,35 @@ impl DeviceChoice {
         }
         let gpus = if self == DeviceChoice::Cpu { 0 } else { cuda::count() };
         Ok(if gpus == 0 { Device::Cpu } else { Device::Cuda(local_rank % gpus) })
+    }
+}
+
+/// Which element type the networks run in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MixedPrecision {
+    /// f32 throughout.
+    #[default]
+    No,
+    /// Frozen weights in bf16, autocast; parameters, latents and losses stay f32.
+    Bf16,
+}
+
+impl MixedPrecision {
+    /// The frozen weights' element type.
+    pub fn kind(self) -> Kind {
+        match self {
+            MixedPrecision::No => Kind::Float,
+            MixedPrecision::Bf16 => Kind::BFloat16,
+        }
+    }
+
+    /// The name in recipes.
+    pub fn name(self) -> &'static str {
+        match self {
+            MixedPrecision::No => "no",
+            MixedPrecision::Bf16 => "bf16",
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! cargo bench --workspace --bench data -- make FOLDER ROWS PHOTO…       a data set of SD 1.5's shape, random latents
 //! cargo bench --workspace --bench data -- time FOLDER THREADS PHOTO…    reading it, and photos to training images
+//! cargo bench --workspace --bench data -- fetch URL CACHE               reading it from an object store
 //!
 //! tests/benches/data.py runs this and the peers in one go and prints the ratios.
 
@@ -15,7 +16,7 @@ use dataloader::manifest::{Crop, Latent, Manifest, Model, Transform, FORMAT_VERS
 use dataloader::schema::Widths;
 use dataloader::sources::{Content, Item};
 use dataloader::staging::Staging;
-use dataloader::{photo, Dataset, Emotion, Encoding, Entry, Filter, Row, Slice, Stream};
+use dataloader::{photo, Access, Dataset, Emotion, Encoding, Entry, Filter, Row, Slice, Stream};
 use half::f16;
 use rayon::prelude::*;
 
@@ -32,8 +33,9 @@ fn main() {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         ["make", folder, rows, ref photos @ ..] => make(Path::new(folder), rows.parse().expect("a number"), photos),
+        ["fetch", url, cache] => fetch(url, Path::new(cache)),
         ["time", folder, threads, ref photos @ ..] => time(folder, threads.parse().expect("a number"), photos),
-        _ => println!("make FOLDER ROWS PHOTO… | time FOLDER THREADS PHOTO…"),
+        _ => println!("make FOLDER ROWS PHOTO… | time FOLDER THREADS PHOTO… | fetch URL CACHE"),
     }
 }
 
@@ -117,6 +119,7 @@ fn make(folder: &Path, rows: usize, photos: &[&str]) {
         clip: Some(model(Some(CLIP_WIDTH as u32))),
         quarantined: vec![],
         missing: 0,
+        inversion: None,
         checksum: String::new(),
     };
     staging.commit(shards, manifest).expect("committed");
@@ -177,6 +180,19 @@ fn time(folder: &str, threads: usize, photos: &[&str]) {
         steps as usize
     });
     println!("{}", serde_json::json!({"name": "peak memory", "megabytes": peak_memory()}));
+}
+
+/// An epoch as a machine that has nothing yet sees it: every shard comes from the store.
+fn fetch(url: &str, cache: &Path) {
+    let mut access = Access::default().with_env(&|name| std::env::var(name).ok());
+    access.cache.folder = cache.into();
+    report("rows from S3", || {
+        if cache.exists() {
+            std::fs::remove_dir_all(cache).expect("emptied");
+        }
+        let dataset = Arc::new(Dataset::open_with(url, &access).expect("a data set"));
+        epoch(&Stream::new(dataset, &Filter::default(), 0).expect("rows"))
+    });
 }
 
 fn positions(step: u64) -> Vec<u64> {

@@ -34,9 +34,9 @@ pub struct Wanted {
 pub struct Made {
     /// One a shard, in order.
     pub receipts: Vec<Receipt>,
-    /// Rows that went through the models.
+    /// Images that went through the models.
     pub encoded: usize,
-    /// Rows taken from an earlier data set, or from an earlier run that did not end.
+    /// Images taken from an earlier data set, or from an earlier run that did not end.
     pub reused: usize,
 }
 
@@ -67,12 +67,12 @@ impl<'a> Assembly<'a> {
         Ok(Self { output, share, patience, staging, earlier: in_place(output), before })
     }
 
-    /// Makes this process's part of `shards`, `make` those that are not there. For the first process: all of them, the
-    /// others' waited for.
+    /// Makes this process's part of `shards`, `make` those that are not there, `what` being what it does. For the first
+    /// process: all of them, the others' waited for.
     pub fn make(
-        &self, shards: &[Wanted], make: impl FnMut(usize, &ProgressBar) -> Result<Receipt>,
+        &self, what: &'static str, shards: &[Wanted], make: impl FnMut(usize, &ProgressBar) -> Result<Receipt>,
     ) -> Result<Option<Made>> {
-        let receipts = self.make_mine(shards, make);
+        let receipts = self.make_mine(what, shards, make);
         if !self.share.is_first() {
             let signed = receipts.and_then(|_| self.staging.sign(FINISHED, self.share, &key_of_all(shards)));
             // It may be late: the first process has put the data set together out of what an earlier run left of ours.
@@ -82,13 +82,13 @@ impl<'a> Assembly<'a> {
         let receipts = self.collect(shards, receipts)?;
         let made_now = |r: &&Receipt| anew.contains(&r.shard.file) || !self.before.contains(&r.shard.file);
         let encoded = receipts.iter().filter(made_now).map(|r| r.encoded).sum();
-        let reused = receipts.iter().map(|r| r.shard.rows as usize).sum::<usize>() - encoded;
+        let reused = receipts.iter().map(|r| r.encoded + r.reused).sum::<usize>() - encoded;
         Ok(Some(Made { receipts, encoded, reused }))
     }
 
     /// The receipts of this process's shards, and which of them it made.
     fn make_mine(
-        &self, shards: &[Wanted], mut make: impl FnMut(usize, &ProgressBar) -> Result<Receipt>,
+        &self, what: &'static str, shards: &[Wanted], mut make: impl FnMut(usize, &ProgressBar) -> Result<Receipt>,
     ) -> Result<(BTreeMap<String, Receipt>, BTreeSet<String>)> {
         let (mut receipts, mut mine) = (BTreeMap::new(), Vec::new());
         for (k, wanted) in shards.iter().enumerate().filter(|(k, _)| self.share.owns(*k)) {
@@ -101,7 +101,7 @@ impl<'a> Assembly<'a> {
                 None => mine.push(k),
             }
         }
-        let bar = progress("encoding", mine.iter().map(|&k| shards[k].paths.len()).sum(), self.share);
+        let bar = progress(what, mine.iter().map(|&k| shards[k].paths.len()).sum(), self.share);
         for &k in &mine {
             let receipt = make(k, &bar)?;
             self.staging.leave(&receipt)?;
@@ -127,7 +127,8 @@ impl<'a> Assembly<'a> {
         let paths: BTreeSet<&String> = wanted.paths.iter().collect();
         let quarantined: Vec<Quarantined> =
             manifest.quarantined.iter().filter(|q| paths.contains(&q.path)).cloned().collect();
-        Some(Receipt { shard: shard.clone(), quarantined, encoded: 0, reused: shard.rows as usize })
+        let reused = wanted.paths.len() - quarantined.len();
+        Some(Receipt { shard: shard.clone(), quarantined, encoded: 0, reused })
     }
 
     /// Whether the data set in place has all of this process's shards, waiting for it to get there.

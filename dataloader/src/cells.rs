@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
+use bytemuck::Pod;
 use bytes::Bytes;
-use half::f16;
 use parquet::basic::Encoding;
 use parquet::column::page::{Page, PageReader};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
@@ -45,17 +45,17 @@ impl<'a> Cells<'a> {
         Ok(Self { pieces, chunk: group.column(leaf), pages, rows: group.num_rows() as usize })
     }
 
-    /// The list of `width` half-precision numbers in `row`.
-    pub fn halves(&self, row: usize, width: usize) -> Result<Vec<f16>> {
+    /// The list of `width` numbers in `row`.
+    pub fn list<T: Pod>(&self, row: usize, width: usize) -> Result<Vec<T>> {
+        const { assert!(cfg!(target_endian = "little"), "Parquet's numbers are little-endian and are taken as they are") };
         let page = self.page(row)?;
         // A list's page begins with its repetition and its definition levels.
         let numbers = behind_levels(&page.bytes, 2)?;
-        let bytes = width * size_of::<f16>();
+        let bytes = width * size_of::<T>();
         if numbers.len() != page.rows * bytes {
             return Err(format!("{} bytes of numbers, {} belong there", numbers.len(), page.rows * bytes));
         }
-        let list = &numbers[page.row * bytes..(page.row + 1) * bytes];
-        Ok(list.chunks_exact(2).map(|pair| f16::from_le_bytes([pair[0], pair[1]])).collect())
+        Ok(bytemuck::pod_collect_to_vec(&numbers[page.row * bytes..(page.row + 1) * bytes]))
     }
 
     /// The bytes in `row`.
@@ -112,6 +112,7 @@ fn split_prefixed(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use arrow::array::RecordBatch;
+    use half::f16;
     use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
     use parquet::arrow::ArrowWriter;
     use parquet::basic::Compression;
@@ -168,9 +169,9 @@ mod tests {
             let (images, embeddings) = (cells(IMAGE), cells(CLIP));
             for (n, row) in rows().iter().enumerate() {
                 assert_eq!(images.bytes(n), Ok(row.image.clone()));
-                assert_eq!(embeddings.halves(n, 8).ok(), row.encoding.clip_embedding);
+                assert_eq!(embeddings.list::<f16>(n, 8).ok(), row.encoding.clip_embedding);
             }
-            assert!(embeddings.halves(0, 9).is_err(), "another width is refused");
+            assert!(embeddings.list::<f16>(0, 9).is_err(), "another width is refused");
         }
     }
 

@@ -36,6 +36,19 @@ pub enum Command {
         #[arg(long, value_name = "N|gpu")]
         nproc_per_node: Option<Processes>,
     },
+    /// Inverts a data set's images by DDIM: trajectories that every run on the same weights can share.
+    #[command(after_help = "Example: dataloader invert --config configs/data/pocket-inversions.yaml")]
+    Invert {
+        /// The recipe.
+        #[arg(long)]
+        config: PathBuf,
+        /// Overrides a key, for example num_inversion_steps=50.
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        sets: Vec<String>,
+        /// Shares the work among so many processes here, or one a GPU. Not under torchrun or Slurm, which start them.
+        #[arg(long, value_name = "N|gpu")]
+        nproc_per_node: Option<Processes>,
+    },
     /// Downloads the images that a data set publishes as URLs; a second run fetches only what is not there.
     Fetch {
         /// Which data set.

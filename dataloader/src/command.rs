@@ -8,8 +8,10 @@ use collective::rendezvous::Lookup;
 use collective::Processes;
 use dataloader::config::ShardConfig;
 use dataloader::fetch::{self, Manners};
+use dataloader::inversions::config::InvertConfig;
+use dataloader::inversions::job::Summary;
 use dataloader::share::Share;
-use dataloader::{inspect, recipe, shard, survey, verify, Access, Error, Result};
+use dataloader::{inspect, inversions, recipe, shard, survey, verify, Access, Error, Result};
 use diffusion::hub::Hub;
 
 use crate::cli::{Command, FetchArgs, Fetchable};
@@ -24,7 +26,19 @@ pub fn run(command: Command, env: Lookup<'_>) -> Result<u8> {
                 print!("{}", survey::survey(&config)?);
                 return Ok(0);
             }
-            shard(&config, nproc_per_node, env)
+            config.check()?;
+            share_work(nproc_per_node, env, |share| {
+                let summary = shard::run(&config, &hub(env), share)?;
+                Ok(summary.map(|summary| summary.describe(&config.output)))
+            })
+        }
+        Command::Invert { config, sets, nproc_per_node } => {
+            let mut config: InvertConfig = recipe::load(&config, &sets)?;
+            config.store = config.store.with_env(env);
+            config.check()?;
+            share_work(nproc_per_node, env, |share| {
+                Ok(inversions::job::run(&config, &hub(env), share)?.map(|Summary(line)| line))
+            })
         }
         Command::Fetch { dataset: Fetchable::Findingemo(args) } => fetch(&args),
         Command::Verify { dir } => {
@@ -39,19 +53,20 @@ pub fn run(command: Command, env: Lookup<'_>) -> Result<u8> {
     }
 }
 
-/// One of the processes that encode, or their launcher.
-fn shard(config: &ShardConfig, nproc_per_node: Option<Processes>, env: Lookup<'_>) -> Result<u8> {
+/// One of the processes that work on a data set, or their launcher. The first prints what `work` says.
+fn share_work(
+    nproc_per_node: Option<Processes>, env: Lookup<'_>, work: impl FnOnce(&Share) -> Result<Option<String>>,
+) -> Result<u8> {
     let launched = |e: collective::Error| Error::invalid("launch", e.to_string());
     let node = match env("JOB_COMPLETION_INDEX") {
         Some(_) => None, // Kubernetes has started this process alone
         None => ranks_to_start(nproc_per_node, env).map_err(launched)?,
     };
     if let Some(node) = node {
-        config.check()?;
         return Ok(start_ranks(&node).map_err(launched)?.try_into().unwrap_or(1));
     }
-    if let Some(summary) = shard::run(config, &hub(env), &Share::from_env(env)?)? {
-        println!("{}", summary.describe(&config.output));
+    if let Some(summary) = work(&Share::from_env(env)?)? {
+        println!("{summary}");
     }
     Ok(0)
 }

@@ -1,23 +1,21 @@
 //! A data set: its manifest, and its shards as they are needed, each verified before its first use.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use half::f16;
 
 use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::manifest::{self, Manifest};
+use crate::manifest::Manifest;
 use crate::row::{Encoding, Place, Row, RowRef};
 use crate::schema::Widths;
-use crate::shard_file::ShardFile;
-use crate::store::{Access, Store};
+use crate::shards::Shards;
+use crate::store::Access;
 
-/// A folder or object store with a manifest and the shards it lists.
+/// Images in a folder or object store.
 #[derive(Debug)]
 pub struct Dataset {
-    store: Store,
-    manifest: Manifest,
-    shards: Vec<Mutex<Option<Arc<ShardFile>>>>,
+    shards: Shards,
     light: OnceLock<Vec<RowRef>>,
 }
 
@@ -29,39 +27,38 @@ impl Dataset {
 
     /// As [`Dataset::open`], with the object store's settings and cache.
     pub fn open_with(url: &str, access: &Access) -> Result<Self> {
-        let store = Store::open(url, access)?;
-        let Some(bytes) = store.read(manifest::FILE)? else {
-            return Err(Error::NotADataset { url: store.url().to_string() });
-        };
-        let manifest = Manifest::parse(&store.url_of(manifest::FILE), &bytes)?;
-        let shards = manifest.shards.iter().map(|_| Mutex::new(None)).collect();
-        Ok(Self { store, manifest, shards, light: OnceLock::new() })
+        let shards = Shards::open(url, access)?;
+        if shards.manifest().inversion.is_some() {
+            let message = "holds trajectories, no images: name it under data.sources.inversions";
+            return Err(Error::invalid(url, message));
+        }
+        Ok(Self { shards, light: OnceLock::new() })
     }
 
     /// The folder or URL.
     pub fn url(&self) -> &str {
-        self.store.url()
+        self.shards.url()
     }
 
     /// What the data set states about itself.
     pub fn manifest(&self) -> &Manifest {
-        &self.manifest
+        self.shards.manifest()
     }
 
     /// Lengths of latents and embeddings.
     pub fn widths(&self) -> Widths {
-        let clip = self.manifest.clip.as_ref().and_then(|c| c.dimension).map(|d| d as usize);
-        Widths { latent: self.manifest.latent.len(), clip }
+        let clip = self.manifest().clip.as_ref().and_then(|c| c.dimension).map(|d| d as usize);
+        Widths { latent: self.manifest().latent.len(), clip }
     }
 
     /// Hashes every shard that has not been; fails at the first damaged one.
     pub fn verify(&self) -> Result<()> {
-        (0..self.shards.len()).try_for_each(|shard| self.shard(shard).map(drop))
+        (0..self.manifest().shards.len()).try_for_each(|shard| self.shards.file(shard).map(drop))
     }
 
     /// Refuses a data set whose latents another autoencoder made.
     pub fn check_vae(&self, hash: &str) -> Result<()> {
-        let vae = &self.manifest.vae;
+        let vae = &self.manifest().vae;
         if vae.hash == hash {
             return Ok(());
         }
@@ -83,30 +80,27 @@ impl Dataset {
     /// The whole row that `reference` stands for.
     pub fn read(&self, reference: &RowRef) -> Result<Row> {
         let RowRef { place, entry } = reference;
-        let image = self.shard(place.shard as usize)?.image(place.group as usize, place.row as usize)?;
+        let image = self.shards.file(place.shard as usize)?.image(place.group as usize, place.row as usize)?;
         Ok(Row { entry: entry.clone(), image, encoding: self.encoding(reference)? })
     }
 
     /// A row's latents and embedding.
     pub fn encoding(&self, reference: &RowRef) -> Result<Encoding> {
         let Place { shard, group, row } = reference.place;
-        let encoding = self.shard(shard as usize)?.encoding(group as usize, row as usize)?;
+        let encoding = self.shards.file(shard as usize)?.encoding(group as usize, row as usize)?;
         let widths = self.widths();
         let fits = encoding.latents().iter().all(|latent| latent.len() == widths.latent)
             && encoding.clip_embedding.as_ref().map(Vec::len) == widths.clip;
         match fits {
             true => Ok(encoding),
-            false => Err(Error::shard(
-                self.store.url_of(&self.manifest.shards[shard as usize].file),
-                "latents or embeddings are not of the manifest's size",
-            )),
+            false => Err(self.shards.damaged(shard as usize, "latents or embeddings are not of the manifest's size")),
         }
     }
 
     /// A row's embedding alone, if the data set has them.
     pub fn clip_embedding(&self, reference: &RowRef) -> Result<Option<Vec<f16>>> {
         let Place { shard, group, row } = reference.place;
-        self.shard(shard as usize)?.clip_embedding(group as usize, row as usize)
+        self.shards.file(shard as usize)?.clip_embedding(group as usize, row as usize)
     }
 
     /// All rows of one shard, in its order.
@@ -114,34 +108,24 @@ impl Dataset {
         self.references(shard)?.iter().map(|reference| self.read(reference)).collect()
     }
 
-    /// The shard at `index` of the manifest, verified.
-    pub fn shard(&self, index: usize) -> Result<Arc<ShardFile>> {
-        let mut slot = self.shards[index].lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(file) = slot.as_ref() {
-            return Ok(file.clone());
-        }
-        let file = Arc::new(ShardFile::open(&self.store, &self.manifest.shards[index])?);
-        *slot = Some(file.clone());
-        Ok(file)
-    }
-
     fn light(&self) -> Result<&[RowRef]> {
         if let Some(rows) = self.light.get() {
             return Ok(rows);
         }
-        let rows = (0..self.shards.len()).map(|shard| self.references(shard)).collect::<Result<Vec<_>>>()?.concat();
+        let rows =
+            (0..self.manifest().shards.len()).map(|shard| self.references(shard)).collect::<Result<Vec<_>>>()?.concat();
         Ok(self.light.get_or_init(|| rows))
     }
 
     /// The rows of one shard by their light columns.
     pub(crate) fn references(&self, shard: usize) -> Result<Vec<RowRef>> {
-        let (file, stated) = (self.shard(shard)?, &self.manifest.shards[shard]);
+        let (file, stated) = (self.shards.file(shard)?, &self.manifest().shards[shard]);
         let mut rows = Vec::with_capacity(stated.rows as usize);
         for group in 0..file.num_groups() {
             for (row, entry) in file.entries(group)?.into_iter().enumerate() {
                 if entry.split != stated.split {
                     let message = format!("row {} is of split {:?}", entry.path, entry.split);
-                    return Err(Error::shard(self.store.url_of(&stated.file), message));
+                    return Err(self.shards.damaged(shard, message));
                 }
                 let place = Place { shard: shard as u32, group: group as u32, row: row as u32 };
                 rows.push(RowRef { place, entry: Arc::new(entry) });
@@ -160,6 +144,7 @@ mod tests {
     use super::*;
     use crate::emotion::Emotion;
     use crate::inspect::inspect;
+    use crate::manifest;
     use crate::staging::tests::write_dataset;
     use crate::verify::verify;
 

@@ -8,15 +8,20 @@ use half::f16;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
+use crate::inversions::Inversions;
 use crate::manifest::{Manifest, Model};
 use crate::row::Row;
 use crate::schema::schema;
+use crate::shards::Shards;
 use crate::store::Access;
 
 const EXAMPLES: usize = 3;
 
 /// A description of the data set at `url`, with the rows of these numbers, or the first few.
 pub fn inspect(url: &str, access: &Access, numbers: &[usize]) -> Result<String> {
+    if Shards::open(url, access)?.manifest().inversion.is_some() {
+        return Ok(Inversions::open(url, access)?.describe());
+    }
     let dataset = Dataset::open_with(url, access)?;
     let mut text = summary(&dataset);
     text += &counts(dataset.manifest());

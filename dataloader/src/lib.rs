@@ -24,6 +24,7 @@ pub mod filter;
 #[cfg(feature = "encode")]
 mod identify;
 pub mod inspect;
+pub mod inversions;
 pub mod manifest;
 pub mod order;
 #[cfg(feature = "encode")]
@@ -39,6 +40,7 @@ pub mod schema;
 #[cfg(feature = "encode")]
 pub mod shard;
 pub mod shard_file;
+mod shards;
 #[cfg(feature = "encode")]
 pub mod share;
 #[cfg(feature = "encode")]
@@ -57,6 +59,7 @@ pub use dataset::Dataset;
 pub use emotion::Emotion;
 pub use error::{Error, Result};
 pub use filter::Filter;
+pub use inversions::Inversions;
 pub use manifest::Manifest;
 pub use order::{Order, Slice};
 pub use row::{Encoding, Entry, Row, RowRef};

@@ -38,6 +38,9 @@ pub struct Manifest {
     /// Images that the source describes and that were not there.
     #[serde(default)]
     pub missing: u64,
+    /// How trajectories were made, if that is what the shards hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inversion: Option<Inversion>,
     /// blake3 of this file's bytes with these 64 digits as zeros.
     pub checksum: String,
 }
@@ -55,6 +58,9 @@ pub struct Shard {
     /// Rows by emotion; rows without one are counted under "none".
     #[serde(default)]
     pub labels: BTreeMap<String, u64>,
+    /// The images whose trajectories it holds, a row group each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub image_ids: Vec<String>,
     /// Size of the file.
     pub bytes: u64,
     /// blake3 of the file. Parquet's pages carry no checksum of their own here.
@@ -133,6 +139,26 @@ pub struct Model {
     /// Numbers per embedding; only CLIP has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dimension: Option<u32>,
+}
+
+/// How trajectories were made: with what the manifest says of latents, transform and VAE, all that decides about them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inversion {
+    /// blake3 of the UNet's weights.
+    pub unet: String,
+    /// blake3 of the text encoder's weights.
+    pub text_encoder: String,
+    /// The prompt of the way up.
+    pub prompt: String,
+    /// The rungs, ascending.
+    pub timesteps: Vec<i64>,
+    /// blake3 of the schedule's ᾱ at each rung.
+    pub alpha_bars: String,
+    /// What the UNet predicts.
+    pub prediction: String,
+    /// The networks' element type, as recipes name it.
+    pub precision: String,
 }
 
 /// An image that could not be used.
@@ -232,6 +258,7 @@ pub(crate) mod tests {
             split: split.into(),
             rows,
             labels: BTreeMap::from([("awe".to_string(), rows)]),
+            image_ids: vec![],
             bytes: 10,
             blake3: "ab".into(),
             key: "ef".into(),
@@ -252,6 +279,7 @@ pub(crate) mod tests {
             clip: None,
             quarantined: vec![Quarantined { path: "a.jpg".into(), reason: "empty".into() }],
             missing: 0,
+            inversion: None,
             checksum: String::new(),
         }
     }

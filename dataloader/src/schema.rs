@@ -95,9 +95,10 @@ fn feature(field: &Field) -> Value {
         DataType::Utf8 => value("string"),
         DataType::Int32 => value("int32"),
         DataType::Float32 => value("float32"),
-        DataType::FixedSizeList(_, width) => {
-            json!({"feature": value("float16"), "length": width, "_type": "Sequence"})
+        DataType::FixedSizeList(item, width) => {
+            json!({"feature": feature(item), "length": width, "_type": "Sequence"})
         }
+        DataType::Float16 => value("float16"),
         DataType::Struct(fields) => fields.iter().map(|f| (f.name().clone(), feature(f))).collect(),
         other => unreachable!("the schema has no {other}"),
     }

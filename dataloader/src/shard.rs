@@ -80,7 +80,8 @@ pub fn run(config: &ShardConfig, hub: &Hub, share: &Share) -> Result<Option<Summ
     let run = Run::new(config, &models)?;
     let shards = plan.shards(config.rows_per_shard);
     let wanted: Vec<Wanted> = shards.iter().map(|shard| run.wanted(shard)).collect();
-    let made = assembly.make(&wanted, |k, bar| run.encode_shard(&assembly.staging, &shards[k], &wanted[k].key, bar))?;
+    let made = assembly
+        .make("encoding", &wanted, |k, bar| run.encode_shard(&assembly.staging, &shards[k], &wanted[k].key, bar))?;
     let Some(Made { receipts, encoded, reused }) = made else { return Ok(None) };
     let manifest = run.manifest(plan.quarantined.clone(), &receipts, missing as u64)?;
     let manifest = assembly.commit(receipts, manifest)?;
@@ -189,6 +190,7 @@ impl<'a> Run<'a> {
             clip: self.models.clip_model.clone(),
             quarantined,
             missing,
+            inversion: None,
             checksum: String::new(),
         })
     }

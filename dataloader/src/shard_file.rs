@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
+use bytemuck::Pod;
 use bytes::Bytes;
 use half::f16;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
@@ -70,7 +71,7 @@ impl ShardFile {
 
     /// The latents of one row, and its embedding if there is one.
     pub fn encoding(&self, group: usize, row: usize) -> Result<Encoding> {
-        let latent = |name: &str| self.halves(name, group, row);
+        let latent = |name: &str| self.list(name, group, row);
         let [latent_mean, latent_std, flip_mean, flip_std] = LATENTS.map(latent);
         Ok(Encoding {
             latent_mean: latent_mean?,
@@ -84,13 +85,14 @@ impl ShardFile {
     /// The embedding of one row, if the shard has them.
     pub fn clip_embedding(&self, group: usize, row: usize) -> Result<Option<Vec<f16>>> {
         let there = self.metadata.schema().field_with_name(CLIP).is_ok();
-        there.then(|| self.halves(CLIP, group, row)).transpose()
+        there.then(|| self.list(CLIP, group, row)).transpose()
     }
 
-    fn halves(&self, name: &str, group: usize, row: usize) -> Result<Vec<f16>> {
+    /// The list of numbers in one row of the column `name`, whose items must be `T`s.
+    pub fn list<T: Pod>(&self, name: &str, group: usize, row: usize) -> Result<Vec<T>> {
         self.of_column(name, |leaf| match self.metadata.schema().field_with_name(name).map(|f| f.data_type()) {
             Ok(DataType::FixedSizeList(_, width)) => {
-                self.cells(group, leaf)?.halves(row, usize::try_from(*width).unwrap_or(0))
+                self.cells(group, leaf)?.list(row, usize::try_from(*width).unwrap_or(0))
             }
             found => Err(format!("it is {found:?}, which this program does not write")),
         })

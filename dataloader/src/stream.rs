@@ -72,6 +72,11 @@ impl Stream {
         self.dataset.read(reference)
     }
 
+    /// The latents and embedding of the row that `reference` stands for.
+    pub fn encoding(&self, reference: &RowRef) -> Result<Encoding> {
+        self.dataset.encoding(reference)
+    }
+
     /// The embedding of the row that `reference` stands for, if the data set has them.
     pub fn clip_embedding(&self, reference: &RowRef) -> Result<Option<Vec<f16>>> {
         self.dataset.clip_embedding(reference)

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::dataset::Dataset;
 use crate::error::Result;
+use crate::inversions::Inversions;
 use crate::manifest::{Manifest, Split};
 use crate::row::Row;
+use crate::shards::Shards;
 use crate::store::Access;
 
 /// What was found.
@@ -26,7 +28,7 @@ impl Verdict {
     /// The verdict on one line.
     pub fn describe(&self) -> String {
         match self.faults.len() {
-            0 => format!("sound: {} rows, all hashes, images and counts as the manifest states", self.rows),
+            0 => format!("sound: {} rows, all hashes, numbers and counts as the manifest states", self.rows),
             count => format!("damaged: {count} faults; do not use it before it is copied or made again"),
         }
     }
@@ -34,6 +36,9 @@ impl Verdict {
 
 /// Checks the data set at `url`, going on after a damaged shard. `report` gets one line per shard.
 pub fn verify(url: &str, access: &Access, mut report: impl FnMut(&str)) -> Result<Verdict> {
+    if Shards::open(url, access)?.manifest().inversion.is_some() {
+        return verify_inversions(&Inversions::open(url, access)?, report);
+    }
     let dataset = Dataset::open_with(url, access)?;
     let mut verdict = Verdict::default();
     let mut counts = BTreeMap::new();
@@ -58,6 +63,16 @@ pub fn verify(url: &str, access: &Access, mut report: impl FnMut(&str)) -> Resul
         verdict.faults.iter().for_each(|fault| report(&format!("DAMAGED {fault}")));
     }
     Ok(verdict)
+}
+
+fn verify_inversions(inversions: &Inversions, mut report: impl FnMut(&str)) -> Result<Verdict> {
+    match inversions.verify() {
+        Ok(rows) => Ok(Verdict { rows, faults: vec![] }),
+        Err(error) => {
+            report(&format!("DAMAGED {error}"));
+            Ok(Verdict { rows: 0, faults: vec![error.to_string()] })
+        }
+    }
 }
 
 fn shard_faults(dataset: &Dataset, index: usize, counts: &mut BTreeMap<String, Split>) -> Result<Vec<String>> {

@@ -6,7 +6,8 @@ use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::datatypes::Schema;
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
@@ -18,7 +19,7 @@ use crate::columns::batch_from_rows;
 use crate::error::{Error, Result};
 use crate::manifest::Shard;
 use crate::row::Row;
-use crate::schema::{hugging_face_features, schema, Widths, CLIP, HUGGING_FACE_KEY, IMAGE, LATENTS};
+use crate::schema::{hugging_face_features, schema, Widths, HUGGING_FACE_KEY, IMAGE};
 
 /// Rows per row group, at most: what a reader decodes at once.
 pub const ROWS_PER_GROUP: usize = 256;
@@ -28,10 +29,9 @@ const ZSTD_LEVEL: i32 = 3;
 /// A shard in the making. It is written beside its place, which it takes when it is whole.
 pub struct ShardWriter {
     folder: PathBuf,
-    shard: Shard,
+    /// What the manifest will say of it.
+    pub(crate) shard: Shard,
     part: PathBuf,
-    schema: Arc<Schema>,
-    pending: Vec<Row>,
     parquet: ArrowWriter<BufWriter<File>>,
 }
 
@@ -43,28 +43,62 @@ impl std::fmt::Debug for ShardWriter {
 
 impl ShardWriter {
     /// Starts the shard `file` in `folder`, whose rows are all of `split`; `key` stands for what it is made of.
-    pub fn create(folder: &Path, file: &str, split: &str, key: &str, widths: Widths) -> Result<Self> {
+    pub fn create(folder: &Path, file: &str, split: &str, key: &str, schema: &Arc<Schema>) -> Result<Self> {
         let part = folder.join(format!("{file}.{}.part", std::process::id()));
         let sink = BufWriter::new(File::create(&part).map_err(|e| Error::file(&part, e))?);
-        let schema = Arc::new(schema(widths));
         let parquet =
-            ArrowWriter::try_new(sink, schema.clone(), Some(properties(&schema))).map_err(|e| Error::file(&part, e))?;
+            ArrowWriter::try_new(sink, schema.clone(), Some(properties(schema))).map_err(|e| Error::file(&part, e))?;
         let shard = Shard {
             file: file.into(),
             split: split.into(),
             rows: 0,
             labels: BTreeMap::new(),
+            image_ids: vec![],
             bytes: 0,
             blake3: String::new(),
             key: key.into(),
         };
-        Ok(Self { folder: folder.into(), shard, part, schema, pending: vec![], parquet })
+        Ok(Self { folder: folder.into(), shard, part, parquet })
+    }
+
+    /// Adds rows as a row group of their own.
+    pub fn write_group(&mut self, rows: &RecordBatch) -> Result<()> {
+        self.shard.rows += rows.num_rows() as u64;
+        let written: std::result::Result<(), ParquetError> =
+            self.parquet.write(rows).and_then(|()| self.parquet.flush());
+        written.map_err(|e| Error::file(&self.part, e))
+    }
+
+    /// Brings the file to the disk and into its place.
+    pub fn finish(self) -> Result<Shard> {
+        let Self { folder, mut shard, part, parquet } = self;
+        let sink = parquet.into_inner().map_err(|e| Error::file(&part, e))?;
+        let handle = sink.into_inner().map_err(|e| Error::file(&part, e.error()))?;
+        handle.sync_all().map_err(|e| Error::file(&part, e))?;
+        (shard.bytes, shard.blake3) = measure(&part)?;
+        fs::rename(&part, folder.join(&shard.file)).map_err(|e| Error::file(&part, e))?;
+        Ok(shard)
+    }
+}
+
+/// A shard of images in the making.
+#[derive(Debug)]
+pub struct RowWriter {
+    writer: ShardWriter,
+    schema: Arc<Schema>,
+    pending: Vec<Row>,
+}
+
+impl RowWriter {
+    /// As [`ShardWriter::create`], for rows with latents and embeddings of these lengths.
+    pub fn create(folder: &Path, file: &str, split: &str, key: &str, widths: Widths) -> Result<Self> {
+        let schema = Arc::new(schema(widths));
+        Ok(Self { writer: ShardWriter::create(folder, file, split, key, &schema)?, schema, pending: vec![] })
     }
 
     /// Adds a row.
     pub fn push(&mut self, row: Row) -> Result<()> {
-        self.shard.rows += 1;
-        *self.shard.labels.entry(row.emotion.map_or("none", |e| e.name()).to_string()).or_default() += 1;
+        *self.writer.shard.labels.entry(row.emotion.map_or("none", |e| e.name()).to_string()).or_default() += 1;
         self.pending.push(row);
         match self.pending.len() {
             ROWS_PER_GROUP => self.flush(),
@@ -75,13 +109,7 @@ impl ShardWriter {
     /// Brings the file to the disk and into its place.
     pub fn finish(mut self) -> Result<Shard> {
         self.flush()?;
-        let Self { folder, mut shard, part, parquet, .. } = self;
-        let sink = parquet.into_inner().map_err(|e| Error::file(&part, e))?;
-        let handle = sink.into_inner().map_err(|e| Error::file(&part, e.error()))?;
-        handle.sync_all().map_err(|e| Error::file(&part, e))?;
-        (shard.bytes, shard.blake3) = measure(&part)?;
-        fs::rename(&part, folder.join(&shard.file)).map_err(|e| Error::file(&part, e))?;
-        Ok(shard)
+        self.writer.finish()
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -89,11 +117,10 @@ impl ShardWriter {
             return Ok(());
         }
         let rows: Vec<&Row> = self.pending.iter().collect();
-        let batch = batch_from_rows(self.schema.clone(), &rows).map_err(|message| Error::file(&self.part, message))?;
+        let failed = |message| Error::file(&self.writer.part, message);
+        let batch = batch_from_rows(self.schema.clone(), &rows).map_err(failed)?;
         self.pending.clear();
-        let written: std::result::Result<(), ParquetError> =
-            self.parquet.write(&batch).and_then(|()| self.parquet.flush());
-        written.map_err(|e| Error::file(&self.part, e))
+        self.writer.write_group(&batch)
     }
 }
 
@@ -105,8 +132,7 @@ fn properties(schema: &Schema) -> WriterProperties {
         .set_write_batch_size(1) // page limits are looked at after so many rows
         .set_key_value_metadata(Some(vec![features]))
         .set_created_by(concat!("dataloader ", env!("CARGO_PKG_VERSION")).to_string());
-    let lists = LATENTS.into_iter().chain([CLIP]).map(|name| vec![name.into(), "list".into(), "item".into()]);
-    for path in lists.chain([vec![IMAGE.into(), "bytes".into()]]).map(ColumnPath::from) {
+    for path in schema.fields().iter().filter_map(|field| heavy(field)) {
         // A row of these is read by itself: it has a page of its own. Images are compressed already and latents shrink
         // by a tenth, which is not worth the time to undo it; nothing repeats and nobody compares.
         properties = properties
@@ -117,6 +143,17 @@ fn properties(schema: &Schema) -> WriterProperties {
             .set_column_statistics_enabled(path, EnabledStatistics::None);
     }
     properties.build()
+}
+
+/// The leaf of a column whose rows are read one by one: images, and lists of numbers.
+fn heavy(field: &Field) -> Option<ColumnPath> {
+    let inner = match field.data_type() {
+        DataType::FixedSizeList(..) => vec!["list", "item"],
+        _ if field.name() == IMAGE => vec!["bytes"],
+        _ => return None,
+    };
+    let path = std::iter::once(field.name().as_str()).chain(inner);
+    Some(ColumnPath::from(path.map(String::from).collect::<Vec<_>>()))
 }
 
 /// Size and blake3 of a file.

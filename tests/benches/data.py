@@ -7,11 +7,14 @@ shards at 512 px: a JPEG, four latents of 4×64×64 in f16, a CLIP embedding. Ev
 A ratio is our time over the peer's: below 1 we are faster. Rows go to target/bench/data.json. The best of three passes
 counts on both sides. Pinned versions: requirements-data.txt.
 """
+import contextlib
 import io
 import json
 import multiprocessing.pool
+import os
 import pathlib
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -41,6 +44,9 @@ def main():
         rows = read_rows(folder / "shards")
         peers = photo_peers(photos, threads) + reading_peers(folder, rows)
         mine = ours("time", folder / "shards", threads, *photos)
+        with s3(folder) as url:
+            peers.append(("rows from S3", *streaming_from(f"{url}/mds", folder / "mds-fetched")))
+            mine |= ours("fetch", f"{url}/shards", folder / "cache")
     out = []
     for name, peer, per_s in peers:
         ratio = per_s / mine[name]
@@ -113,21 +119,22 @@ def rows_of(batch):
 
 def reading_peers(folder, rows):
     """Every row once in batches of 16, as they go to a device: one array a column. The files are in the page cache."""
-    def epoch(read):
-        count, batch = 0, []
-        for row in read():
-            batch.append(row)
-            if len(batch) == BATCH:
-                arrays = [np.stack([row[name] for row in batch]) for name in ARRAYS]
-                images = [row["image"] for row in batch]
-                count += len(images)
-                assert arrays[0].shape == (BATCH, 16384) and arrays[0].dtype == np.float16
-                batch = []
-        assert count == ROWS
-        return count
-
     peers = [pyarrow_peer(folder), webdataset_peer(folder, rows), litdata_peer(folder, rows), streaming_peer(folder, rows)]
     return [("rows in batches", name, best(lambda: epoch(read))) for name, read in peers]
+
+
+def epoch(read):
+    count, batch = 0, []
+    for row in read():
+        batch.append(row)
+        if len(batch) == BATCH:
+            arrays = [np.stack([row[name] for row in batch]) for name in ARRAYS]
+            images = [row["image"] for row in batch]
+            count += len(images)
+            assert arrays[0].shape == (BATCH, 16384) and arrays[0].dtype == np.float16
+            batch = []
+    assert count == ROWS
+    return count
 
 
 def pyarrow_peer(folder):
@@ -191,6 +198,39 @@ def streaming_peer(folder, rows):
         yield from streaming.StreamingDataset(local=str(place), batch_size=BATCH, shuffle=False)
 
     return f"mosaicml-streaming {streaming.__version__}", read
+
+
+@contextlib.contextmanager
+def s3(folder):
+    """A bucket with both sides' files, on a server of this machine."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    os.environ |= {
+        "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "S3_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ALLOW_HTTP": "true",
+    }
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="bench")
+    for place in ("shards", "mds"):
+        for path in filter(pathlib.Path.is_file, (folder / place).iterdir()):
+            client.upload_file(str(path), "bench", f"{place}/{path.name}")
+    yield "s3://bench"
+    server.stop()
+
+
+def streaming_from(url, local):
+    import streaming
+
+    def read():
+        streaming.base.util.clean_stale_shared_memory()
+        shutil.rmtree(local, ignore_errors=True)
+        yield from streaming.StreamingDataset(remote=url, local=str(local), batch_size=BATCH, shuffle=False)
+
+    return f"mosaicml-streaming {streaming.__version__}", best(lambda: epoch(read))
 
 
 def best(work):

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use collective::DeviceChoice;
+use collective::{DeviceChoice, MixedPrecision};
 use dataloader::{Access, Emotion, Filter, Sampling};
 use diffusion::detail::Detail;
 use diffusion::losses::directional::Directional;
@@ -120,6 +120,9 @@ pub struct SourcesSection {
     /// Take at most so many, drawn by the seed; all without it.
     #[serde(default)]
     pub limit: Option<usize>,
+    /// What `dataloader invert` made of them, a folder or URL; what it lacks is inverted here.
+    #[serde(default)]
+    pub inversions: Option<String>,
     /// A local folder for inversions, shared by all runs on the same weights.
     #[serde(default = "default_trajectories")]
     pub trajectories: PathBuf,
@@ -278,17 +281,6 @@ pub struct LearningRates {
     pub tokens: f64,
     /// Of Δh.
     pub delta: f64,
-}
-
-/// Which element type the networks run in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MixedPrecision {
-    /// f32 throughout.
-    #[default]
-    No,
-    /// Frozen weights in bf16, autocast; parameters, latents and losses stay f32.
-    Bf16,
 }
 
 /// Steps, batches, rates.

@@ -16,7 +16,6 @@ use diffusion::tokens::{embed, eos_positions, Prompt, Tokens};
 use diffusion::weights;
 use tch::{Device, Kind, Tensor};
 
-use crate::config::MixedPrecision;
 use crate::failure::{input, refuse};
 use crate::resolved::Resolved;
 
@@ -112,10 +111,7 @@ impl Models {
     }
 
     fn load_from(recipe: &Resolved, folders: &Folders, device: Device) -> anyhow::Result<Self> {
-        let kind = match recipe.config.train.mixed_precision {
-            MixedPrecision::No => Kind::Float,
-            MixedPrecision::Bf16 => Kind::BFloat16,
-        };
+        let kind = recipe.config.train.mixed_precision.kind();
         let pipeline = Pipeline::load(&folders.base, device, kind)?;
         let clip = folders.clip.as_ref().map(|f| LossClip::load(f, &pipeline, device, kind)).transpose()?;
         if recipe.needs_alignment() && clip.as_ref().is_some_and(|c| !c.shares_token_table) {

@@ -5,20 +5,20 @@ use std::path::Path;
 use diffusion::hub::Hub;
 use diffusion::images::ClipPreprocess;
 use diffusion::networks::unet;
-use diffusion::pipeline::{part, DIFFUSERS_STEM, TRANSFORMERS_STEM};
+use diffusion::pipeline::{part, Hashes, DIFFUSERS_STEM, TRANSFORMERS_STEM};
 use diffusion::process::ddim::Ladder;
 use diffusion::process::schedule::Schedule;
 use diffusion::text::tokenizer::Tokenizer;
 use diffusion::weights;
 
 use crate::checkpoint;
-use crate::config::MixedPrecision;
 use crate::data::Data;
 use crate::failure::{input, refuse};
 use crate::models::Folders;
 use crate::resolved::Resolved;
 use crate::resume::Resume;
 use crate::threshold::Threshold;
+use crate::trajectories::Trajectories;
 use crate::visits::edited_rungs;
 use crate::weights_header::num_parameters;
 
@@ -42,21 +42,22 @@ struct Sizes {
 pub fn check(recipe: &Resolved, hub: &Hub, resume: &Resume, num_processes: usize) -> anyhow::Result<Plan> {
     let folders = Folders::find(recipe, hub)?;
     let sizes = input(check_models(recipe, &folders))?;
-    let vae_hash = input(weights::hash(&part(&folders.base, "vae")?, DIFFUSERS_STEM))?;
-    let data = Data::open(recipe, &vae_hash)?;
+    let hashes = input(Hashes::of(&folders.base))?;
+    let data = Data::open(recipe, &hashes.vae)?;
     if let Some(folder) = folders.clip.as_ref().filter(|_| recipe.needs_prototype() || recipe.needs_alignment()) {
         data.check_clip(&input(weights::hash(folder, TRANSFORMERS_STEM))?)?;
     }
     let schedule = input(Schedule::read(&input(part(&folders.base, "scheduler"))?))?;
     let ladder = Ladder::new(&schedule, recipe.config.edit.num_inversion_steps);
     check_interval(recipe, &ladder)?;
+    let trajectories = Trajectories::open(recipe, &hashes, &schedule, &ladder, data.source_set.manifest())?;
     if let Some(path) = recipe.config.validation.lpips.as_ref().filter(|path| !path.is_file()) {
         return Err(refuse(format!("validation.lpips: {}: no such file", path.display())));
     }
     if let Resume::From(folder) = resume {
         input(checkpoint::verify(folder))?;
     }
-    let lines = lines(recipe, &data, &sizes, num_processes)?;
+    let lines = lines(recipe, &data, &trajectories, &sizes, num_processes)?;
     Ok(Plan { folders, lines })
 }
 
@@ -154,16 +155,17 @@ fn decoder_activations(folder: &Path, recipe: &Resolved) -> anyhow::Result<u64> 
     Ok(numbers_a_pixel)
 }
 
-fn lines(recipe: &Resolved, data: &Data, sizes: &Sizes, num_processes: usize) -> anyhow::Result<Vec<String>> {
+fn lines(
+    recipe: &Resolved, data: &Data, trajectories: &Trajectories, sizes: &Sizes, num_processes: usize,
+) -> anyhow::Result<Vec<String>> {
     let config = &recipe.config;
-    let each = match config.train.mixed_precision {
-        MixedPrecision::No => 4,
-        MixedPrecision::Bf16 => 2,
-    };
+    let each = config.train.mixed_precision.kind().elt_size_in_bytes() as u64;
     let pixels = u64::from(data.resolution()).pow(2);
     let manifest = data.source_set.manifest();
-    let stored = data.sources.iter().map(|s| s.rows().len()).max().unwrap_or(0) as u64;
-    let inversions = stored * config.edit.num_inversion_steps as u64 * manifest.latent.len() as u64 * 8;
+    let most = data.sources.iter().map(|s| s.rows()).max_by_key(Vec::len).unwrap_or_default();
+    let ready = trajectories.count_in_shards(most.iter().map(|(_, row)| row.image_id.as_str()));
+    let inversions =
+        (most.len() - ready) as u64 * config.edit.num_inversion_steps as u64 * manifest.latent.len() as u64 * 8;
     let per_image = (sizes.activations + sizes.decoder_numbers_a_pixel * pixels) * each;
     let memory = sizes.frozen * each + sizes.trained * 16 + per_image * recipe.micro_batch_size() as u64;
     let mut lines = vec![
@@ -186,6 +188,9 @@ fn lines(recipe: &Resolved, data: &Data, sizes: &Sizes, num_processes: usize) ->
             data.sources[k].rows().len(),
             data.resolution()
         ));
+    }
+    if let Some(url) = &config.data.sources.inversions {
+        lines.push(format!("inversions     {ready} of {} sources in {url}", most.len()));
     }
     lines.push(format!("inversions     {} in {}", bytes(inversions), config.data.sources.trajectories.display()));
     lines.push(format!(

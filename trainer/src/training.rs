@@ -33,7 +33,9 @@ pub fn train(
     let models = &Models::load(recipe, folders, world.device)?;
     let data = Arc::new(Data::open(recipe, &models.pipeline.hashes.vae)?);
     let ladder = &Ladder::new(&models.pipeline.schedule, recipe.config.edit.num_inversion_steps);
-    let trajectories = &Trajectories::new(recipe, models, ladder, &data.source_set);
+    let pipeline = &models.pipeline;
+    let trajectories =
+        &Trajectories::open(recipe, &pipeline.hashes, &pipeline.schedule, ladder, data.source_set.manifest())?;
     let ground = Ground { recipe, models, ladder, data: &data, trajectories, world, stop };
     let mut state = begin(&ground, resume)?;
     let mut recorder = Recorder::open(recipe, state.counters.step, world)?;

@@ -5,15 +5,19 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context;
-use dataloader::{Dataset, Row, RowRef, Stream};
-use diffusion::process::ddim::{invert, Ladder, Trajectory};
-use diffusion::tokens::Prompt;
-use tch::{Device, Kind, Tensor};
+use dataloader::inversions::job::Inverter;
+use dataloader::manifest::Inversion;
+use dataloader::{Inversions, Manifest, RowRef, Stream};
+use diffusion::pipeline::Hashes;
+use diffusion::process::ddim::{Ladder, Trajectory};
+use diffusion::process::schedule::Schedule;
+use tch::{Device, Tensor};
 
+use crate::failure::input;
 use crate::ground::Ground;
-use crate::models::Models;
 use crate::progress::Progress;
 use crate::resolved::Resolved;
 use crate::trajectory_file as file;
@@ -22,52 +26,81 @@ use crate::world::World;
 /// Files checked between two meetings of the ranks, so that none waits long for another.
 const CHECKED_AT_ONCE: usize = 64;
 
-/// The inversions of one data set under one set of weights.
+/// The inversions of one data set under one set of weights: those that `dataloader invert` made, and a cache of others.
 #[derive(Clone, Debug)]
 pub struct Trajectories {
+    shards: Option<Arc<Inversions>>,
     folder: PathBuf,
     shape: Vec<i64>, // (n, c, h, w)
 }
 
 impl Trajectories {
-    /// The cache's part for these weights, prompt, ladder and images.
-    pub fn new(recipe: &Resolved, models: &Models, ladder: &Ladder, sources: &Dataset) -> Self {
-        let manifest = sources.manifest();
-        let latent = &manifest.latent;
-        let timesteps = ladder.timesteps();
-        let alpha_bars: Vec<f64> = timesteps.iter().map(|&t| models.pipeline.schedule.alpha_bar(t)).collect();
-        let key = serde_json::json!({
-            "hashes": models.pipeline.hashes, "prompt": recipe.config.prompts.source, "timesteps": timesteps,
-            "alpha_bars": alpha_bars, "prediction": format!("{:?}", models.pipeline.schedule.prediction()),
-            "kind": format!("{:?}", models.kind), "transform": manifest.transform, "vae": manifest.vae.hash,
-            "scale": models.pipeline.vae.scaling_factor(),
-        });
+    /// Those for these weights, prompt, ladder and images. Refuses shards that were made otherwise.
+    pub fn open(
+        recipe: &Resolved, hashes: &Hashes, schedule: &Schedule, ladder: &Ladder, sources: &Manifest,
+    ) -> anyhow::Result<Self> {
+        let config = &recipe.config;
+        let inversion = Inversion::new(hashes, schedule, ladder, &config.prompts.source, config.train.mixed_precision);
+        let shards = match &config.data.sources.inversions {
+            None => None,
+            Some(url) => {
+                let shards = input(Inversions::open(url, &config.store))?;
+                input(shards.check(&inversion, sources))?;
+                Some(Arc::new(shards))
+            }
+        };
+        let latent = &sources.latent;
+        let key = serde_json::json!([inversion, sources.transform, sources.vae.hash, latent.scaling_factor]);
         let hash = blake3::hash(key.to_string().as_bytes()).to_hex();
-        let shape = [timesteps.len() as i64, latent.channels.into(), latent.height.into(), latent.width.into()];
-        Self { folder: recipe.config.data.sources.trajectories.join(&hash[..16]), shape: shape.to_vec() }
+        let rungs = ladder.timesteps().len() as i64;
+        let shape = vec![rungs, latent.channels.into(), latent.height.into(), latent.width.into()];
+        Ok(Self { shards, folder: config.data.sources.trajectories.join(&hash[..16]), shape })
+    }
+
+    /// How many of `ids` the shards have.
+    pub fn count_in_shards<'a>(&self, ids: impl Iterator<Item = &'a str>) -> usize {
+        ids.filter(|id| self.in_shards(id).is_some()).count()
+    }
+
+    fn in_shards(&self, id: &str) -> Option<&Inversions> {
+        self.shards.as_deref().filter(|shards| shards.has(id))
     }
 
     /// Rung `rungs[i]` of source `ids[i]`: z there, z one rung below, ε there; (b, c, h, w) each.
     pub fn rungs(&self, ids: &[&str], rungs: &[usize]) -> anyhow::Result<[Tensor; 3]> {
         let (mut here, mut below, mut noise) = (Vec::new(), Vec::new(), Vec::new());
         for (id, &k) in ids.iter().zip(rungs) {
-            let (z, e) = file::read_rung(&self.path(id), &self.shape, k)?;
+            let (z, e) = self.rung(id, k)?;
             here.push(z);
             noise.push(e);
-            below.push(file::read_rung(&self.path(id), &self.shape, k - 1)?.0);
+            below.push(self.rung(id, k - 1)?.0);
         }
         Ok([Tensor::stack(&here, 0), Tensor::stack(&below, 0), Tensor::stack(&noise, 0)])
     }
 
     /// The whole inversions of `ids`, on `device`.
     pub fn whole(&self, ids: &[&str], device: Device) -> anyhow::Result<Trajectory> {
-        let read = |id: &&str| file::read_all(&self.path(id));
+        let read = |id: &&str| -> anyhow::Result<(Tensor, Tensor)> {
+            if self.in_shards(id).is_none() {
+                return file::read_all(&self.path(id));
+            }
+            let rungs = (0..self.shape[0] as usize).map(|k| self.rung(id, k));
+            let (latents, noises): (Vec<_>, Vec<_>) = rungs.collect::<anyhow::Result<Vec<_>>>()?.into_iter().unzip();
+            Ok((Tensor::stack(&latents, 0), Tensor::stack(&noises, 0)))
+        };
         let (latents, noises): (Vec<_>, Vec<_>) =
             ids.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?.into_iter().unzip();
         Ok(Trajectory {
             latents: Tensor::stack(&latents, 1).to_device(device),
             noises: Tensor::stack(&noises, 1).to_device(device),
         })
+    }
+
+    /// z and ε of one source on rung `k`, (c, h, w) each.
+    fn rung(&self, id: &str, k: usize) -> anyhow::Result<(Tensor, Tensor)> {
+        let Some(shards) = self.in_shards(id) else { return file::read_rung(&self.path(id), &self.shape, k) };
+        let (latent, noise) = shards.rung(id, k)?;
+        Ok((Tensor::from_slice(&latent).view(&self.shape[1..]), Tensor::from_slice(&noise).view(&self.shape[1..])))
     }
 
     fn path(&self, id: &str) -> PathBuf {
@@ -78,7 +111,8 @@ impl Trajectories {
     pub fn fill(&self, ground: &Ground<'_>, sources: &[(&Stream, &RowRef)]) -> anyhow::Result<()> {
         let world = ground.world;
         std::fs::create_dir_all(&self.folder).with_context(|| self.folder.display().to_string())?;
-        let unique: BTreeMap<&str, &(&Stream, &RowRef)> = sources.iter().map(|s| (s.1.image_id.as_str(), s)).collect();
+        let cached = sources.iter().filter(|(_, row)| self.in_shards(&row.image_id).is_none());
+        let unique: BTreeMap<&str, &(&Stream, &RowRef)> = cached.map(|s| (s.1.image_id.as_str(), s)).collect();
         self.drop_damaged(&unique.keys().copied().collect::<Vec<_>>(), world)?;
         let is_missing = |id: &&str| !self.path(id).is_file();
         let missing: Vec<_> = unique.iter().filter(|(id, _)| is_missing(id)).map(|(_, &source)| source).collect();
@@ -115,27 +149,23 @@ impl Trajectories {
         Ok(())
     }
 
-    /// A block is always `size` images, the last one repeated, so that a source's bits do not depend on its company.
     fn invert_block(&self, ground: &Ground<'_>, sources: &[&(&Stream, &RowRef)], size: usize) -> anyhow::Result<()> {
-        let _no_grad = tch::no_grad_guard();
-        let (models, pipeline) = (ground.models, &ground.models.pipeline);
-        let rows = sources.iter().map(|(stream, row)| stream.read(row)).collect::<dataloader::Result<Vec<_>>>()?;
-        let latent = |k: usize| latent_tensor(&rows[k.min(rows.len() - 1)], &self.shape[1..]);
-        let latents = Tensor::stack(&(0..size).map(latent).collect::<Vec<_>>(), 0).to_device(models.device);
-        let scaled = latents * pipeline.vae.scaling_factor();
-        let source = Prompt::plain(&pipeline.tokenizer, &ground.recipe.config.prompts.source);
-        let context = pipeline.context(&source, None);
-        let work = || invert(&pipeline.unet, &pipeline.schedule, ground.ladder, &scaled, &context);
-        let trajectory = collective::autocast(models.device, models.kind, work);
+        let (models, config) = (ground.models, &ground.recipe.config);
+        let latents = sources.iter().map(|(stream, row)| Ok(stream.encoding(row)?.latent_mean));
+        let latents = latents.collect::<anyhow::Result<Vec<_>>>()?;
+        let inverter = Inverter {
+            pipeline: &models.pipeline,
+            ladder: ground.ladder,
+            prompt: &config.prompts.source,
+            precision: config.train.mixed_precision,
+            batch_size: size,
+            device: models.device,
+        };
+        let trajectory = inverter.invert(&latents, &ground.data.source_set.manifest().latent);
         for (k, (_, row)) in sources.iter().enumerate() {
             let of = |tensor: &Tensor| tensor.select(1, k as i64).to_device(Device::Cpu);
             file::write(&self.path(&row.image_id), &of(&trajectory.latents), &of(&trajectory.noises))?;
         }
         Ok(())
     }
-}
-
-/// A row's posterior mean, unscaled, (c, h, w).
-fn latent_tensor(row: &Row, shape: &[i64]) -> Tensor {
-    Tensor::from_slice(&row.encoding.latent_mean).to_kind(Kind::Float).view(shape)
 }

@@ -1,0 +1,227 @@
+//! `dataloader invert`: every source's way up the ladder, by one process or many.
+//!
+//! Shapes: n rungs, b batch, (c, h, w) a latent.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use collective::{autocast, share_cores, MixedPrecision};
+use diffusion::hub::{resolve, Hub};
+use diffusion::pipeline::{Hashes, Pipeline};
+use diffusion::process::ddim::{invert, Ladder, Trajectory};
+use diffusion::process::schedule::Schedule;
+use diffusion::tokens::Prompt;
+use half::f16;
+use tch::{Device, Kind, Tensor};
+
+use super::config::InvertConfig;
+use super::rung;
+use crate::assembly::{Assembly, Made, Wanted};
+use crate::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::manifest::{Inversion, Latent, Manifest};
+use crate::row::RowRef;
+use crate::share::Share;
+use crate::staging::{Receipt, Staging};
+use crate::waiting::Patience;
+
+impl Inversion {
+    /// What trajectories with these weights, schedule, rungs and prompt are made with.
+    pub fn new(hashes: &Hashes, schedule: &Schedule, ladder: &Ladder, prompt: &str, precision: MixedPrecision) -> Self {
+        let mut alpha_bars = blake3::Hasher::new();
+        for &timestep in ladder.timesteps() {
+            alpha_bars.update(&schedule.alpha_bar(timestep).to_le_bytes());
+        }
+        Self {
+            unet: hashes.unet.clone(),
+            text_encoder: hashes.text_encoder.clone(),
+            prompt: prompt.into(),
+            timesteps: ladder.timesteps().to_vec(),
+            alpha_bars: alpha_bars.finalize().to_hex().to_string(),
+            prediction: format!("{:?}", schedule.prediction()).to_lowercase(),
+            precision: precision.name().into(),
+        }
+    }
+}
+
+/// What trajectories are computed with.
+#[derive(Clone, Copy, Debug)]
+pub struct Inverter<'a> {
+    /// The networks.
+    pub pipeline: &'a Pipeline,
+    /// The rungs.
+    pub ladder: &'a Ladder,
+    /// The prompt of the way up.
+    pub prompt: &'a str,
+    /// The networks' element type.
+    pub precision: MixedPrecision,
+    /// Images at once.
+    pub batch_size: usize,
+    /// Where the networks are.
+    pub device: Device,
+}
+
+impl Inverter<'_> {
+    /// The trajectories of at most `batch_size` images, given as unscaled latents of the shape `latent`.
+    ///
+    /// The batch is always `batch_size` images, the last one repeated, so that an image's bits do not depend on its
+    /// company.
+    pub fn invert(&self, latents: &[Vec<f16>], latent: &Latent) -> Trajectory {
+        let _no_grad = tch::no_grad_guard();
+        let Self { pipeline, ladder, .. } = *self;
+        let shape: [i64; 3] = [latent.channels.into(), latent.height.into(), latent.width.into()];
+        let image = |k: usize| Tensor::from_slice(&latents[k.min(latents.len() - 1)]).to_kind(Kind::Float).view(shape);
+        let batch = Tensor::stack(&(0..self.batch_size).map(image).collect::<Vec<_>>(), 0).to_device(self.device);
+        let scaled = batch * pipeline.vae.scaling_factor();
+        let context = pipeline.context(&Prompt::plain(&pipeline.tokenizer, self.prompt), None);
+        let work = || invert(&pipeline.unet, &pipeline.schedule, ladder, &scaled, &context);
+        autocast(self.device, self.precision.kind(), work)
+    }
+}
+
+/// What a run of `invert` did, on one line.
+#[derive(Clone, Debug)]
+pub struct Summary(pub String);
+
+/// Does this process's share of a recipe's trajectories; the first process puts them together and has a summary.
+pub fn run(config: &InvertConfig, hub: &Hub, share: &Share) -> Result<Option<Summary>> {
+    config.check()?;
+    let started = Instant::now();
+    let refused = |e| Error::invalid("device", format!("{e}; auto and cpu work"));
+    let device = config.device.device(share.local_rank).map_err(refused)?;
+    if share.local_size > 1 {
+        share_cores(None, share.local_size, device);
+    }
+    let pipeline = Pipeline::load(&resolve(&config.base, hub)?, device, config.mixed_precision.kind())?;
+    let sources = Dataset::open_with(&config.sources.shards, &config.store)?;
+    sources.check_vae(&pipeline.hashes.vae)?;
+    let images = images(config, &sources)?;
+    let ladder = &Ladder::new(&pipeline.schedule, config.num_inversion_steps);
+    let inverter = Inverter {
+        pipeline: &pipeline,
+        ladder,
+        prompt: &config.prompt,
+        precision: config.mixed_precision,
+        batch_size: config.inversion_batch_size,
+        device,
+    };
+    let inversion =
+        Inversion::new(&pipeline.hashes, &pipeline.schedule, ladder, &config.prompt, config.mixed_precision);
+    let run = Run { inverter, sources: &sources, inversion };
+    let assembly = Assembly::begin(&config.output, share, Patience(Duration::from_secs(config.rank_timeout_s)))?;
+    let planned = planned(&images, config.images_per_shard);
+    let wanted: Vec<Wanted> = planned.iter().map(|shard| run.wanted(shard)).collect();
+    let make = |k: usize, bar: &indicatif::ProgressBar| {
+        run.invert_shard(&assembly.staging, &planned[k], &wanted[k].key, |count| bar.inc(count))
+    };
+    let Some(Made { receipts, encoded, reused }) = assembly.make("inverting", &wanted, make)? else { return Ok(None) };
+    let manifest = assembly.commit(receipts, run.manifest())?;
+    Ok(Some(Summary(format!(
+        "{}: {} rungs of {} images in {} shards; {encoded} inverted, {reused} kept; {:.1} s",
+        config.output.display(),
+        run.inversion.timesteps.len(),
+        images.len(),
+        manifest.shards.len(),
+        started.elapsed().as_secs_f64(),
+    ))))
+}
+
+/// The images to invert, each once, by split and path.
+fn images(config: &InvertConfig, sources: &Dataset) -> Result<Vec<RowRef>> {
+    let mut once = BTreeMap::new();
+    for row in sources.rows(&config.sources.filter)? {
+        once.entry(row.image_id.clone()).or_insert(row);
+    }
+    let mut images: Vec<RowRef> = once.into_values().collect();
+    images.sort_by(|a, b| (&a.split, &a.path).cmp(&(&b.split, &b.path)));
+    match images.is_empty() {
+        true => Err(Error::Empty { url: sources.url().into(), filter: config.sources.filter.describe() }),
+        false => Ok(images),
+    }
+}
+
+/// A shard to be.
+struct Planned<'a> {
+    file: String,
+    split: &'a str,
+    images: &'a [RowRef],
+}
+
+fn planned(images: &[RowRef], images_per_shard: usize) -> Vec<Planned<'_>> {
+    let mut shards = Vec::new();
+    for of_split in images.chunk_by(|a, b| a.split == b.split) {
+        let split = of_split[0].split.as_str();
+        let chunks = of_split.chunks(images_per_shard);
+        let count = chunks.len();
+        shards.extend(chunks.enumerate().map(|(n, images)| Planned {
+            file: format!("{split}-{n:05}-of-{count:05}.parquet"),
+            split,
+            images,
+        }));
+    }
+    shards
+}
+
+/// A run under way.
+struct Run<'a> {
+    inverter: Inverter<'a>,
+    sources: &'a Dataset,
+    inversion: Inversion,
+}
+
+impl Run<'_> {
+    fn wanted(&self, shard: &Planned<'_>) -> Wanted {
+        let ids: Vec<&str> = shard.images.iter().map(|row| row.image_id.as_str()).collect();
+        let manifest = self.sources.manifest();
+        let size = self.inverter.batch_size;
+        let made_of = serde_json::json!([self.inversion, manifest.transform, manifest.vae.hash, size, ids]);
+        let paths = shard.images.iter().map(|row| row.path.clone()).collect();
+        let key = blake3::hash(made_of.to_string().as_bytes()).to_hex().to_string();
+        Wanted { file: shard.file.clone(), key, paths }
+    }
+
+    fn invert_shard(&self, staging: &Staging, shard: &Planned<'_>, key: &str, done: impl Fn(u64)) -> Result<Receipt> {
+        let latent = &self.sources.manifest().latent;
+        let schema = Arc::new(rung::schema(latent.len()));
+        let mut writer = staging.start(&shard.file, shard.split, key, &schema)?;
+        let failed = |e: String| Error::file(&staging.path().join(&shard.file), e);
+        for images in shard.images.chunks(self.inverter.batch_size) {
+            let latents: Vec<Vec<f16>> =
+                images.iter().map(|row| Ok(self.sources.encoding(row)?.latent_mean)).collect::<Result<_>>()?;
+            let trajectory = self.inverter.invert(&latents, latent);
+            for (k, row) in images.iter().enumerate() {
+                let numbers = |tensor: &Tensor| numbers(&tensor.select(1, k as i64));
+                let (latents, noises) = (numbers(&trajectory.latents), numbers(&trajectory.noises));
+                let timesteps = &self.inversion.timesteps;
+                let batch = rung::batch(&row.image_id, shard.split, timesteps, latents, noises).map_err(failed)?;
+                writer.write_group(&batch)?;
+                writer.shard.image_ids.push(row.image_id.clone());
+            }
+            done(images.len() as u64);
+        }
+        Ok(Receipt { shard: writer.finish()?, quarantined: vec![], encoded: shard.images.len(), reused: 0 })
+    }
+
+    /// The trajectories' description, their shards still to be listed.
+    fn manifest(&self) -> Manifest {
+        let sources = self.sources.manifest();
+        Manifest {
+            shards: vec![],
+            splits: BTreeMap::new(),
+            clip: None,
+            quarantined: vec![],
+            missing: 0,
+            inversion: Some(self.inversion.clone()),
+            checksum: String::new(),
+            ..sources.clone()
+        }
+    }
+}
+
+fn numbers(tensor: &Tensor) -> Vec<f32> {
+    let flat = tensor.to_kind(Kind::Float).to_device(Device::Cpu).flatten(0, -1).contiguous();
+    let mut values = vec![0.0; flat.numel()];
+    flat.copy_data(&mut values, flat.numel());
+    values
+}
