@@ -24,7 +24,7 @@ else ifdef CUDA
 SETUP_FLAGS := --cuda
 endif
 
-.PHONY: help setup build data demo compare emotions nightly test test-peers chaos bench lint package clean-runs
+.PHONY: help setup build data demo compare emotions nightly test test-peers chaos fuzz bench lint package clean-runs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -71,6 +71,9 @@ test-peers: data $(VENV)/ready ## checks against TensorBoard, diffusers, pyarrow
 
 chaos: build ## the long drills: a hundred kills of `dataloader shard`
 	CHAOS_KILLS=100 OMP_NUM_THREADS=1 $(CARGO) test --release --workspace --locked --test suite -- --nocapture kills
+
+fuzz: build ## ten minutes of random input for each parser
+	FUZZ_SECONDS=600 $(CARGO) test --release --workspace --locked --lib -- --nocapture fuzz
 
 bench: build $(VENV)/ready $(BENCH_VENV)/ready ## timings against PyTorch, diffusers, pyarrow …, both sides in one go
 	$(VENV)/bin/python tests/benches/networks.py

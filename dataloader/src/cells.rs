@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytemuck::Pod;
 use bytes::Bytes;
-use parquet::basic::Encoding;
+use parquet::basic::{Compression, Encoding};
 use parquet::column::page::{Page, PageReader};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use parquet::file::page_index::offset_index::PageLocation;
@@ -36,6 +36,15 @@ struct PageOf {
     rows: usize,
 }
 
+/// Where the page that holds a cell lies.
+struct PlaceOf<'a> {
+    location: &'a PageLocation,
+    /// The cell's row, counted from the page's first.
+    row: usize,
+    /// Rows in the page.
+    rows: usize,
+}
+
 impl<'a> Cells<'a> {
     /// Column number `leaf` of row group `group`.
     pub fn new(pieces: &'a Arc<Pieces>, metadata: &'a ParquetMetaData, group: usize, leaf: usize) -> Result<Self> {
@@ -48,14 +57,36 @@ impl<'a> Cells<'a> {
     /// The list of `width` numbers in `row`.
     pub fn list<T: Pod>(&self, row: usize, width: usize) -> Result<Vec<T>> {
         const { assert!(cfg!(target_endian = "little"), "Parquet's numbers are little-endian and are taken as they are") };
+        let bytes = width * size_of::<T>();
+        if self.chunk.compression() == Compression::UNCOMPRESSED {
+            return self.list_in_place(row, width);
+        }
         let page = self.page(row)?;
         // A list's page begins with its repetition and its definition levels.
         let numbers = behind_levels(&page.bytes, 2)?;
-        let bytes = width * size_of::<T>();
         if numbers.len() != page.rows * bytes {
             return Err(format!("{} bytes of numbers, {} belong there", numbers.len(), page.rows * bytes));
         }
         Ok(bytemuck::pod_collect_to_vec(&numbers[page.row * bytes..(page.row + 1) * bytes]))
+    }
+
+    /// As [`Cells::list`], where nothing is compressed: a page ends with its last row's numbers, so that its head need
+    /// not be read.
+    fn list_in_place<T: Pod>(&self, row: usize, width: usize) -> Result<Vec<T>> {
+        let plain = |encoding: Encoding| matches!(encoding, Encoding::PLAIN | Encoding::RLE);
+        if !self.chunk.encodings().all(plain) {
+            return Err("it is not written plain, as this program writes it".into());
+        }
+        if self.chunk.num_values() != (self.rows * width) as i64 {
+            return Err(format!("{} numbers for {} rows of {width}", self.chunk.num_values(), self.rows));
+        }
+        let PlaceOf { location, row, rows } = self.place(row)?;
+        let behind = ((rows - row) * width * size_of::<T>()) as i64;
+        let end = location.offset + i64::from(location.compressed_page_size);
+        let mut numbers = bytemuck::zeroed_vec(width);
+        let start = u64::try_from(end - behind).map_err(|_| "its offset index is damaged")?;
+        self.pieces.read_exact_at(bytemuck::cast_slice_mut(&mut numbers), start).map_err(|e| e.to_string())?;
+        Ok(numbers)
     }
 
     /// The bytes in `row`.
@@ -70,16 +101,19 @@ impl<'a> Cells<'a> {
     }
 
     fn page(&self, row: usize) -> Result<PageOf> {
+        let PlaceOf { location, row, rows } = self.place(row)?;
+        match self.read(location)? {
+            Page::DataPage { buf, encoding: Encoding::PLAIN, .. } => Ok(PageOf { bytes: buf, row, rows }),
+            other => Err(format!("a page in {}, which this program does not write", other.encoding())),
+        }
+    }
+
+    fn place(&self, row: usize) -> Result<PlaceOf<'_>> {
         let next = self.pages.partition_point(|page| page.first_row_index <= row as i64);
         let location = next.checked_sub(1).and_then(|n| self.pages.get(n)).ok_or("its offset index is empty")?;
         let first = usize::try_from(location.first_row_index).map_err(|_| "its offset index is damaged")?;
         let end = self.pages.get(next).map_or(self.rows, |page| page.first_row_index as usize);
-        match self.read(location)? {
-            Page::DataPage { buf, encoding: Encoding::PLAIN, .. } => {
-                Ok(PageOf { bytes: buf, row: row - first, rows: end - first })
-            }
-            other => Err(format!("a page in {}, which this program does not write", other.encoding())),
-        }
+        Ok(PlaceOf { location, row: row - first, rows: end.saturating_sub(first) })
     }
 
     fn read(&self, location: &PageLocation) -> Result<Page> {

@@ -319,4 +319,37 @@ pub(crate) mod tests {
         outside.shards[0].file = "../x.parquet".into();
         assert!(Manifest::parse("m", &outside.to_bytes()).is_err());
     }
+
+    #[test]
+    fn fuzz_manifests() {
+        let bytes = example().to_bytes();
+        let trajectories = Manifest {
+            inversion: Some(Inversion {
+                unet: "ab".into(),
+                text_encoder: "cd".into(),
+                prompt: "a photo".into(),
+                timesteps: vec![0, 999],
+                alpha_bars: "ef".into(),
+                prediction: "epsilon".into(),
+                precision: "no".into(),
+            }),
+            ..example()
+        };
+        crate::fuzz::fuzz("manifests", &[&bytes, &trajectories.to_bytes()], |input| {
+            // The checksum stands before all else: it is made to fit, or nothing behind it is ever reached.
+            let sealed = std::str::from_utf8(input).ok().and_then(|text| {
+                let manifest: Manifest = serde_json::from_str(text).ok()?;
+                let seal = checksum(text, &manifest.checksum);
+                Some(text.replace(&manifest.checksum, &seal).into_bytes())
+            });
+            match Manifest::parse("m", sealed.as_deref().unwrap_or(input)) {
+                Ok(manifest) => {
+                    assert!(manifest.shards.iter().all(|s| !s.file.contains('/') && !s.file.starts_with('.')));
+                    assert_eq!(manifest.rows(), manifest.splits.values().map(|s| s.rows).sum::<u64>());
+                    "read".into()
+                }
+                Err(error) => error.to_string(),
+            }
+        });
+    }
 }

@@ -428,4 +428,16 @@ mod tests {
         std::fs::write(&path, vec![b'#'; 2 << 20]).expect("written");
         assert!(load::<Recipe>(&path, &[]).expect_err("huge").to_string().contains("too many"));
     }
+
+    #[test]
+    fn fuzz_recipes() {
+        let good = b"source: {kind: folder, path: photos}\nresolution: 64\nvae: a\noutput: b\nlimits: {min_side: 2}\n";
+        crate::fuzz::fuzz("recipes", &[good], |input| {
+            let Ok(text) = std::str::from_utf8(input) else { return "no text".into() };
+            match parse::<serde_json::Value>(Path::new("a.yaml"), text, &[]) {
+                Ok(value) => value.to_string(),
+                Err(error) => error.to_string(),
+            }
+        });
+    }
 }

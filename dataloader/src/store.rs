@@ -218,6 +218,11 @@ impl Pieces {
         Ok(hasher.finalize().to_hex().to_string())
     }
 
+    /// Fills `buffer` with what lies at `offset`.
+    pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+
     /// A second handle on the same file.
     pub fn try_clone(&self) -> std::io::Result<Self> {
         Ok(Self { file: self.file.try_clone()?, bytes: self.bytes })

@@ -239,4 +239,35 @@ mod tests {
             let _ = parse_split("train.json", &rows, "train");
         }
     }
+
+    #[test]
+    fn fuzz_split_files() {
+        let plain = br#"[["awe", "image/awe/a.jpg", "annotation/awe/a.json"], ["fear", "b.jpg", "b.json"]]"#;
+        let with_id = br#"[["awe", 7, "image/awe/a.jpg", "annotation/awe/a.json"]]"#;
+        crate::fuzz::fuzz("split files", &[plain, with_id], |input| {
+            let Ok(text) = std::str::from_utf8(input) else { return "no text".into() };
+            match parse_split("train.json", text, "train") {
+                Ok(listed) => {
+                    assert!(listed.iter().all(|l| inside(&l.image).is_ok() && inside(&l.annotation).is_ok()));
+                    format!("read {}", "x".repeat(listed.len().min(4)))
+                }
+                Err(error) => error.to_string(),
+            }
+        });
+    }
+
+    #[test]
+    fn fuzz_annotations() {
+        let (folder, _) = tree(&[]);
+        fs::write(folder.path().join("a.jpg"), "").expect("written");
+        let good = br#"{"image_id": "a", "emotion": "awe", "brightness": 0.5, "object": ["tree", "sky"]}"#;
+        crate::fuzz::fuzz("annotations", &[good], |input| {
+            fs::write(folder.path().join("a.json"), input).expect("written");
+            let (image, annotation) = ("a.jpg".to_string(), "a.json".to_string());
+            match item(folder.path(), Listed { emotion: Emotion::Awe, image, annotation, split: "train" }) {
+                Ok(item) => item.attributes.to_string(),
+                Err(quarantined) => quarantined.reason,
+            }
+        });
+    }
 }

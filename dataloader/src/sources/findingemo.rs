@@ -185,4 +185,20 @@ mod tests {
             let _ = read(&lines);
         }
     }
+
+    #[test]
+    fn fuzz_annotations_in_csv() {
+        let line = "6,u1,\"/Run_1/Violent, youth/a*.jpg\",\"Text,Copyright\",\"Youth,Adults\",-2,5,Rage,\"Context,Staging\",3,2023-09-01\n";
+        let second = "7,u2,/Run_1/b.jpg,Undefined,Undefined,2,1,Joy,Undefined,0,2023-09-02\n";
+        crate::fuzz::fuzz("FindingEmo", &[format!("{HEADER}{line}{second}").as_bytes()], |input| {
+            match parse("a.ann", input) {
+                Ok(items) => {
+                    assert!(items.iter().all(|item| inside(&item.path).is_ok()));
+                    assert!(items.iter().all(|item| item.valence.is_none_or(|v| (-3.0..=3.0).contains(&v))));
+                    format!("read {}", "x".repeat(items.len().min(4)))
+                }
+                Err(error) => error.to_string(),
+            }
+        });
+    }
 }
