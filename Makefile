@@ -77,6 +77,7 @@ fuzz: build ## ten minutes of random input for each parser
 
 bench: build $(VENV)/ready $(BENCH_VENV)/ready ## timings against PyTorch, diffusers, pyarrow …, both sides in one go
 	$(VENV)/bin/python tests/benches/networks.py
+	$(VENV)/bin/python tests/benches/step.py
 	$(BENCH_VENV)/bin/python tests/benches/data.py
 
 lint: setup ## rustfmt, clippy, rustdoc, cargo deny

@@ -3,7 +3,7 @@
     make test-peers        or:  python tests/peers/run.py     (from the repository's root, after `make build`)
 
 Trains a few steps of the demo's recipe into a temporary folder, then: TensorBoard reads its events, diffusers loads
-its learned_embeds.safetensors, pyarrow, duckdb and Hugging Face datasets read the shards, torchrun launches the
+its learned_embeds.safetensors, PyTorch computes the gradients of a step once more, pyarrow, duckdb and Hugging Face datasets read the shards, torchrun launches the
 trainer, the shards are read from moto's S3, and the published FindingEmo annotations (fetched from PyPI) are counted
 as Python's csv module counts them.
 Pinned versions: requirements.txt.
@@ -26,6 +26,7 @@ def main():
             "torchrun launches the trainer": ["torchrun_launch.py", str(run), str(STEPS)],
             "TensorBoard reads the events": ["tensorboard_events.py", str(run)],
             "diffusers loads the tokens": ["learned_embeds.py", str(run), "assets/pocket"],
+            "PyTorch's gradients of the joint loss": ["joint_gradient.py", "assets/pocket"],
             "pyarrow, duckdb and datasets read the shards": ["shards.py", "data/pocket", "--models", "assets/pocket"],
             "shards in S3 are those on the disk": ["object_store.py", "data/pocket"],
             "csv reads FindingEmo's annotations alike": ["findingemo.py"],

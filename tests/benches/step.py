@@ -1,0 +1,96 @@
+"""Times one optimiser step against a plain implementation in PyTorch, diffusers and transformers, and prints the ratios.
+
+    make bench        or:  python tests/benches/step.py [THREADS]     (from the repository's root, after `make data`)
+
+The embedded family, batch 8, the same threads on both sides. The peer does what scripts do: two whole UNet passes, the
+edited one with its whole graph, both decoded and seen by CLIP, AdamW. Ours shares the encoder pass and goes back
+through the up path only (`condition: decoder`). A ratio is our time over the peer's: below 1 we are faster. Rows go to
+target/bench/step.json. The median of the steps counts on both sides. Pinned versions: ../peers/requirements.txt.
+"""
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import torch
+import torch.nn.functional as F
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/peers"))
+from joint_gradient import Models  # noqa: E402
+
+BATCH, STEPS = 8, 12
+JOINT = ["edit.condition=decoder", f"train.train_batch_size={BATCH}", f"train.micro_batch_size={BATCH}",
+         f"train.max_train_steps={STEPS}", "validation.validation_steps=0", "checkpoint.checkpointing_steps=0"]  # fmt: skip
+PROMPT = "an emoji evoking {token}"
+
+
+def main():
+    threads = int(sys.argv[1]) if len(sys.argv) > 1 else 2
+    torch.set_num_threads(threads)
+    models = Models(ROOT / "assets/pocket")
+    rows = []
+    for name, sets, joint in [("asyrp step", [*JOINT, "tokens=off"], False), ("joint step", JOINT, True)]:
+        ours, peer = ours_s(sets, threads), peer_s(models, joint)
+        rows.append({"name": name, "unit": "s", "ours": round(ours, 4), "peer": round(peer, 4), "threads": threads,
+                     "peer_name": f"torch {torch.__version__} + diffusers", "ratio": round(ours / peer, 3),
+                     "command": "python tests/benches/step.py"})  # fmt: skip
+        print(f"{name:12} ours {ours:.3f} s   torch + diffusers {peer:.3f} s   ratio {ours / peer:.2f}")
+    target = ROOT / "target/bench/step.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def ours_s(sets, threads):
+    with tempfile.TemporaryDirectory() as folder:
+        command = [ROOT / "target/release/trainer", "--config", "configs/pocket/sadness.yaml"]
+        for pair in [*sets, f"train.num_threads={threads}", f"output_dir={folder}/run"]:
+            command += ["--set", pair]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        steps = [json.loads(line) for line in open(f"{folder}/run/metrics.jsonl")]
+    return BATCH / statistics.median(step["perf/images_per_s"] for step in steps[2:])
+
+
+def peer_s(models, joint):
+    h, temb = models.unet.config.block_out_channels[-1], models.unet.config.block_out_channels[0] * 4
+    torch.manual_seed(0)
+    layers = torch.nn.ModuleDict({
+        "conv1": torch.nn.Conv2d(h, h, 1), "temb_proj": torch.nn.Linear(temb, h), "norm2": torch.nn.GroupNorm(32, h, eps=1e-6),
+        "conv2": torch.nn.Conv2d(h, h, 1),
+    })  # fmt: skip
+    delta = dict(layers.named_parameters())
+    tokens = torch.nn.Parameter(0.1 * torch.randn(2, models.text.config.hidden_size))
+    optimizer = torch.optim.AdamW([*delta.values(), *([tokens] if joint else [])], lr=1e-4)
+    z, image, noise = torch.randn(3, BATCH, 4, 16, 16)
+    direction = F.normalize(torch.randn(models.clip.config.projection_dim), dim=0)
+    own_context = models.contexts([""], []).expand(BATCH, -1, -1)
+    alpha = models.alphas[700].float()
+    times = []
+    for _ in range(STEPS):
+        begun = time.perf_counter()
+        context = models.contexts([PROMPT], tokens).expand(BATCH, -1, -1) if joint else own_context
+        with torch.no_grad():
+            own = models.noise(z, 700, own_context)
+        edited = models.noise(z, 700, context, None, delta)
+        moved, still = [(z - (1 - alpha).sqrt() * e) / alpha.sqrt() for e in (edited, own)]
+        with torch.no_grad():
+            seen = F.normalize(models.clip_images(models.decode(still)), dim=-1)
+        shown = F.normalize(models.clip_images(models.decode(moved)), dim=-1)
+        loss = 1 - (shown * F.normalize(seen + direction, dim=-1)).sum(-1).mean() + 0.6 * (moved - still).abs().mean()
+        if joint:
+            t = torch.randint(0, 1000, (BATCH,))
+            alphas = models.alphas[t].float().view(-1, 1, 1, 1)
+            noisy = alphas.sqrt() * image + (1 - alphas).sqrt() * noise
+            loss = loss + (models.noise(noisy, t, context) - noise).square().mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times[2:])
+
+
+if __name__ == "__main__":
+    main()
