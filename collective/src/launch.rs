@@ -7,7 +7,7 @@
 mod children;
 mod system;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
@@ -20,6 +20,9 @@ use children::Children;
 
 /// How a rank says that it stopped at a signal after writing a checkpoint (EX_TEMPFAIL of sysexits.h).
 pub const STOPPED: i32 = 75;
+
+/// How a rank says that its input is at fault, which no restart mends.
+const BAD_INPUT: i32 = 2;
 
 /// How the ranks ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,17 +48,39 @@ pub fn ranks_to_start(wanted: Option<Processes>, env: Lookup<'_>) -> Result<Opti
     })
 }
 
+/// What to do when a rank fails: start all of them again, so often, with these arguments added.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Restarts<'a> {
+    /// How often at most.
+    pub most: u32,
+    /// What makes them go on from where they were.
+    pub arguments: &'a [&'a str],
+}
+
 /// Runs this program once more, with the same arguments, as each rank of `node`, and waits for them. The failure is
-/// printed to standard error; the exit code is returned.
-pub fn start_ranks(node: &Node) -> Result<i32> {
+/// printed to standard error; the exit code is returned. A group that spans machines is not restarted: the launchers of
+/// the others would have to know.
+pub fn start_ranks(node: &Node, restarts: Restarts<'_>) -> Result<i32> {
     let program = std::env::current_exe()
         .map_err(|source| Error::System { action: "find this program to start it again", source })?;
-    let arguments: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
-    let exit = spawn_node(node, &program, &arguments)?;
-    if let Some(failure) = exit.failure {
-        eprintln!("error: {failure}");
+    let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if restarts.most > 0 && node.nnodes > 1 {
+        let message = "only the ranks of one machine can be restarted; for several, torchrun's --max-restarts does it";
+        return Err(Error::refused("launch", message));
     }
-    Ok(exit.code)
+    for restart in 0.. {
+        let exit = spawn(node, &program, &arguments, restart)?;
+        let Some(failure) = exit.failure else { return Ok(exit.code) };
+        eprintln!("error: {failure}");
+        if restart == restarts.most || exit.code == BAD_INPUT {
+            return Ok(exit.code);
+        }
+        eprintln!("all ranks start again ({} of {})", restart + 1, restarts.most);
+        if restart == 0 {
+            arguments.extend(restarts.arguments.iter().map(OsString::from));
+        }
+    }
+    unreachable!("the last restart returns")
 }
 
 /// Runs `program args` as `nproc` ranks on this machine, and waits for them.
@@ -68,6 +93,10 @@ pub fn spawn_local(nproc: usize, program: &Path, args: &[impl AsRef<OsStr>]) -> 
 
 /// Runs this machine's ranks of a group that may span several.
 pub fn spawn_node(node: &Node, program: &Path, args: &[impl AsRef<OsStr>]) -> Result<Exit> {
+    spawn(node, program, args, 0)
+}
+
+fn spawn(node: &Node, program: &Path, args: &[impl AsRef<OsStr>], restart: u32) -> Result<Exit> {
     let nproc = node.nproc_per_node.count()?;
     if nproc == 0 {
         return Err(Error::refused("launch", "a group needs at least one process"));
@@ -78,7 +107,7 @@ pub fn spawn_node(node: &Node, program: &Path, args: &[impl AsRef<OsStr>]) -> Re
     let mut children = Children::default();
     for local_rank in 0..nproc {
         let mut command = Command::new(program);
-        command.args(args);
+        command.args(args).env("TORCHELASTIC_RESTART_COUNT", restart.to_string());
         set_variables(&mut command, node, nproc, local_rank, port);
         children.start(node.node_rank * nproc + local_rank, command)?;
     }
@@ -109,7 +138,6 @@ fn set_variables(command: &mut Command, node: &Node, nproc: usize, local_rank: u
         ("LOCAL_WORLD_SIZE", nproc),
         ("GROUP_RANK", node.node_rank),
         ("MASTER_PORT", port.into()),
-        ("TORCHELASTIC_RESTART_COUNT", 0),
     ];
     command.envs(variables.map(|(name, value)| (name, value.to_string())));
     command.env("MASTER_ADDR", &node.host).env("TORCHELASTIC_USE_AGENT_STORE", "True");

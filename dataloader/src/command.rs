@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use collective::launch::{ranks_to_start, start_ranks};
+use collective::launch::{ranks_to_start, start_ranks, Restarts};
 use collective::rendezvous::Lookup;
 use collective::Processes;
 use dataloader::config::ShardConfig;
@@ -63,7 +63,7 @@ fn share_work(
         None => ranks_to_start(nproc_per_node, env).map_err(launched)?,
     };
     if let Some(node) = node {
-        return Ok(start_ranks(&node).map_err(launched)?.try_into().unwrap_or(1));
+        return Ok(start_ranks(&node, Restarts::default()).map_err(launched)?.try_into().unwrap_or(1));
     }
     if let Some(summary) = work(&Share::from_env(env)?)? {
         println!("{summary}");

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
-use collective::launch::{ranks_to_start, start_ranks};
+use collective::launch::{ranks_to_start, start_ranks, Restarts};
 use collective::rendezvous::{process_env, Rendezvous};
 use diffusion::hub::Hub;
 use evaluator::cli::{check, date_from_unix, run, Args, LogFormat};
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
 fn evaluate(args: &Args) -> Result<u8> {
     if let Some(node) = ranks_to_start(args.nproc_per_node, &process_env)? {
         check(args, hub())?; // once, here, not once a process
-        return Ok(start_ranks(&node)?.try_into().unwrap_or(1));
+        return Ok(start_ranks(&node, Restarts::default())?.try_into().unwrap_or(1));
     }
     let ranks = Ranks::join(Rendezvous::from_env(&process_env)?.as_ref())?;
     let today = date_from_unix(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()));

@@ -18,8 +18,11 @@ pub struct Cli {
     /// Start so many processes here, or one a GPU. Not under torchrun or Slurm, which start them themselves.
     #[arg(long, value_name = "N|gpu")]
     pub nproc_per_node: Option<Processes>,
+    /// When a process fails, start all again from the newest good checkpoint, so often at most. On one machine.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub max_restarts: u32,
     /// Go on from the newest good checkpoint, from this one, or from none; overrides checkpoint.resume_from_checkpoint.
-    #[arg(long, value_name = "latest|PATH|none")]
+    #[arg(long, value_name = "latest|PATH|none", overrides_with = "resume")]
     pub resume: Option<String>,
     /// Check everything, print the plan, train nothing.
     #[arg(long)]

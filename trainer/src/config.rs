@@ -300,7 +300,7 @@ pub struct TrainSection {
     pub max_train_steps: u64,
     /// Of each group.
     pub learning_rate: LearningRates,
-    /// constant, constant_with_warmup, linear or cosine.
+    /// constant, constant_with_warmup, linear, cosine, cosine_with_restarts or polynomial.
     #[serde(default = "default_lr_scheduler")]
     pub lr_scheduler: LrScheduler,
     /// Steps over which the rate rises.
@@ -309,6 +309,12 @@ pub struct TrainSection {
     /// The share of the rate left at the last step.
     #[serde(default)]
     pub lr_final_fraction: f64,
+    /// Cosines in a run of cosine_with_restarts.
+    #[serde(default = "default_lr_num_cycles")]
+    pub lr_num_cycles: u64,
+    /// The power of polynomial.
+    #[serde(default = "default_lr_power")]
+    pub lr_power: f64,
     /// The update rule and its constants.
     #[serde(default)]
     pub optimizer: OptimizerSection,
@@ -337,6 +343,14 @@ pub struct TrainSection {
 
 fn one() -> usize {
     1
+}
+
+fn default_lr_num_cycles() -> u64 {
+    1
+}
+
+fn default_lr_power() -> f64 {
+    1.0
 }
 
 fn default_lr_scheduler() -> LrScheduler {

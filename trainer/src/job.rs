@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use collective::launch::{ranks_to_start, start_ranks};
+use collective::launch::{ranks_to_start, start_ranks, Restarts};
 use collective::rendezvous::{Lookup, Node, Processes, Rendezvous};
 use diffusion::hub::Hub;
 
@@ -29,7 +29,10 @@ pub fn run(cli: &Cli, env: Lookup<'_>) -> anyhow::Result<i32> {
     let hub = hub(&recipe, cli, env)?;
     match input(ranks_to_start(cli.nproc_per_node, env))? {
         _ if cli.dry_run => dry_run(&recipe, &hub, &resume, cli),
-        Some(node) => launch(&recipe, &hub, &resume, &node),
+        Some(node) => launch(&recipe, &hub, &resume, &node, cli.max_restarts),
+        None if cli.max_restarts > 0 && rendezvous.is_none() => {
+            Err(refuse("--max-restarts: it is the launcher that restarts; add --nproc-per-node 2 or more"))
+        }
         None => {
             let stop = Stop::listen()?;
             let plan = plan::check(&recipe, &hub, &resume, rendezvous.as_ref().map_or(1, |r| r.world_size))?;
@@ -43,10 +46,10 @@ pub fn run(cli: &Cli, env: Lookup<'_>) -> anyhow::Result<i32> {
 }
 
 /// Input errors are found once, here, not once a process.
-fn launch(recipe: &Resolved, hub: &Hub, resume: &Resume, node: &Node) -> anyhow::Result<i32> {
+fn launch(recipe: &Resolved, hub: &Hub, resume: &Resume, node: &Node, max_restarts: u32) -> anyhow::Result<i32> {
     let count = input(node.nproc_per_node.count())?;
     plan::check(recipe, hub, resume, count * node.nnodes)?;
-    Ok(start_ranks(node)?)
+    Ok(start_ranks(node, Restarts { most: max_restarts, arguments: &["--resume", "latest"] })?)
 }
 
 fn dry_run(recipe: &Resolved, hub: &Hub, resume: &Resume, cli: &Cli) -> anyhow::Result<i32> {

@@ -283,6 +283,10 @@ fn check_train(config: &Config) -> anyhow::Result<()> {
     if !(0.0..=1.0).contains(&train.lr_final_fraction) {
         return Err(refuse(format!("train.lr_final_fraction: {} is not in 0..=1", train.lr_final_fraction)));
     }
+    positive("train.lr_power", train.lr_power)?;
+    if train.lr_num_cycles == 0 {
+        return Err(refuse("train.lr_num_cycles: must be at least 1"));
+    }
     let wants_images = (config.loss.denoising > 0.0 || config.loss.alignment > 0.0) && config.tokens.on().is_some();
     if wants_images && config.data.emotion_images.is_none() {
         return Err(refuse("data.emotion_images: missing, and loss.denoising or loss.alignment needs it"));

@@ -116,6 +116,8 @@ fn rates(recipe: &Resolved) -> LrSchedule {
         warmup_steps: train.lr_warmup_steps,
         max_train_steps: train.max_train_steps,
         final_fraction: train.lr_final_fraction,
+        num_cycles: train.lr_num_cycles,
+        power: train.lr_power,
     }
 }
 

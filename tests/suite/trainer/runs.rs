@@ -76,3 +76,35 @@ fn two_ranks_give_the_weights_of_one() {
         }
     }
 }
+
+/// The processes that `parent` has started.
+fn children(parent: u32) -> Vec<u32> {
+    let listed = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+    listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+#[test]
+fn a_killed_rank_starts_the_group_again_from_its_checkpoint() {
+    let (unbroken, broken) = (Scene::new(), Scene::new());
+    unbroken.run(0, &["--nproc-per-node", "2"]);
+    let mut command = broken.command(&["--nproc-per-node", "2", "--max-restarts", "1"]);
+    let launcher = command.spawn().expect("started");
+    wait_for("four steps", || steps_done(&broken) >= 4);
+    let ranks = children(launcher.id());
+    assert_eq!(ranks.len(), 2, "{ranks:?}");
+    assert!(Command::new("kill").args(["-KILL", &ranks[1].to_string()]).status().expect("kill runs").success());
+    let output = launcher.wait_with_output().expect("gone");
+    let text = errors(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("start again (1 of 1)") && text.contains("checkpoint-3"), "{text}");
+    assert!(tensors_of(&broken.checkpoint(6)) == tensors_of(&unbroken.checkpoint(6)));
+}
+
+#[test]
+fn bad_input_is_not_tried_again() {
+    let scene = Scene::new();
+    let text = scene.run(2, &["--nproc-per-node", "2", "--max-restarts", "3", "--set", "train.seeed=1"]);
+    assert!(!text.contains("start again"), "{text}");
+    let text = scene.run(2, &["--max-restarts", "3"]);
+    assert!(text.contains("--nproc-per-node"), "{text}");
+}
