@@ -30,6 +30,7 @@ use crate::share::Share;
 use crate::sources::Listing;
 use crate::staging::{Receipt, Staging};
 use crate::waiting::Patience;
+use crate::writer::LAYOUT;
 
 /// What a run of `shard` did.
 #[derive(Clone, Debug)]
@@ -136,7 +137,7 @@ impl<'a> Run<'a> {
     }
 
     fn wanted(&self, shard: &PlannedShard<'_>) -> Wanted {
-        let made_with = (FORMAT_VERSION, &self.transform, &self.models.vae_model.hash, &self.models.clip_model);
+        let made_with = (FORMAT_VERSION, LAYOUT, &self.transform, &self.models.vae_model.hash, &self.models.clip_model);
         let entries: Vec<Entry> = shard.images.iter().map(|planned| self.entry(shard.split, planned)).collect();
         let made_of = serde_json::to_vec(&(made_with, entries)).expect("plain data");
         let paths = shard.images.iter().map(|planned| planned.item.path.clone()).collect();

@@ -24,6 +24,9 @@ use crate::schema::{hugging_face_features, schema, Widths, HUGGING_FACE_KEY, IMA
 /// Rows per row group, at most: what a reader decodes at once.
 pub const ROWS_PER_GROUP: usize = 256;
 
+/// How rows lie in pages. Shards of another layout are written again, their rows not encoded again.
+pub const LAYOUT: u32 = 2;
+
 const ZSTD_LEVEL: i32 = 3;
 
 /// A shard in the making. It is written beside its place, which it takes when it is whole.

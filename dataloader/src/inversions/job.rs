@@ -25,6 +25,7 @@ use crate::row::RowRef;
 use crate::share::Share;
 use crate::staging::{Receipt, Staging};
 use crate::waiting::Patience;
+use crate::writer::LAYOUT;
 
 impl Inversion {
     /// What trajectories with these weights, schedule, rungs and prompt are made with.
@@ -175,7 +176,7 @@ impl Run<'_> {
         let ids: Vec<&str> = shard.images.iter().map(|row| row.image_id.as_str()).collect();
         let manifest = self.sources.manifest();
         let size = self.inverter.batch_size;
-        let made_of = serde_json::json!([self.inversion, manifest.transform, manifest.vae.hash, size, ids]);
+        let made_of = serde_json::json!([LAYOUT, self.inversion, manifest.transform, manifest.vae.hash, size, ids]);
         let paths = shard.images.iter().map(|row| row.path.clone()).collect();
         let key = blake3::hash(made_of.to_string().as_bytes()).to_hex().to_string();
         Wanted { file: shard.file.clone(), key, paths }
