@@ -109,6 +109,9 @@ impl<'a> Cells<'a> {
     }
 
     fn place(&self, row: usize) -> Result<PlaceOf<'_>> {
+        if row >= self.rows {
+            return Err(format!("row {row} does not exist, the row group has {}", self.rows));
+        }
         let next = self.pages.partition_point(|page| page.first_row_index <= row as i64);
         let location = next.checked_sub(1).and_then(|n| self.pages.get(n)).ok_or("its offset index is empty")?;
         let first = usize::try_from(location.first_row_index).map_err(|_| "its offset index is damaged")?;
@@ -206,6 +209,7 @@ mod tests {
                 assert_eq!(embeddings.list::<f16>(n, 8).ok(), row.encoding.clip_embedding);
             }
             assert!(embeddings.list::<f16>(0, 9).is_err(), "another width is refused");
+            assert!(embeddings.list::<f16>(40, 8).is_err() && images.bytes(40).is_err(), "there are 40 rows");
         }
     }
 

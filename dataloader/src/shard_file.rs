@@ -91,7 +91,7 @@ impl ShardFile {
     /// The list of numbers in one row of the column `name`, whose items must be `T`s.
     pub fn list<T: Pod>(&self, name: &str, group: usize, row: usize) -> Result<Vec<T>> {
         self.of_column(name, |leaf| match self.metadata.schema().field_with_name(name).map(|f| f.data_type()) {
-            Ok(DataType::FixedSizeList(_, width)) => {
+            Ok(DataType::FixedSizeList(item, width)) if item.data_type().primitive_width() == Some(size_of::<T>()) => {
                 self.cells(group, leaf)?.list(row, usize::try_from(*width).unwrap_or(0))
             }
             found => Err(format!("it is {found:?}, which this program does not write")),

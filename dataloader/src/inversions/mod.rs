@@ -7,6 +7,7 @@
 pub mod config;
 #[cfg(feature = "encode")]
 pub mod job;
+#[cfg(feature = "encode")]
 mod rung;
 
 use std::collections::HashMap;
@@ -17,6 +18,11 @@ use crate::error::{Error, Result};
 use crate::manifest::{Inversion, Manifest};
 use crate::shards::Shards;
 use crate::store::Access;
+
+/// The column of the latent on a rung.
+const LATENT: &str = "latent";
+/// The column of the noise that the UNet finds there.
+const NOISE: &str = "noise";
 
 /// Trajectories of many images.
 #[derive(Debug)]
@@ -81,7 +87,7 @@ impl Inversions {
         let unknown = || Error::invalid(self.shards.url(), format!("it has no trajectory of image {image_id}"));
         let &(shard, group) = self.places.get(image_id).ok_or_else(unknown)?;
         let file = self.shards.file(shard)?;
-        let (latent, noise) = (file.list(rung::LATENT, group, rung)?, file.list(rung::NOISE, group, rung)?);
+        let (latent, noise) = (file.list(LATENT, group, rung)?, file.list(NOISE, group, rung)?);
         match latent.len() == self.shards.manifest().latent.len() && latent.len() == noise.len() {
             true => Ok((latent, noise)),
             false => Err(self.shards.damaged(shard, "latents are not of the manifest's size")),

@@ -1,18 +1,13 @@
-//! The columns of a trajectory's rungs.
+//! Making the columns of a trajectory's rungs.
 
 use std::sync::Arc;
 
-#[cfg(feature = "encode")]
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, Int32Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 
-/// The latent on the rung.
-pub const LATENT: &str = "latent";
-/// The noise that the UNet finds there.
-pub const NOISE: &str = "noise";
+use super::{LATENT, NOISE};
 
 /// The Arrow schema: image, split, rung, timestep, and (c·h·w) numbers each of latent and noise.
-#[cfg(feature = "encode")]
 pub fn schema(width: usize) -> Schema {
     let list = |name| Field::new(name, DataType::FixedSizeList(item(), width as i32), false);
     Schema::new(vec![
@@ -25,13 +20,11 @@ pub fn schema(width: usize) -> Schema {
     ])
 }
 
-#[cfg(feature = "encode")]
 fn item() -> Arc<Field> {
     Arc::new(Field::new("item", DataType::Float32, false))
 }
 
 /// One image's rungs; `latents` and `noises` hold (n, c·h·w) numbers each.
-#[cfg(feature = "encode")]
 pub fn batch(
     image_id: &str, split: &str, timesteps: &[i64], latents: Vec<f32>, noises: Vec<f32>,
 ) -> Result<RecordBatch, String> {
