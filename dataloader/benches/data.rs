@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use collective::rendezvous::process_env;
 use dataloader::config::{ImageFormat, PhotoLimits};
 use dataloader::manifest::{Crop, Latent, Manifest, Model, Transform, FORMAT_VERSION};
 use dataloader::schema::Widths;
@@ -184,7 +185,7 @@ fn time(folder: &str, threads: usize, photos: &[&str]) {
 
 /// An epoch as a machine that has nothing yet sees it: every shard comes from the store.
 fn fetch(url: &str, cache: &Path) {
-    let mut access = Access::default().with_env(&|name| std::env::var(name).ok());
+    let mut access = Access::default().with_env(&process_env);
     access.cache.folder = cache.into();
     report("rows from S3", || {
         if cache.exists() {

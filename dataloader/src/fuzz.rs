@@ -5,6 +5,8 @@
 //! Inputs are changed copies of good ones. A change that brings a new answer, digits aside, is changed further: what a
 //! parser says stands for where in it the input got to.
 
+#![cfg(test)]
+
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 

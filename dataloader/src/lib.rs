@@ -21,7 +21,6 @@ pub mod error;
 #[cfg(feature = "encode")]
 pub mod fetch;
 pub mod filter;
-#[cfg(test)]
 mod fuzz;
 #[cfg(feature = "encode")]
 mod identify;

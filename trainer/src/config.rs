@@ -10,7 +10,7 @@ use diffusion::process::asyrp::{Condition, Process};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::CheckpointSection;
-use crate::direction::DirectionSection;
+use crate::direction::section::DirectionSection;
 use crate::lr::LrScheduler;
 use crate::optimizer::OptimizerSection;
 use crate::switch::Switch;

@@ -3,54 +3,16 @@
 //!
 //! Shapes: p CLIP's projection.
 
+pub mod section;
+
 use diffusion::losses::directional::normalise;
 use diffusion::tokens::Tokens;
-use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::models::LossClip;
 use crate::resolved::Resolved;
 use crate::words;
-
-/// What ΔT is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DirectionKind {
-    /// Prompts alone.
-    Text,
-    /// Mean of the emotion's images minus mean of the sources.
-    Prototype,
-    /// Both, in the proportion `mix`.
-    Mixed,
-}
-
-/// A pair of prompts; {emotion}, {adjective} (with its article) and {token} are filled in.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Template {
-    /// Without the emotion.
-    pub source: String,
-    /// With it.
-    pub target: String,
-}
-
-/// ΔT as the recipe has it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DirectionSection {
-    /// text, prototype or mixed.
-    pub kind: DirectionKind,
-    /// The share of the prototype in `mixed`.
-    #[serde(default = "half")]
-    pub mix: f64,
-    /// The prompts whose differences are averaged.
-    #[serde(default)]
-    pub templates: Vec<Template>,
-}
-
-fn half() -> f64 {
-    0.5
-}
+use section::DirectionKind;
 
 /// The direction of one emotion.
 pub struct Direction {

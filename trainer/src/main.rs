@@ -9,6 +9,7 @@ mod events;
 mod export;
 mod failure;
 mod ground;
+mod inverting;
 mod job;
 mod lr;
 mod measured;

@@ -9,6 +9,7 @@ use tch::Kind;
 use crate::config::Config;
 use crate::failure::{input, refuse};
 use crate::ground::Ground;
+use crate::inverting;
 use crate::models::Models;
 use crate::state::State;
 use crate::threshold::Threshold;
@@ -33,7 +34,7 @@ pub fn thresholds(ground: &Ground<'_>, state: &mut State) -> anyhow::Result<()> 
             ));
         }
         let probes: Vec<_> = ground.data.sources[0].rows().into_iter().take(NUM_PROBES).collect();
-        ground.trajectories.fill(ground, &probes)?;
+        inverting::fill(ground, &probes)?;
         if ground.world.is_first() {
             settled = measure(ground, &probes, settled)?;
         }

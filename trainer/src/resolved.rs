@@ -3,7 +3,7 @@
 use dataloader::Emotion;
 
 use crate::config::Config;
-use crate::direction::DirectionKind;
+use crate::direction::section::DirectionKind;
 use crate::failure::refuse;
 use crate::threshold::Threshold;
 use crate::words;

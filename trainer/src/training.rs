@@ -10,6 +10,7 @@ use crate::data::{Data, Loader};
 use crate::export;
 use crate::failure::refuse;
 use crate::ground::Ground;
+use crate::inverting;
 use crate::lr::LrSchedule;
 use crate::measured;
 use crate::models::{Folders, Models};
@@ -91,7 +92,7 @@ fn prepare_sources(ground: &Ground<'_>, visits: &Visits) -> anyhow::Result<Optio
     if let Some(samples) = &samples {
         rows.extend(samples.rows());
     }
-    ground.trajectories.fill(ground, &rows)?;
+    inverting::fill(ground, &rows)?;
     samples.map(|samples| samples.with_inversions(ground)).transpose()
 }
 

@@ -1,30 +1,21 @@
-//! The sources' inversions: a local cache shared by every run on the same weights, filled by all processes of a
-//! machine.
+//! The sources' inversions: what `dataloader invert` made, and a local cache shared by every run on the same weights.
 //!
 //! Shapes: n rungs, b batch, (c, h, w) a latent.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use dataloader::inversions::job::Inverter;
 use dataloader::manifest::Inversion;
-use dataloader::{Inversions, Manifest, RowRef, Stream};
+use dataloader::{Inversions, Manifest};
 use diffusion::pipeline::Hashes;
 use diffusion::process::ddim::{Ladder, Trajectory};
 use diffusion::process::schedule::Schedule;
 use tch::{Device, Tensor};
 
 use crate::failure::input;
-use crate::ground::Ground;
-use crate::progress::Progress;
 use crate::resolved::Resolved;
 use crate::trajectory_file as file;
-use crate::world::World;
-
-/// Files checked between two meetings of the ranks, so that none waits long for another.
-const CHECKED_AT_ONCE: usize = 64;
 
 /// The inversions of one data set under one set of weights: those that `dataloader invert` made, and a cache of others.
 #[derive(Clone, Debug)]
@@ -107,65 +98,29 @@ impl Trajectories {
         self.folder.join(format!("{id}.safetensors"))
     }
 
-    /// Makes what is missing of `sources` and remakes what is damaged, shared among the processes of each machine.
-    pub fn fill(&self, ground: &Ground<'_>, sources: &[(&Stream, &RowRef)]) -> anyhow::Result<()> {
-        let world = ground.world;
-        std::fs::create_dir_all(&self.folder).with_context(|| self.folder.display().to_string())?;
-        let cached = sources.iter().filter(|(_, row)| self.in_shards(&row.image_id).is_none());
-        let unique: BTreeMap<&str, &(&Stream, &RowRef)> = cached.map(|s| (s.1.image_id.as_str(), s)).collect();
-        self.drop_damaged(&unique.keys().copied().collect::<Vec<_>>(), world)?;
-        let is_missing = |id: &&str| !self.path(id).is_file();
-        let missing: Vec<_> = unique.iter().filter(|(id, _)| is_missing(id)).map(|(_, &source)| source).collect();
-        world.barrier()?;
-        let block = ground.recipe.config.data.sources.inversion_batch_size;
-        let blocks: Vec<_> = missing.chunks(block).collect();
-        let rounds = world.max(blocks.len().div_ceil(world.local_size) as u64)? as usize;
-        let visible = world.is_first() && !missing.is_empty();
-        let mut progress = Progress::new("inverting", "images", 0, missing.len() as u64, visible);
-        for round in 0..rounds {
-            ground.stop.check()?;
-            if let Some(sources) = blocks.get(round * world.local_size + world.local_rank) {
-                self.invert_block(ground, sources, block)?;
-            }
-            world.barrier()?;
-            progress.set(((round + 1) * world.local_size * block).min(missing.len()) as u64, "");
-        }
-        Ok(())
+    /// Whether the cache has this source's inversion, whatever it is worth, or the shards have it.
+    pub fn has(&self, id: &str) -> bool {
+        self.in_shards(id).is_some() || self.path(id).is_file()
     }
 
-    fn drop_damaged(&self, ids: &[&str], world: &World) -> anyhow::Result<()> {
-        let mine: Vec<&&str> = ids.iter().skip(world.local_rank).step_by(world.local_size).collect();
-        let rounds = world.max(mine.len().div_ceil(CHECKED_AT_ONCE) as u64)? as usize;
-        for round in 0..rounds {
-            for id in mine.iter().skip(round * CHECKED_AT_ONCE).take(CHECKED_AT_ONCE) {
-                let path = self.path(id);
-                if path.is_file() && !file::is_good(&path, &self.shape) {
-                    tracing::warn!("{}: damaged inversion, made again", path.display());
-                    std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
-                }
-            }
-            world.barrier()?;
-        }
-        Ok(())
+    /// Makes the cache's folder.
+    pub fn open_cache(&self) -> anyhow::Result<()> {
+        std::fs::create_dir_all(&self.folder).with_context(|| self.folder.display().to_string())
     }
 
-    fn invert_block(&self, ground: &Ground<'_>, sources: &[&(&Stream, &RowRef)], size: usize) -> anyhow::Result<()> {
-        let (models, config) = (ground.models, &ground.recipe.config);
-        let latents = sources.iter().map(|(stream, row)| Ok(stream.encoding(row)?.latent_mean));
-        let latents = latents.collect::<anyhow::Result<Vec<_>>>()?;
-        let inverter = Inverter {
-            pipeline: &models.pipeline,
-            ladder: ground.ladder,
-            prompt: &config.prompts.source,
-            precision: config.train.mixed_precision,
-            batch_size: size,
-            device: models.device,
-        };
-        let trajectory = inverter.invert(&latents, &ground.data.source_set.manifest().latent);
-        for (k, (_, row)) in sources.iter().enumerate() {
-            let of = |tensor: &Tensor| tensor.select(1, k as i64).to_device(Device::Cpu);
-            file::write(&self.path(&row.image_id), &of(&trajectory.latents), &of(&trajectory.noises))?;
+    /// Removes a source's inversion from the cache if it is damaged.
+    pub fn drop_damaged(&self, id: &str) -> anyhow::Result<()> {
+        let path = self.path(id);
+        if self.in_shards(id).is_some() || !path.is_file() || file::is_good(&path, &self.shape) {
+            return Ok(());
         }
-        Ok(())
+        tracing::warn!("{}: damaged inversion, made again", path.display());
+        std::fs::remove_file(&path).with_context(|| path.display().to_string())
+    }
+
+    /// Puts the inversion of source number `k` of a batch into the cache.
+    pub fn keep(&self, id: &str, batch: &Trajectory, k: usize) -> anyhow::Result<()> {
+        let of = |tensor: &Tensor| tensor.select(1, k as i64).to_device(Device::Cpu);
+        file::write(&self.path(id), &of(&batch.latents), &of(&batch.noises))
     }
 }

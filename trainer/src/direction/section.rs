@@ -1,0 +1,43 @@
+//! The section `direction` of a recipe.
+
+use serde::{Deserialize, Serialize};
+
+/// What ΔT is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DirectionKind {
+    /// Prompts alone.
+    Text,
+    /// Mean of the emotion's images minus mean of the sources.
+    Prototype,
+    /// Both, in the proportion `mix`.
+    Mixed,
+}
+
+/// A pair of prompts; {emotion}, {adjective} (with its article) and {token} are filled in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Template {
+    /// Without the emotion.
+    pub source: String,
+    /// With it.
+    pub target: String,
+}
+
+/// ΔT as the recipe has it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DirectionSection {
+    /// text, prototype or mixed.
+    pub kind: DirectionKind,
+    /// The share of the prototype in `mixed`.
+    #[serde(default = "half")]
+    pub mix: f64,
+    /// The prompts whose differences are averaged.
+    #[serde(default)]
+    pub templates: Vec<Template>,
+}
+
+fn half() -> f64 {
+    0.5
+}

@@ -1,0 +1,64 @@
+//! Filling the cache of inversions before the first step, shared among the processes of each machine.
+
+use std::collections::BTreeMap;
+
+use dataloader::inversions::job::Inverter;
+use dataloader::{RowRef, Stream};
+
+use crate::ground::Ground;
+use crate::progress::Progress;
+
+/// Files checked between two meetings of the ranks, so that none waits long for another.
+const CHECKED_AT_ONCE: usize = 64;
+
+/// Makes what is missing of `sources` and remakes what is damaged.
+pub fn fill(ground: &Ground<'_>, sources: &[(&Stream, &RowRef)]) -> anyhow::Result<()> {
+    let Ground { trajectories, world, .. } = *ground;
+    trajectories.open_cache()?;
+    let unique: BTreeMap<&str, &(&Stream, &RowRef)> = sources.iter().map(|s| (s.1.image_id.as_str(), s)).collect();
+    drop_damaged(ground, &unique.keys().copied().collect::<Vec<_>>())?;
+    let missing: Vec<_> = unique.iter().filter(|(id, _)| !trajectories.has(id)).map(|(_, &source)| source).collect();
+    world.barrier()?;
+    let block = ground.recipe.config.data.sources.inversion_batch_size;
+    let blocks: Vec<_> = missing.chunks(block).collect();
+    let rounds = world.max(blocks.len().div_ceil(world.local_size) as u64)? as usize;
+    let visible = world.is_first() && !missing.is_empty();
+    let mut progress = Progress::new("inverting", "images", 0, missing.len() as u64, visible);
+    for round in 0..rounds {
+        ground.stop.check()?;
+        if let Some(sources) = blocks.get(round * world.local_size + world.local_rank) {
+            invert_block(ground, sources, block)?;
+        }
+        world.barrier()?;
+        progress.set(((round + 1) * world.local_size * block).min(missing.len()) as u64, "");
+    }
+    Ok(())
+}
+
+fn drop_damaged(ground: &Ground<'_>, ids: &[&str]) -> anyhow::Result<()> {
+    let Ground { trajectories, world, .. } = *ground;
+    let mine: Vec<&&str> = ids.iter().skip(world.local_rank).step_by(world.local_size).collect();
+    let rounds = world.max(mine.len().div_ceil(CHECKED_AT_ONCE) as u64)? as usize;
+    for round in 0..rounds {
+        let mut few = mine.iter().skip(round * CHECKED_AT_ONCE).take(CHECKED_AT_ONCE);
+        few.try_for_each(|id| trajectories.drop_damaged(id))?;
+        world.barrier()?;
+    }
+    Ok(())
+}
+
+fn invert_block(ground: &Ground<'_>, sources: &[&(&Stream, &RowRef)], size: usize) -> anyhow::Result<()> {
+    let (models, config) = (ground.models, &ground.recipe.config);
+    let latents = sources.iter().map(|(stream, row)| Ok(stream.encoding(row)?.latent_mean));
+    let latents = latents.collect::<anyhow::Result<Vec<_>>>()?;
+    let inverter = Inverter {
+        pipeline: &models.pipeline,
+        ladder: ground.ladder,
+        prompt: &config.prompts.source,
+        precision: config.train.mixed_precision,
+        batch_size: size,
+        device: models.device,
+    };
+    let batch = inverter.invert(&latents, &ground.data.source_set.manifest().latent);
+    sources.iter().enumerate().try_for_each(|(k, (_, row))| ground.trajectories.keep(&row.image_id, &batch, k))
+}
