@@ -1,4 +1,4 @@
-//! A data set: its manifest, and its shards as they are needed, each verified before its first use.
+//! A data set of images: its rows, found by their light columns and read one by one.
 
 use std::sync::{Arc, OnceLock};
 
@@ -27,10 +27,14 @@ impl Dataset {
 
     /// As [`Dataset::open`], with the object store's settings and cache.
     pub fn open_with(url: &str, access: &Access) -> Result<Self> {
-        let shards = Shards::open(url, access)?;
+        Self::of(Shards::open(url, access)?)
+    }
+
+    /// The images of these shards; refuses shards of trajectories.
+    pub(crate) fn of(shards: Shards) -> Result<Self> {
         if shards.manifest().inversion.is_some() {
             let message = "holds trajectories, no images: name it under data.sources.inversions";
-            return Err(Error::invalid(url, message));
+            return Err(Error::invalid(shards.url(), message));
         }
         Ok(Self { shards, light: OnceLock::new() })
     }

@@ -19,10 +19,11 @@ const EXAMPLES: usize = 3;
 
 /// A description of the data set at `url`, with the rows of these numbers, or the first few.
 pub fn inspect(url: &str, access: &Access, numbers: &[usize]) -> Result<String> {
-    if Shards::open(url, access)?.manifest().inversion.is_some() {
-        return Ok(Inversions::open(url, access)?.describe());
+    let shards = Shards::open(url, access)?;
+    if shards.manifest().inversion.is_some() {
+        return Ok(Inversions::of(shards)?.describe());
     }
-    let dataset = Dataset::open_with(url, access)?;
+    let dataset = Dataset::of(shards)?;
     let mut text = summary(&dataset);
     text += &counts(dataset.manifest());
     text += &columns(&dataset);

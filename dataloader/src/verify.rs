@@ -36,10 +36,11 @@ impl Verdict {
 
 /// Checks the data set at `url`, going on after a damaged shard. `report` gets one line per shard.
 pub fn verify(url: &str, access: &Access, mut report: impl FnMut(&str)) -> Result<Verdict> {
-    if Shards::open(url, access)?.manifest().inversion.is_some() {
-        return verify_inversions(&Inversions::open(url, access)?, report);
+    let shards = Shards::open(url, access)?;
+    if shards.manifest().inversion.is_some() {
+        return verify_inversions(&Inversions::of(shards)?, report);
     }
-    let dataset = Dataset::open_with(url, access)?;
+    let dataset = Dataset::of(shards)?;
     let mut verdict = Verdict::default();
     let mut counts = BTreeMap::new();
     for (index, stated) in dataset.manifest().shards.iter().enumerate() {

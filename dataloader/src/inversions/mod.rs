@@ -36,9 +36,13 @@ pub struct Inversions {
 impl Inversions {
     /// Opens the trajectories at a folder or URL. Shards are fetched, and their hashes checked, on first use.
     pub fn open(url: &str, access: &Access) -> Result<Self> {
-        let shards = Shards::open(url, access)?;
+        Self::of(Shards::open(url, access)?)
+    }
+
+    /// The trajectories of these shards; refuses shards of images.
+    pub(crate) fn of(shards: Shards) -> Result<Self> {
         let Some(inversion) = shards.manifest().inversion.clone() else {
-            return Err(Error::invalid(url, "holds images, no trajectories; `dataloader invert` makes those"));
+            return Err(Error::invalid(shards.url(), "holds images, no trajectories; `dataloader invert` makes those"));
         };
         let mut places = HashMap::new();
         for (shard, stated) in shards.manifest().shards.iter().enumerate() {
