@@ -39,6 +39,8 @@ pub enum MixedPrecision {
     No,
     /// Frozen weights in bf16, autocast; parameters, latents and losses stay f32.
     Bf16,
+    /// Frozen weights in f16, autocast; the loss is scaled so that small gradients do not vanish.
+    Fp16,
 }
 
 impl MixedPrecision {
@@ -47,6 +49,7 @@ impl MixedPrecision {
         match self {
             MixedPrecision::No => Kind::Float,
             MixedPrecision::Bf16 => Kind::BFloat16,
+            MixedPrecision::Fp16 => Kind::Half,
         }
     }
 
@@ -55,6 +58,7 @@ impl MixedPrecision {
         match self {
             MixedPrecision::No => "no",
             MixedPrecision::Bf16 => "bf16",
+            MixedPrecision::Fp16 => "fp16",
         }
     }
 }

@@ -59,12 +59,13 @@ impl Hashes {
 }
 
 impl Pipeline {
-    /// Reads every part below `folder` as `kind` on `device`.
+    /// Reads every part below `folder` as `kind` on `device`; the VAE as f32 where that is f16, which it overflows.
     pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
+        let vae_kind = if kind == Kind::Half { Kind::Float } else { kind };
         Ok(Self {
             tokenizer: Tokenizer::load(&part(folder, "tokenizer")?)?,
             text_encoder: TextEncoder::load(&part(folder, "text_encoder")?, device, kind)?,
-            vae: AutoencoderKl::load(&part(folder, "vae")?, device, kind)?,
+            vae: AutoencoderKl::load(&part(folder, "vae")?, device, vae_kind)?,
             unet: UNet::load(&part(folder, "unet")?, device, kind)?,
             schedule: Schedule::read(&part(folder, "scheduler")?)?,
             hashes: Hashes::of(folder)?,
@@ -79,13 +80,13 @@ impl Pipeline {
 
     /// The scaled latents of `images` (b, 3, h, w) in [−1, 1]: the posterior's mean × scaling_factor, f32.
     pub fn latents_from_images(&self, images: &Tensor) -> Tensor {
-        let posterior = self.vae.encode(&images.to_kind(self.unet.kind()));
+        let posterior = self.vae.encode(&images.to_kind(self.vae.kind()));
         posterior.mean.to_kind(Kind::Float) * self.vae.scaling_factor()
     }
 
     /// Images (b, 3, h, w) of scaled latents, f32, clamped to [−1, 1].
     pub fn images_from_latents(&self, latents: &Tensor) -> Tensor {
-        let latents = (latents / self.vae.scaling_factor()).to_kind(self.unet.kind());
+        let latents = (latents / self.vae.scaling_factor()).to_kind(self.vae.kind());
         self.vae.decode(&latents).to_kind(Kind::Float).clamp(-1.0, 1.0)
     }
 

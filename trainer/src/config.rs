@@ -1,8 +1,9 @@
 //! The recipe as written: sections composed, each strict about its keys. `resolved` turns it into checked values.
 
+mod train;
+
 use std::path::PathBuf;
 
-use collective::{DeviceChoice, MixedPrecision};
 use dataloader::{Access, Emotion, Filter, Sampling};
 use diffusion::detail::Detail;
 use diffusion::losses::directional::Directional;
@@ -11,10 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::CheckpointSection;
 use crate::direction::section::DirectionSection;
-use crate::lr::LrScheduler;
-use crate::optimizer::OptimizerSection;
 use crate::switch::Switch;
 use crate::threshold::Threshold;
+pub use train::TrainSection;
 
 /// A whole recipe.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -256,6 +256,8 @@ pub struct LossSection {
     pub alignment_temperature: f64,
     /// γ of the denoising term's min-SNR weight; none without it.
     pub min_snr_gamma: Option<f64>,
+    /// Multiply λ_rec by cos(E_T(source), E_T(target)), the mean over direction.templates: Asyrp's rule.
+    pub reconstruction_by_cosine: bool,
 }
 
 impl Default for LossSection {
@@ -269,104 +271,9 @@ impl Default for LossSection {
             alignment: 0.0,
             alignment_temperature: 0.07,
             min_snr_gamma: None,
+            reconstruction_by_cosine: false,
         }
     }
-}
-
-/// The learning rate of each group.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LearningRates {
-    /// Of the token vectors.
-    pub tokens: f64,
-    /// Of Δh.
-    pub delta: f64,
-}
-
-/// Steps, batches, rates.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrainSection {
-    /// Images per process and batch, of either stream.
-    pub train_batch_size: usize,
-    /// Images computed at once; a larger train_batch_size is cut into such pieces, which saves memory and makes the
-    /// weights the same, bit for bit, on one process and on several. The whole batch without it.
-    #[serde(default)]
-    pub micro_batch_size: Option<usize>,
-    /// Batches per optimiser step.
-    #[serde(default = "one")]
-    pub gradient_accumulation_steps: usize,
-    /// Optimiser steps.
-    pub max_train_steps: u64,
-    /// Of each group.
-    pub learning_rate: LearningRates,
-    /// constant, constant_with_warmup, linear, cosine, cosine_with_restarts or polynomial.
-    #[serde(default = "default_lr_scheduler")]
-    pub lr_scheduler: LrScheduler,
-    /// Steps over which the rate rises.
-    #[serde(default)]
-    pub lr_warmup_steps: u64,
-    /// The share of the rate left at the last step.
-    #[serde(default)]
-    pub lr_final_fraction: f64,
-    /// Cosines in a run of cosine_with_restarts.
-    #[serde(default = "default_lr_num_cycles")]
-    pub lr_num_cycles: u64,
-    /// The power of polynomial.
-    #[serde(default = "default_lr_power")]
-    pub lr_power: f64,
-    /// The update rule and its constants.
-    #[serde(default)]
-    pub optimizer: OptimizerSection,
-    /// The gradient's norm is clipped here.
-    #[serde(default = "default_max_grad_norm")]
-    pub max_grad_norm: f64,
-    /// no or bf16.
-    #[serde(default)]
-    pub mixed_precision: MixedPrecision,
-    /// Steps with a gradient that is not finite, in a row, after which the run ends with an error.
-    #[serde(default = "default_max_skipped")]
-    pub max_skipped_steps: u64,
-    /// Seeds every draw.
-    #[serde(default)]
-    pub seed: u64,
-    /// auto, cpu or cuda.
-    #[serde(default)]
-    pub device: DeviceChoice,
-    /// libtorch's threads per process; without it the cores are shared among the processes of this machine.
-    #[serde(default)]
-    pub num_threads: Option<usize>,
-    /// How long a collective may take before the rank that is missing is named.
-    #[serde(default = "default_timeout")]
-    pub timeout_secs: u64,
-}
-
-fn one() -> usize {
-    1
-}
-
-fn default_lr_num_cycles() -> u64 {
-    1
-}
-
-fn default_lr_power() -> f64 {
-    1.0
-}
-
-fn default_lr_scheduler() -> LrScheduler {
-    LrScheduler::Constant
-}
-
-fn default_max_grad_norm() -> f64 {
-    1.0
-}
-
-fn default_max_skipped() -> u64 {
-    10
-}
-
-fn default_timeout() -> u64 {
-    90
 }
 
 /// Pictures and LPIPS while training.

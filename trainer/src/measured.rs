@@ -1,6 +1,6 @@
 //! t_edit and t_boost where the recipe says `auto`: measured on inversions of training sources, by rank 0 for all.
 
-use dataloader::{RowRef, Stream};
+use dataloader::{Emotion, RowRef, Stream};
 use diffusion::losses::directional::{cosine, normalise};
 use diffusion::networks::lpips::{Backbone, Lpips};
 use diffusion::process::thresholds::Probe;
@@ -54,7 +54,7 @@ fn measure(ground: &Ground<'_>, probes: &[(&Stream, &RowRef)], given: [i64; 2]) 
         Probe { lpips: &lpips, decoder: models.preview(), schedule: &models.pipeline.schedule, ladder: ground.ladder };
     let [mut t_edit, mut t_boost] = given;
     if t_edit < 0 {
-        let cosine = text_cosine(&recipe.config, models)?;
+        let cosine = text_cosine(&recipe.config, models, &recipe.config.emotions)?;
         t_edit = probe.t_edit(&sources, cosine);
         tracing::info!("t_edit {t_edit}, measured on {} sources; cos(source text, target text) {cosine:.3}", ids.len());
     }
@@ -65,11 +65,12 @@ fn measure(ground: &Ground<'_>, probes: &[(&Stream, &RowRef)], given: [i64; 2]) 
     Ok([t_edit, t_boost])
 }
 
-/// cos(E_T(source), E_T(target)), the mean over the recipe's templates and emotions.
-fn text_cosine(config: &Config, models: &Models) -> anyhow::Result<f64> {
+/// cos(E_T(source), E_T(target)), the mean over the recipe's templates and `emotions`.
+pub fn text_cosine(config: &Config, models: &Models, emotions: &[Emotion]) -> anyhow::Result<f64> {
+    let _no_grad = tch::no_grad_guard();
     let clip = models.loss_clip();
     let mut cosines = Vec::new();
-    for &emotion in &config.emotions {
+    for &emotion in emotions {
         for template in &config.direction.templates {
             let fill = |text: &str| words::fill(text, emotion, Some(emotion.name())).map_err(refuse);
             let embed = |text: String| Ok::<_, anyhow::Error>(normalise(&clip.embed_texts(&[&text], None)?));
@@ -78,7 +79,9 @@ fn text_cosine(config: &Config, models: &Models) -> anyhow::Result<f64> {
         }
     }
     if cosines.is_empty() {
-        return Err(refuse("direction.templates: edit.t_edit: auto needs at least one pair"));
+        return Err(refuse(
+            "direction.templates: edit.t_edit: auto and loss.reconstruction_by_cosine need at least one pair",
+        ));
     }
     Ok(cosines.iter().sum::<f64>() / cosines.len() as f64)
 }

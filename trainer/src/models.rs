@@ -131,7 +131,7 @@ impl Models {
 
     /// Decodes scaled latents through the preview decoder, differentiable; images (b, 3, h, w).
     pub fn decode_preview(&self, latents: &Tensor) -> Tensor {
-        self.preview().decode_scaled(&latents.to_kind(self.kind)).to_kind(Kind::Float)
+        self.preview().decode_scaled(&latents.to_kind(self.preview().kind())).to_kind(Kind::Float)
     }
 
     /// The loss CLIP, which the recipe was checked to have.

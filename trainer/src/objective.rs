@@ -9,7 +9,7 @@ use diffusion::losses::alignment::alignment;
 use diffusion::losses::denoising::denoising;
 use diffusion::losses::directional::Directional;
 use diffusion::losses::reconstruction::reconstruction;
-use diffusion::networks::unet::Bottleneck;
+use diffusion::networks::unet::{Bottleneck, Keep};
 use diffusion::process::asyrp::{Branch, Process, Rung, Shift};
 use diffusion::process::ddim::{alpha_bars, predicted_clean, timestep_tensor, Ladder};
 use diffusion::run::{pooled_token, Learned};
@@ -19,11 +19,27 @@ use tch::{IndexOp, Kind, Tensor};
 use crate::config::TrajectoryKind;
 use crate::data::{Data, ImageBatch, MicroBatch, SourceBatch};
 use crate::direction::Direction;
+use crate::measured::text_cosine;
 use crate::models::Models;
 use crate::resolved::Resolved;
 
 /// The terms that are logged, in the order of [`Outcome::terms`], after the total.
 pub const TERMS: [&str; 4] = ["direction", "reconstruction", "denoising", "alignment"];
+
+/// One micro-batch and what it is computed with.
+#[derive(Clone, Copy)]
+pub struct Work<'b> {
+    /// Index of the emotion.
+    pub emotion: usize,
+    /// The images.
+    pub batch: &'b MicroBatch,
+    /// The edited latents so far, (b, c, h, w); the sources' own where it is none.
+    pub z: Option<&'b Tensor>,
+    /// Tokens and deltas as they are.
+    pub learned: &'b Learned,
+    /// What the caller multiplies the loss by before the backward pass.
+    pub loss_scale: f64,
+}
 
 /// What one micro-batch gives.
 pub struct Outcome {
@@ -39,6 +55,7 @@ pub struct Outcome {
 struct EmotionTexts {
     prompts: Vec<Prompt>,
     direction: Option<Direction>,
+    reconstruction_weight: f64,
 }
 
 /// The alignment term's constants.
@@ -55,6 +72,7 @@ pub struct Objective<'a> {
     texts: Vec<EmotionTexts>,
     source_context: Tensor, // (1, l, d)
     alignment: Option<Alignment>,
+    keep: Keep,
 }
 
 /// One micro-batch's conditions: c_edit's and the denoising prompts' contexts, with their graph.
@@ -77,6 +95,7 @@ impl<'a> Objective<'a> {
             texts.push(EmotionTexts {
                 prompts: prompts(recipe, models, tokens, k)?,
                 direction: direction(recipe, models, data, k)?,
+                reconstruction_weight: reconstruction_weight(recipe, models, k)?,
             });
         }
         let alignment = match recipe.needs_alignment() {
@@ -87,7 +106,9 @@ impl<'a> Objective<'a> {
                 Some(Alignment { class_means: means.to_device(models.device), targets })
             }
         };
-        Ok(Self { recipe, models, ladder, texts, source_context: pipeline.context(&source, None), alignment })
+        let keep = if recipe.config.train.gradient_checkpointing { Keep::BlockInputs } else { Keep::All };
+        let source_context = pipeline.context(&source, None);
+        Ok(Self { recipe, models, ladder, texts, source_context, alignment, keep })
     }
 
     /// The directions, for the log.
@@ -95,17 +116,13 @@ impl<'a> Objective<'a> {
         self.texts.iter().filter_map(|t| t.direction.as_ref())
     }
 
-    /// The losses of one micro-batch; `z` are the edited latents so far, the sources' own where it is none.
-    pub fn outcome(
-        &self, emotion: usize, batch: &MicroBatch, z: Option<&Tensor>, learned: &Learned,
-    ) -> anyhow::Result<Outcome> {
-        let work = || self.outcome_in(emotion, batch, z, learned);
-        collective::autocast(self.models.device, self.models.kind, work)
+    /// The losses of one micro-batch.
+    pub fn outcome(&self, work: &Work<'_>) -> anyhow::Result<Outcome> {
+        collective::autocast(self.models.device, self.models.kind, || self.outcome_in(work))
     }
 
-    fn outcome_in(
-        &self, emotion: usize, batch: &MicroBatch, z: Option<&Tensor>, learned: &Learned,
-    ) -> anyhow::Result<Outcome> {
+    fn outcome_in(&self, work: &Work<'_>) -> anyhow::Result<Outcome> {
+        let Work { emotion, batch, learned, .. } = *work;
         let contexts = self.contexts(emotion, learned);
         let loss = &self.recipe.config.loss;
         let mut outcome = Outcome {
@@ -114,7 +131,7 @@ impl<'a> Objective<'a> {
             next: None,
         };
         if let Some(sources) = &batch.sources {
-            self.edit_terms(emotion, sources, z, learned, &contexts, &mut outcome)?;
+            self.edit_terms(work, sources, &contexts, &mut outcome)?;
         }
         if let (Some(images), Some(context)) = (&batch.images, &contexts.denoising) {
             outcome.add(2, loss.denoising, self.denoising_term(images, context));
@@ -149,9 +166,9 @@ impl<'a> Objective<'a> {
     }
 
     fn edit_terms(
-        &self, emotion: usize, batch: &SourceBatch, z: Option<&Tensor>, learned: &Learned, contexts: &Contexts,
-        outcome: &mut Outcome,
+        &self, work: &Work<'_>, batch: &SourceBatch, contexts: &Contexts, outcome: &mut Outcome,
     ) -> anyhow::Result<()> {
+        let Work { emotion, z, learned, loss_scale, .. } = *work;
         let device = self.models.device;
         let timesteps: Vec<i64> = batch.rungs.iter().map(|&k| self.ladder.timesteps()[k]).collect();
         let below: Vec<i64> = batch.rungs.iter().map(|&k| self.ladder.timesteps()[k - 1]).collect();
@@ -172,13 +189,15 @@ impl<'a> Objective<'a> {
         };
         let bottleneck = tch::no_grad(|| branch.encode(z, &timesteps));
         let own = self.own_noise(&branch, z, &timesteps, &bottleneck, &noise);
-        let edited = branch.edited_noise(z, &timesteps, &bottleneck, self.recipe.config.edit.strength);
+        let pass = branch.edited_pass(z, &timesteps, &bottleneck, self.recipe.config.edit.strength, self.keep);
+        let edited = branch.noise(z, &timesteps, pass.output());
         let clean = predicted_clean(z, &edited, &here);
         let reference = match self.recipe.config.edit.process {
             Process::Asymmetric => predicted_clean(z, &own, &here),
             Process::Anchored => predicted_clean(&latent, &noise, &here),
         };
-        self.compare(emotion, batch, learned, &clean, &reference, outcome)?;
+        let loss = self.compare(work, batch, (&clean, &reference), outcome)?;
+        outcome.loss = &outcome.loss + pass.connect(loss, loss_scale);
         if self.recipe.config.edit.trajectory == TrajectoryKind::Edited {
             let rung = Rung { source: (&latent, &latent_below), source_noise: &noise, alpha_bar: (&here, &there) };
             let next = self.recipe.config.edit.process.descend(&rung, z, &edited.detach(), &own);
@@ -198,26 +217,31 @@ impl<'a> Objective<'a> {
         tch::no_grad(|| branch.source_noise(z, timesteps, bottleneck))
     }
 
+    /// The weighted losses of P_t(ε̃) against the source's P_t.
     fn compare(
-        &self, emotion: usize, batch: &SourceBatch, learned: &Learned, clean: &Tensor, reference: &Tensor,
-        outcome: &mut Outcome,
-    ) -> anyhow::Result<()> {
-        let loss = &self.recipe.config.loss;
-        if let Some(direction) = &self.texts[emotion].direction {
+        &self, work: &Work<'_>, batch: &SourceBatch, (clean, reference): (&Tensor, &Tensor), outcome: &mut Outcome,
+    ) -> anyhow::Result<Tensor> {
+        let (loss, texts) = (&self.recipe.config.loss, &self.texts[work.emotion]);
+        let mut sum = Tensor::zeros([], (Kind::Float, self.models.device));
+        if let Some(direction) = &texts.direction {
             let clip = self.models.loss_clip();
-            let vector = direction.vector(clip, learned.tokens.as_ref())?;
+            let vector = direction.vector(clip, work.learned.tokens.as_ref())?;
             let embed = |latents: &Tensor| clip.embed_images(&self.models.decode_preview(latents));
             let source = match (loss.directional, &batch.photo) {
                 (Directional::Target, _) => tch::no_grad(|| embed(reference)),
                 (_, Some(photo)) => photo.to_device(self.models.device),
                 (_, None) => unreachable!("the loader brings photos' embeddings where the form looks at them"),
             };
-            outcome.add(0, loss.clip, loss.directional.loss(&embed(clean), &source, &vector, loss.beta));
+            let term = loss.directional.loss(&embed(clean), &source, &vector, loss.beta);
+            outcome.terms[0] = Some(term.detach());
+            sum += term * loss.clip;
         }
         if loss.reconstruction > 0.0 {
-            outcome.add(1, loss.reconstruction, reconstruction(clean, &reference.detach()));
+            let term = reconstruction(clean, &reference.detach());
+            outcome.terms[1] = Some(term.detach());
+            sum += term * texts.reconstruction_weight;
         }
-        Ok(())
+        Ok(sum)
     }
 
     fn denoising_term(&self, batch: &ImageBatch, contexts: &Tensor) -> Tensor {
@@ -257,6 +281,15 @@ fn direction(recipe: &Resolved, models: &Models, data: &Data, k: usize) -> anyho
     let prototype = || data.prototype(k, &clip.hash).map(|p| p.to_device(models.device));
     let prototype = recipe.needs_prototype().then(prototype).transpose()?;
     Direction::new(recipe, k, clip, prototype).map(Some)
+}
+
+/// λ_rec for emotion number `k`.
+fn reconstruction_weight(recipe: &Resolved, models: &Models, k: usize) -> anyhow::Result<f64> {
+    let config = &recipe.config;
+    match config.loss.reconstruction_by_cosine {
+        false => Ok(config.loss.reconstruction),
+        true => Ok(config.loss.reconstruction * text_cosine(config, models, &config.emotions[k..=k])?),
+    }
 }
 
 fn shifts<'b>(learned: &'b Learned, emotion: &str, contexts: &'b Contexts) -> anyhow::Result<Vec<Shift<'b>>> {

@@ -25,6 +25,8 @@ pub struct StepRecord {
     pub skipped: bool,
     /// Steps left out up to now.
     pub num_skipped: u64,
+    /// What the loss was multiplied by; 1 where nothing is scaled.
+    pub loss_scale: f64,
     /// Source images per second, over all ranks.
     pub images_per_s: f64,
     /// The share of the step spent waiting for data.
@@ -45,6 +47,9 @@ impl StepRecord {
         scalars.extend(self.learning_rates.iter().map(|(name, value)| (format!("lr/{name}"), *value)));
         scalars.push(("norm/grad".into(), self.gradient_norm));
         scalars.push(("train/skipped_steps".into(), self.num_skipped as f64));
+        if self.loss_scale > 1.0 {
+            scalars.push(("train/loss_scale".into(), self.loss_scale));
+        }
         scalars.push(("perf/images_per_s".into(), self.images_per_s));
         scalars.push(("perf/data_wait_pct".into(), self.data_wait_pct));
         scalars

@@ -66,7 +66,11 @@ impl Resolved {
 
     /// Whether CLIP is loaded.
     pub fn needs_clip(&self) -> bool {
-        self.config.loss.clip > 0.0 || self.needs_alignment() || self.config.edit.t_edit == Threshold::Auto
+        let loss = &self.config.loss;
+        loss.clip > 0.0
+            || self.needs_alignment()
+            || self.config.edit.t_edit == Threshold::Auto
+            || loss.reconstruction_by_cosine
     }
 
     /// Images computed at once.
@@ -182,6 +186,9 @@ fn check_losses(config: &Config) -> anyhow::Result<()> {
     if config.edit.t_edit == Threshold::Auto && config.model.clip.is_none() {
         return Err(refuse("model.clip: missing, and edit.t_edit: auto needs it; or give t_edit a timestep"));
     }
+    if loss.reconstruction_by_cosine && config.model.clip.is_none() {
+        return Err(refuse("model.clip: missing, and loss.reconstruction_by_cosine needs it"));
+    }
     Ok(())
 }
 
@@ -284,6 +291,9 @@ fn check_train(config: &Config) -> anyhow::Result<()> {
         return Err(refuse(format!("train.lr_final_fraction: {} is not in 0..=1", train.lr_final_fraction)));
     }
     positive("train.lr_power", train.lr_power)?;
+    if let Some(decay) = train.ema_decay.filter(|decay| !(0.0..1.0).contains(decay)) {
+        return Err(refuse(format!("train.ema_decay: {decay} is not in 0..1; 0.999 is usual")));
+    }
     if train.lr_num_cycles == 0 {
         return Err(refuse("train.lr_num_cycles: must be at least 1"));
     }

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::checkpoint::{Snapshot, Tensors};
+use crate::ema::Ema;
 use crate::failure::{input, refuse};
+use crate::loss_scale::LossScale;
 use crate::models::Models;
 use crate::optimizer::Optimizer;
 use crate::resolved::Resolved;
@@ -34,10 +36,16 @@ pub struct Counters {
     pub t_edit: i64,
     /// t < t_boost is boosted; −1 until it is known.
     pub t_boost: i64,
+    /// What the loss is multiplied by in f16; 0 where no checkpoint says.
+    #[serde(default)]
+    pub loss_scale: u64,
+    /// Finite steps since that changed.
+    #[serde(default)]
+    pub loss_scale_held: u64,
 }
 
 impl Counters {
-    fn to_numbers(self) -> [i64; 7] {
+    fn to_numbers(self) -> [i64; 9] {
         let n = |x: u64| x as i64;
         [
             n(self.step),
@@ -47,6 +55,8 @@ impl Counters {
             n(self.global_batch),
             self.t_edit,
             self.t_boost,
+            n(self.loss_scale),
+            n(self.loss_scale_held),
         ]
     }
 
@@ -60,6 +70,8 @@ impl Counters {
             global_batch: n(4),
             t_edit: numbers[5],
             t_boost: numbers[6],
+            loss_scale: n(7),
+            loss_scale_held: n(8),
         }
     }
 }
@@ -70,6 +82,10 @@ pub struct State {
     pub learned: Learned,
     /// With its moments.
     pub optimizer: Optimizer,
+    /// The moving average, where the recipe keeps one.
+    pub ema: Option<Ema>,
+    /// What the loss is multiplied by.
+    pub loss_scale: LossScale,
     /// The counters.
     pub counters: Counters,
     /// The edited latents under way, this rank's rows of the global batch; none where each step begins afresh.
@@ -107,13 +123,20 @@ impl State {
             global_batch: recipe.global_batch(world.size) as u64,
             t_edit: -1,
             t_boost: -1,
+            loss_scale: 0,
+            loss_scale_held: 0,
         };
-        Ok((Self { learned, optimizer, counters, latents: None }, warnings))
+        let parameters: Vec<(String, Tensor)> = groups(&learned).into_iter().flat_map(|(_, named)| named).collect();
+        let ema = config.train.ema_decay.map(|decay| Ema::new(decay, &parameters));
+        let loss_scale = LossScale::new(config.train.mixed_precision);
+        Ok((Self { learned, optimizer, ema, loss_scale, counters, latents: None }, warnings))
     }
 
     /// What a checkpoint holds, on every rank: the latents of all ranks are gathered.
     pub fn snapshot(&mut self, recipe: &Resolved, world: &World) -> anyhow::Result<Snapshot> {
         self.counters.updates = self.optimizer.updates();
+        (self.counters.loss_scale, self.counters.loss_scale_held) =
+            (self.loss_scale.factor as u64, self.loss_scale.steps_held);
         let mut files = BTreeMap::new();
         for (file, tensors) in self.files() {
             files.insert(file, tensors.into_iter().collect());
@@ -135,6 +158,9 @@ impl State {
         }
         self.counters = Counters::from_numbers(&world.agree(&self.counters.to_numbers())?);
         self.optimizer.set_updates(self.counters.updates);
+        if self.counters.loss_scale > 0 {
+            self.loss_scale.restore(self.counters.loss_scale as f64, self.counters.loss_scale_held);
+        }
         let mut tensors: Vec<Tensor> = self.files().into_iter().flat_map(|(_, t)| t).map(|(_, t)| t).collect();
         world.copy_from_first(&mut tensors)?;
         self.latents = share_latents(latents, world)?;
@@ -181,10 +207,19 @@ impl State {
         Ok(snapshot.files.remove("trajectory").and_then(|mut tensors| tensors.remove("z")))
     }
 
+    /// Runs `work` on what is shown and exported: the moving average where there is one.
+    pub fn averaged<T>(&self, work: impl FnOnce(&Self) -> T) -> T {
+        match &self.ema {
+            None => work(self),
+            Some(ema) => ema.with_averages(&mut self.optimizer.parameters(), || work(self)),
+        }
+    }
+
     /// The checkpoint's files and their tensors, which share memory with the state.
     fn files(&self) -> Vec<(String, Vec<(String, Tensor)>)> {
         let mut files: Vec<_> = groups(&self.learned).into_iter().map(|(name, t)| (name.to_string(), t)).collect();
         files.push(("optimizer".to_string(), self.optimizer.state()));
+        files.extend(self.ema.as_ref().map(|ema| ("ema".to_string(), ema.state())));
         files
     }
 }

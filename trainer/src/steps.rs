@@ -9,7 +9,7 @@ use crate::checkpoint;
 use crate::data::{Loader, StepBatch};
 use crate::ground::Ground;
 use crate::lr::LrSchedule;
-use crate::objective::{Objective, TERMS};
+use crate::objective::{Objective, Work, TERMS};
 use crate::optimizer::clip_norm;
 use crate::progress::Progress;
 use crate::recorder::{Recorder, StepRecord};
@@ -74,7 +74,9 @@ impl Steps<'_> {
         }
         let every = config.validation.validation_steps;
         match &self.samples {
-            Some(samples) if due(every) || at_end => samples.show(&self.ground, state, recorder),
+            Some(samples) if due(every) || at_end => {
+                state.averaged(|state| samples.show(&self.ground, state, recorder))
+            }
             _ => Ok(()),
         }
     }
@@ -82,14 +84,17 @@ impl Steps<'_> {
     /// One optimiser step over all micro-batches of all ranks; whether any rank was asked to stop.
     fn step(&self, batch: &StepBatch, state: &mut State) -> anyhow::Result<(StepRecord, bool)> {
         let parameters = state.optimizer.parameters();
+        let loss_scale = state.loss_scale.factor;
         let mut sum: Option<Tensor> = None; // gradients, loss terms, request to stop
         let mut next = Vec::new();
         let size = self.ground.recipe.micro_batch_size() as i64;
         let z = if batch.fresh { None } else { state.latents.take() };
         for (a, micro) in batch.micro.iter().enumerate() {
             let z = z.as_ref().map(|z| z.narrow(0, a as i64 * size, size).to_device(self.ground.world.device));
-            let outcome = self.objective.outcome(batch.emotion, micro, z.as_ref(), &state.learned)?;
-            let mut parts = gradients(&outcome.loss, &parameters);
+            let (emotion, learned) = (batch.emotion, &state.learned);
+            let work = Work { emotion, batch: micro, z: z.as_ref(), learned, loss_scale };
+            let outcome = self.objective.outcome(&work)?;
+            let mut parts = gradients(&(&outcome.loss * loss_scale), &parameters);
             parts.push(terms(&outcome.loss, &outcome.terms));
             let flat = flatten(&parts, self.ground.world.device);
             sum = Some(sum.map_or(flat.shallow_clone(), |sum| sum + flat));
@@ -101,7 +106,7 @@ impl Steps<'_> {
         self.ground.world.sum(&sum)?;
         let micro_batches = (self.ground.recipe.micro_batches() * self.ground.world.size) as f64;
         let count = state.optimizer.num_parameters();
-        let mut gradient = sum.narrow(0, 0, count) / micro_batches;
+        let mut gradient = sum.narrow(0, 0, count) / (micro_batches * loss_scale);
         let tail: Vec<f64> =
             Vec::try_from(sum.narrow(0, count, sum.size()[0] - count).to_kind(Kind::Double).to_device(Device::Cpu))?;
         let norm = clip_norm(&mut gradient, self.ground.recipe.config.train.max_grad_norm);
@@ -120,11 +125,14 @@ impl Steps<'_> {
         let rates: Vec<f64> = names.iter().map(rate).collect();
         let finite = norm.is_finite() && tail[0].is_finite();
         state.counters.step += 1;
+        let blamed = state.loss_scale.update(finite);
         if finite {
             state.optimizer.step(&split(gradient, parameters), &rates);
+            let updates = state.optimizer.updates();
+            state.ema.iter_mut().for_each(|ema| ema.update(parameters, updates));
             state.counters.skipped_in_a_row = 0;
         } else {
-            self.count_skipped(state)?;
+            self.count_skipped(state, blamed)?;
         }
         let mean = |k: usize| tail[k] / micro_batches;
         let present = self.present_terms();
@@ -137,12 +145,21 @@ impl Steps<'_> {
             gradient_norm: norm,
             skipped: !finite,
             num_skipped: state.counters.skipped,
+            loss_scale: state.loss_scale.factor,
             ..StepRecord::default()
         })
     }
 
-    fn count_skipped(&self, state: &mut State) -> anyhow::Result<()> {
+    /// A gradient that overflowed by the loss scale's fault is not held against the run.
+    fn count_skipped(&self, state: &mut State, blamed: bool) -> anyhow::Result<()> {
         state.counters.skipped += 1;
+        if blamed {
+            if self.ground.world.is_first() {
+                let (step, factor) = (state.counters.step, state.loss_scale.factor);
+                tracing::info!("step {step}: the scaled gradient overflowed; step skipped, loss scale now {factor}");
+            }
+            return Ok(());
+        }
         state.counters.skipped_in_a_row += 1;
         let (step, row) = (state.counters.step, state.counters.skipped_in_a_row);
         if self.ground.world.is_first() {

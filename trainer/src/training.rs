@@ -57,7 +57,7 @@ pub fn train(
     let steps = Steps { ground, objective: &objective, samples, rates: rates(recipe) };
     let ending = steps.run(loader, &mut state, &mut recorder)?;
     if ending == Ending::Done && world.is_first() {
-        export::write(recipe, models, &state, data.resolution())?;
+        state.averaged(|state| export::write(recipe, models, state, data.resolution()))?;
         tracing::info!("done: {} steps; results in {}", state.counters.step, recipe.config.output_dir.display());
     }
     // No rank leaves while another still needs it.

@@ -1,24 +1,35 @@
 //! Scaled latents to images, through whichever autoencoder there is.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::networks::tiny_vae::AutoencoderTiny;
 use crate::networks::vae::AutoencoderKl;
 
 /// A network that turns latents as the UNet sees them into images.
 pub trait LatentDecoder: std::fmt::Debug + Send {
-    /// Scaled latents (b, c, h, w) → images, about in [-1, 1], (b, 3, H, W).
+    /// Scaled latents (b, c, h, w) of the weights' kind → images, about in [-1, 1], (b, 3, H, W).
     fn decode_scaled(&self, z: &Tensor) -> Tensor;
+
+    /// The weights' element type.
+    fn kind(&self) -> Kind;
 }
 
 impl LatentDecoder for AutoencoderKl {
     fn decode_scaled(&self, z: &Tensor) -> Tensor {
         self.decode(&(z / self.scaling_factor()))
     }
+
+    fn kind(&self) -> Kind {
+        self.kind()
+    }
 }
 
 impl LatentDecoder for AutoencoderTiny {
     fn decode_scaled(&self, z: &Tensor) -> Tensor {
         self.decode(&(z / self.scaling_factor()))
+    }
+
+    fn kind(&self) -> Kind {
+        self.kind()
     }
 }

@@ -19,6 +19,7 @@ pub use config::Config;
 #[derive(Debug)]
 pub struct AutoencoderTiny {
     config: Config,
+    kind: Kind,
     encoder: Vec<Layer>,
     decoder: Vec<Layer>,
 }
@@ -32,7 +33,7 @@ impl AutoencoderTiny {
         let encoder = encoder(&root.sub("encoder.layers"), &config)?;
         let decoder = decoder(&root.sub("decoder.layers"), &config)?;
         weights.finish(|_| false)?;
-        Ok(Self { config, encoder, decoder })
+        Ok(Self { config, kind, encoder, decoder })
     }
 
     /// Latents of images in [-1, 1], (b, 3, H, W) → (b, c, h, w); no posterior, as in diffusers.
@@ -53,6 +54,11 @@ impl AutoencoderTiny {
     /// Pixels of the image per latent pixel, along one side: 8 for TAESD.
     pub fn downscale(&self) -> i64 {
         self.config.downscale()
+    }
+
+    /// The weights' element type.
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Channels of the latents.

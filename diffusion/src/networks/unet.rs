@@ -7,6 +7,7 @@
 
 mod blocks;
 mod config;
+mod recompute;
 mod resnet;
 mod timestep;
 mod transformer;
@@ -17,6 +18,7 @@ use tch::{Device, Kind, Tensor};
 
 use self::blocks::{DownBlock, MidBlock, UpBlock};
 pub use self::config::{Config, Level};
+pub use self::recompute::{DecoderPass, Keep};
 use self::timestep::TimestepEmbedding;
 use super::layers::{Conv2d, GroupNorm};
 use crate::error::Result;
@@ -48,11 +50,22 @@ pub struct Bottleneck {
     pub temb: Tensor, // (b, e)
 }
 
+/// What one up block takes of the down path's outputs.
+struct Skips<'s> {
+    own: &'s [Tensor],
+    next: Option<&'s Tensor>, // the first that the following block takes, for its size
+}
+
 impl Bottleneck {
     /// The same bottleneck with h + `delta`; `delta` broadcasts over the batch and may carry a gradient.
     pub fn shifted(&self, delta: &Tensor) -> Bottleneck {
+        Bottleneck { h: &self.h + delta, ..self.share() }
+    }
+
+    /// Another handle on the same tensors.
+    pub fn share(&self) -> Bottleneck {
         let skips = self.skips.iter().map(Tensor::shallow_clone).collect();
-        Bottleneck { h: &self.h + delta, skips, temb: self.temb.shallow_clone() }
+        Bottleneck { h: self.h.shallow_clone(), skips, temb: self.temb.shallow_clone() }
     }
 }
 
@@ -104,15 +117,24 @@ impl UNet {
 
     /// The up path: (b, c, h, w), the model's output before the schedule reads it as noise or velocity.
     pub fn decode(&self, bottleneck: &Bottleneck, context: &Tensor) -> Tensor {
-        let activated = bottleneck.temb.silu();
-        let mut x = bottleneck.h.shallow_clone();
-        let mut skips = bottleneck.skips.as_slice();
-        for block in &self.up_blocks {
-            let (rest, own) = skips.split_at(skips.len() - block.num_skips());
-            x = block.forward(&x, own, &activated, context, rest.last());
-            skips = rest;
+        let stage = |x, k| self.stage(k, &x, self.skips_of(k, &bottleneck.skips), &bottleneck.temb, context);
+        (0..self.up_blocks.len()).fold(bottleneck.h.shallow_clone(), stage)
+    }
+
+    /// Up block `k` in order of execution; the output's convolution comes with the last.
+    fn stage(&self, k: usize, x: &Tensor, skips: Skips<'_>, temb: &Tensor, context: &Tensor) -> Tensor {
+        let x = self.up_blocks[k].forward(x, skips.own, &temb.silu(), context, skips.next);
+        if k + 1 < self.up_blocks.len() {
+            return x;
         }
         self.conv_out.forward(&self.conv_norm_out.forward(&x).silu())
+    }
+
+    /// The part of the down path's outputs that up block `k` takes.
+    fn skips_of<'s>(&self, k: usize, all: &'s [Tensor]) -> Skips<'s> {
+        let after: usize = self.up_blocks[..k].iter().map(UpBlock::num_skips).sum();
+        let (rest, own) = all[..all.len() - after].split_at(all.len() - after - self.up_blocks[k].num_skips());
+        Skips { own, next: rest.last() }
     }
 
     /// [`UNet::decode`] of [`UNet::encode`].

@@ -37,6 +37,7 @@ pub struct Posterior {
 #[derive(Debug)]
 pub struct AutoencoderKl {
     config: Config,
+    kind: Kind,
     encoder: Encoder,
     decoder: Decoder,
     quant_conv: Option<Conv2d>,
@@ -48,12 +49,12 @@ impl AutoencoderKl {
     pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
         let config = Config::read(&folder.join("config.json"))?;
         let weights = Weights::from_folder(folder, "diffusion_pytorch_model", device, kind)?.rename(names::vae);
-        let vae = Self::from_scope(&weights.root(), config)?;
+        let vae = Self::from_scope(&weights.root(), config, kind)?;
         weights.finish(|_| false)?;
         Ok(vae)
     }
 
-    fn from_scope(scope: &Scope<'_>, config: Config) -> Result<Self> {
+    fn from_scope(scope: &Scope<'_>, config: Config, kind: Kind) -> Result<Self> {
         let c = config.latent_channels;
         let pointwise = |name, channels, present: bool| {
             present.then(|| Conv2d::load(&scope.sub(name), channels, channels, 1, 1, 0)).transpose()
@@ -63,6 +64,7 @@ impl AutoencoderKl {
             decoder: Decoder::load(&scope.sub("decoder"), &config)?,
             quant_conv: pointwise("quant_conv", 2 * c, config.use_quant_conv)?,
             post_quant_conv: pointwise("post_quant_conv", c, config.use_post_quant_conv)?,
+            kind,
             config,
         })
     }
@@ -101,6 +103,11 @@ impl AutoencoderKl {
     /// Channels of the latents: 4 for Stable Diffusion.
     pub fn latent_channels(&self) -> i64 {
         self.config.latent_channels
+    }
+
+    /// The weights' element type.
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// What config.json says.

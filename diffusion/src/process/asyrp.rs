@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::delta::Delta;
-use crate::networks::unet::{Bottleneck, UNet};
+use crate::networks::unet::{Bottleneck, DecoderPass, Keep, UNet};
 use crate::noise;
 use crate::process::ddim::{alpha_bars, predicted_clean, sigma, timestep_tensor, Ladder, Trajectory};
 use crate::process::schedule::Schedule;
@@ -85,6 +85,14 @@ impl Branch<'_> {
 
     /// ε̃ at `strength`, which scales Δh and interpolates the condition, (b, c, h, w).
     pub fn edited_noise(&self, z: &Tensor, timesteps: &[i64], bottleneck: &Bottleneck, strength: f64) -> Tensor {
+        let pass = self.edited_pass(z, timesteps, bottleneck, strength, Keep::All);
+        self.noise(z, timesteps, pass.output())
+    }
+
+    /// The edited decoder pass, whose output [`Branch::noise`] reads as ε̃; `keep` is what its backward pass finds in memory.
+    pub fn edited_pass(
+        &self, z: &Tensor, timesteps: &[i64], bottleneck: &Bottleneck, strength: f64, keep: Keep,
+    ) -> DecoderPass<'_> {
         let context = self.source_context + strength * (self.edited_context - self.source_context);
         let encoded = match self.condition {
             Condition::Decoder => None,
@@ -93,20 +101,21 @@ impl Branch<'_> {
                 Some(self.unet.encode(&z.to_kind(kind), &timestep_tensor(timesteps, z.device()), &context))
             }
         };
-        let bottleneck = encoded.as_ref().unwrap_or(bottleneck);
-        let shifted = self.shift(bottleneck, strength);
-        self.noise(z, timesteps, &self.unet.decode(shifted.as_ref().unwrap_or(bottleneck), &context))
+        let input = self.shift(encoded.as_ref().unwrap_or(bottleneck), strength);
+        DecoderPass::run(self.unet, input, context, keep)
     }
 
-    fn shift(&self, bottleneck: &Bottleneck, strength: f64) -> Option<Bottleneck> {
+    /// `bottleneck` with every Δh added.
+    fn shift(&self, bottleneck: &Bottleneck, strength: f64) -> Bottleneck {
         let deltas = self
             .shifts
             .iter()
             .map(|shift| shift.delta.forward(&bottleneck.h, &bottleneck.temb, shift.token) * (shift.scale * strength));
-        deltas.reduce(|sum, delta| sum + delta).map(|delta| bottleneck.shifted(&delta))
+        deltas.reduce(|sum, delta| sum + delta).map_or_else(|| bottleneck.share(), |delta| bottleneck.shifted(&delta))
     }
 
-    fn noise(&self, z: &Tensor, timesteps: &[i64], output: &Tensor) -> Tensor {
+    /// The model's `output` for `z` read as noise, f32, (b, c, h, w).
+    pub fn noise(&self, z: &Tensor, timesteps: &[i64], output: &Tensor) -> Tensor {
         self.schedule.noise_from_output(&output.to_kind(Kind::Float), z, timesteps)
     }
 }

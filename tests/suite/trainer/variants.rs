@@ -7,7 +7,7 @@ use super::*;
 /// Every switch of the objective, two steps each.
 #[test]
 fn every_variant_trains() {
-    let variants: [&[&str]; 7] = [
+    let variants: [&[&str]; 9] = [
         &["tokens=off"],
         &["delta=off", "loss.clip=0", "loss.reconstruction=0"],
         &["edit.trajectory=source", "edit.process=anchored", "edit.condition=both"],
@@ -15,6 +15,13 @@ fn every_variant_trains() {
         &["emotions=[sadness, amusement]", "delta.condition_on_token=true", "edit.trajectory=source"],
         &["edit.t_edit=auto", "edit.t_boost=auto", "edit.detail=none", "loss.min_snr_gamma=5"],
         &["train.mixed_precision=bf16", "direction.kind=prototype", "loss.directional=linear"],
+        &["train.mixed_precision=fp16", "train.ema_decay=0.9", "loss.reconstruction_by_cosine=true"],
+        &[
+            "train.allow_tf32=true",
+            "train.deterministic=true",
+            "loss.alignment=0.1",
+            "train.gradient_checkpointing=true",
+        ],
     ];
     for sets in variants {
         let scene = Scene::new();
@@ -37,4 +44,45 @@ fn steps_that_are_not_finite_are_skipped_counted_and_end_the_run() {
     assert_eq!(saved["tokens"].isfinite().all().int64_value(&[]), 1, "never checkpointed");
     let state = fs::read_to_string(scene.checkpoint(2).join("state.json")).expect("a state");
     assert!(state.contains("\"skipped\": 2") && state.contains("\"updates\": 0"), "{state}");
+}
+
+/// The gradient is the same; sums over a block's inputs only round otherwise.
+#[test]
+fn blocks_computed_again_give_the_same_gradient() {
+    let end = |sets: &[&str]| {
+        let scene = Scene::new();
+        let mut arguments = vec!["--set", "train.max_train_steps=3", "--set", "train.optimizer.rule=sgd"];
+        sets.iter().for_each(|set| arguments.extend(["--set", set]));
+        scene.run(0, &arguments);
+        ["tokens", "delta"].map(|name| {
+            let file = scene.checkpoint(3).join(format!("{name}.safetensors"));
+            read(&fs::read(file).expect("a checkpoint"))
+        })
+    };
+    for condition in ["edit.condition=decoder", "edit.condition=both"] {
+        let kept = end(&[condition]);
+        let again = end(&[condition, "train.gradient_checkpointing=true"]);
+        for (name, tensor) in kept.iter().flatten() {
+            let other = again.iter().find_map(|file| file.get(name)).expect("the same tensors");
+            let difference = (tensor - other).abs().max().double_value(&[]);
+            assert!(difference < 1e-6, "{condition}: {name} differs by {difference:e}");
+        }
+    }
+}
+
+/// What is exported is the average, what is trained on is not.
+#[test]
+fn a_moving_average_is_exported_and_comes_back_from_a_checkpoint() {
+    let sets = ["--set", "train.ema_decay=0.9", "--set", "checkpoint.checkpointing_steps=2"];
+    let (whole, parted) = (Scene::new(), Scene::new());
+    whole.run(0, &sets);
+    let file = |scene: &Scene, name: &str| fs::read(scene.checkpoint(6).join(name)).expect("a checkpoint");
+    let learned = read(&fs::read(whole.run_dir().join("learned_embeds.safetensors")).expect("tokens"));
+    let (average, trained) = (read(&file(&whole, "ema.safetensors")), read(&file(&whole, "tokens.safetensors")));
+    assert_eq!(learned["<sadness>"], average["tokens"].squeeze_dim(0));
+    assert_ne!(average["tokens"], trained["tokens"]);
+    parted.run(0, &[&sets[..], &["--set", "train.max_train_steps=6"]].concat());
+    fs::remove_dir_all(parted.checkpoint(6)).expect("removed");
+    parted.run(0, &sets);
+    assert!(file(&parted, "ema.safetensors") == file(&whole, "ema.safetensors"));
 }
