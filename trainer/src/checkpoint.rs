@@ -2,36 +2,53 @@
 //!
 //! A folder without a manifest, or with one file that is not what the manifest says, is not a checkpoint.
 
+pub mod disk;
+pub mod retention;
+pub mod writer;
+
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
+use self::disk::Disk;
+use self::retention::{KeepBest, Retention};
 use crate::tensor_file;
 
 const MANIFEST: &str = "manifest.json";
 const STATE: &str = "state.json";
 const PREFIX: &str = "checkpoint-";
 
-/// When checkpoints are written, how many are kept, and where a run begins.
+/// When checkpoints are written, which are kept, and where a run begins.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CheckpointSection {
     /// Every so many steps, and at the end; 0 for the end only.
     pub checkpointing_steps: u64,
-    /// How many are kept.
+    /// How many of the newest are kept.
     pub checkpoints_total_limit: usize,
+    /// Keep the best by a validation metric beside the newest.
+    pub keep_best: Option<KeepBest>,
+    /// Space that stays free on the output's disk: a checkpoint that would take it is not written, loudly.
+    pub min_free_mb: u64,
+    /// Write while the training goes on; without it each step waits for its checkpoint.
+    pub asynchronous: bool,
     /// `latest`, a checkpoint's folder, or `none`.
     pub resume_from_checkpoint: String,
 }
 
 impl Default for CheckpointSection {
     fn default() -> Self {
-        Self { checkpointing_steps: 200, checkpoints_total_limit: 3, resume_from_checkpoint: "latest".into() }
+        Self {
+            checkpointing_steps: 200,
+            checkpoints_total_limit: 3,
+            keep_best: None,
+            min_free_mb: 100,
+            asynchronous: true,
+            resume_from_checkpoint: "latest".into(),
+        }
     }
 }
 
@@ -45,6 +62,16 @@ pub struct Snapshot {
     pub files: BTreeMap<String, Tensors>,
     /// Counters, thresholds and the configuration of the run.
     pub state: serde_json::Value,
+}
+
+impl Snapshot {
+    /// The same values in memory of their own on the CPU, which later steps do not change.
+    pub fn detached(&self) -> Snapshot {
+        let copy = |tensor: &Tensor| tensor.detach().to_device(Device::Cpu).copy();
+        let copies = |tensors: &Tensors| tensors.iter().map(|(name, t)| (name.clone(), copy(t))).collect();
+        let files = self.files.iter().map(|(file, tensors)| (file.clone(), copies(tensors))).collect();
+        Snapshot { files, state: self.state.clone() }
+    }
 }
 
 /// The manifest: name, size and hash of every other file.
@@ -68,26 +95,28 @@ pub fn folder(output_dir: &Path, step: u64) -> PathBuf {
     output_dir.join(format!("{PREFIX}{step}"))
 }
 
-/// Writes a checkpoint and, once it reads back, deletes all but the newest `limit`.
-pub fn save(output_dir: &Path, step: u64, snapshot: &Snapshot, limit: usize) -> anyhow::Result<PathBuf> {
+/// Writes a checkpoint and, once it reads back, deletes those that `retention` does not keep.
+pub fn save(
+    disk: &dyn Disk, output_dir: &Path, step: u64, snapshot: &Snapshot, retention: &Retention,
+) -> anyhow::Result<PathBuf> {
     let target = folder(output_dir, step);
     let aside = output_dir.join(format!(".{PREFIX}{step}.writing"));
-    let written = write_aside(&aside, step, snapshot).and_then(|()| move_into_place(&aside, &target));
+    let written = contents(step, snapshot)
+        .and_then(|files| check_space(disk, output_dir, &files, retention.min_free_bytes).map(|()| files))
+        .and_then(|files| write_aside(disk, &aside, &files))
+        .and_then(|()| move_into_place(disk, &aside, &target));
     if let Err(error) = written {
         // What was there before is untouched; only the half-written folder goes.
-        let _ = std::fs::remove_dir_all(&aside);
+        let _ = disk.remove_folder(&aside);
         return Err(error.context(format!("cannot write {}; earlier checkpoints are untouched", target.display())));
     }
     verify(&target).with_context(|| format!("{} does not read back as written", target.display()))?;
-    prune(output_dir, limit)?;
+    prune(disk, output_dir, retention)?;
     Ok(target)
 }
 
-fn write_aside(aside: &Path, step: u64, snapshot: &Snapshot) -> anyhow::Result<()> {
-    if aside.exists() {
-        std::fs::remove_dir_all(aside).with_context(|| aside.display().to_string())?;
-    }
-    std::fs::create_dir_all(aside).with_context(|| aside.display().to_string())?;
+/// A checkpoint's files by name, in the order in which they are written: the manifest last.
+fn contents(step: u64, snapshot: &Snapshot) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let mut contents: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     for (name, tensors) in &snapshot.files {
         contents.insert(format!("{name}.safetensors"), tensor_file::to_bytes(tensors)?);
@@ -95,20 +124,43 @@ fn write_aside(aside: &Path, step: u64, snapshot: &Snapshot) -> anyhow::Result<(
     contents.insert(STATE.into(), pretty(&snapshot.state)?);
     let entry = |bytes: &Vec<u8>| Entry { bytes: bytes.len() as u64, blake3: blake3::hash(bytes).to_hex().to_string() };
     let files = contents.iter().map(|(name, bytes)| (name.clone(), entry(bytes))).collect();
-    for (name, bytes) in &contents {
-        write_synced(&aside.join(name), bytes)?;
-    }
-    write_synced(&aside.join(MANIFEST), &pretty(&Manifest { format_version: 1, step, files })?)?;
-    sync_folder(aside)
+    let manifest = pretty(&Manifest { format_version: 1, step, files })?;
+    Ok(contents.into_iter().chain([(MANIFEST.to_string(), manifest)]).collect())
 }
 
-fn move_into_place(aside: &Path, target: &Path) -> anyhow::Result<()> {
+fn check_space(disk: &dyn Disk, folder: &Path, files: &[(String, Vec<u8>)], spare: u64) -> anyhow::Result<()> {
+    let needed = files.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>() + spare;
+    let free = disk.free_bytes(folder).with_context(|| folder.display().to_string())?;
+    if free < needed {
+        let mb = |bytes: u64| bytes.div_ceil(1_000_000);
+        anyhow::bail!(
+            "{} MB are free and {} MB would have to be (checkpoint.min_free_mb counted); delete something, or lower \
+             checkpoint.checkpoints_total_limit",
+            mb(free),
+            mb(needed)
+        );
+    }
+    Ok(())
+}
+
+fn write_aside(disk: &dyn Disk, aside: &Path, files: &[(String, Vec<u8>)]) -> anyhow::Result<()> {
+    let at = |path: &Path| path.display().to_string();
+    disk.remove_folder(aside).with_context(|| at(aside))?;
+    disk.create_folder(aside).with_context(|| at(aside))?;
+    for (name, bytes) in files {
+        let path = aside.join(name);
+        disk.write(&path, bytes).and_then(|()| disk.sync(&path)).with_context(|| at(&path))?;
+    }
+    disk.sync(aside).with_context(|| at(aside))
+}
+
+fn move_into_place(disk: &dyn Disk, aside: &Path, target: &Path) -> anyhow::Result<()> {
     let parent = target.parent().expect("a checkpoint lies in the output folder");
     if target.exists() {
-        set_aside(target, "superseded")?;
+        move_aside(disk, target, "superseded")?;
     }
-    std::fs::rename(aside, target).with_context(|| target.display().to_string())?;
-    sync_folder(parent)
+    disk.rename(aside, target).with_context(|| target.display().to_string())?;
+    disk.sync(parent).with_context(|| parent.display().to_string())
 }
 
 fn pretty<T: Serialize>(value: &T) -> anyhow::Result<Vec<u8>> {
@@ -117,22 +169,11 @@ fn pretty<T: Serialize>(value: &T) -> anyhow::Result<Vec<u8>> {
     Ok(text.into_bytes())
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write().with_context(|| path.display().to_string())
-}
-
-fn sync_folder(path: &Path) -> anyhow::Result<()> {
-    File::open(path).and_then(|folder| folder.sync_all()).with_context(|| path.display().to_string())
-}
-
-fn prune(output_dir: &Path, limit: usize) -> anyhow::Result<()> {
-    for (_, old) in all(output_dir).into_iter().skip(limit.max(1)) {
-        std::fs::remove_dir_all(&old).with_context(|| format!("cannot delete old checkpoint {}", old.display()))?;
+fn prune(disk: &dyn Disk, output_dir: &Path, retention: &Retention) -> anyhow::Result<()> {
+    let found = all(output_dir);
+    let kept = retention.kept(&found.iter().map(|(step, _)| *step).collect::<Vec<_>>());
+    for (_, old) in found.into_iter().filter(|(step, _)| !kept.contains(step)) {
+        disk.remove_folder(&old).with_context(|| format!("cannot delete old checkpoint {}", old.display()))?;
     }
     Ok(())
 }
@@ -158,12 +199,14 @@ pub fn sweep(output_dir: &Path) {
 
 /// Renames a checkpoint that this run will not go on from, so that it is neither chosen nor counted again.
 pub fn set_aside(folder: &Path, why: &str) -> anyhow::Result<()> {
+    move_aside(&disk::RealDisk, folder, why)
+}
+
+fn move_aside(disk: &dyn Disk, folder: &Path, why: &str) -> anyhow::Result<()> {
     let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let aside = folder.with_file_name(format!("{why}-{name}"));
-    if aside.exists() {
-        std::fs::remove_dir_all(&aside).with_context(|| aside.display().to_string())?;
-    }
-    std::fs::rename(folder, &aside).with_context(|| folder.display().to_string())
+    disk.remove_folder(&aside).with_context(|| aside.display().to_string())?;
+    disk.rename(folder, &aside).with_context(|| folder.display().to_string())
 }
 
 /// Checks every file against the manifest and returns the step; the error names the file at fault.
@@ -220,58 +263,4 @@ fn read_checked(path: &Path, entry: &Entry) -> anyhow::Result<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn snapshot(step: u64) -> Snapshot {
-        let tensors = Tensors::from([("tokens".to_string(), Tensor::from_slice(&[step as f32, 2.0]))]);
-        Snapshot { files: BTreeMap::from([("tokens".into(), tensors)]), state: serde_json::json!({"step": step}) }
-    }
-
-    #[test]
-    fn what_was_saved_is_loaded_and_only_the_newest_are_kept() -> anyhow::Result<()> {
-        let dir = tempfile::tempdir()?;
-        for step in [1, 2, 10] {
-            save(dir.path(), step, &snapshot(step), 2)?;
-        }
-        let steps: Vec<u64> = all(dir.path()).into_iter().map(|(step, _)| step).collect();
-        assert_eq!(steps, [10, 2]);
-        let read = load(&folder(dir.path(), 10))?;
-        assert_eq!(read.files["tokens"]["tokens"], Tensor::from_slice(&[10.0f32, 2.0]));
-        assert_eq!(read.state["step"], 10);
-        Ok(())
-    }
-
-    #[test]
-    fn every_flipped_byte_and_every_truncation_is_noticed() -> anyhow::Result<()> {
-        let dir = tempfile::tempdir()?;
-        let folder = save(dir.path(), 3, &snapshot(3), 1)?;
-        for entry in std::fs::read_dir(&folder)?.flatten() {
-            let path = entry.path();
-            let good = std::fs::read(&path)?;
-            let name = path.file_name().expect("a file").to_string_lossy().into_owned();
-            for at in 0..good.len() {
-                let mut bad = good.clone();
-                bad[at] ^= 0x01;
-                std::fs::write(&path, &bad)?;
-                assert!(load(&folder).is_err(), "{name}, byte {at}");
-            }
-            std::fs::write(&path, &good[..good.len() / 2])?;
-            let error = format!("{:#}", load(&folder).expect_err("truncated"));
-            assert!(error.contains(&name), "{error}");
-            std::fs::write(&path, &good)?;
-        }
-        assert!(load(&folder).is_ok());
-        Ok(())
-    }
-
-    #[test]
-    fn half_written_folders_are_swept() -> anyhow::Result<()> {
-        let dir = tempfile::tempdir()?;
-        std::fs::create_dir(dir.path().join(".checkpoint-5.writing"))?;
-        sweep(dir.path());
-        assert!(all(dir.path()).is_empty());
-        assert!(!dir.path().join(".checkpoint-5.writing").exists());
-        Ok(())
-    }
-}
+mod tests;

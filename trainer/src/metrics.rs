@@ -1,5 +1,6 @@
-//! metrics.jsonl: one line a step, the same tags as TensorBoard's.
+//! metrics.jsonl and validation.jsonl: one line a step, the same tags as TensorBoard's.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -13,12 +14,22 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Opens `folder`/metrics.jsonl after `step` steps; lines of later steps, which will be made again, are dropped.
-    pub fn open(folder: &Path, step: u64) -> anyhow::Result<Self> {
-        let path = folder.join("metrics.jsonl");
+    /// Opens `folder`/`name` after `step` steps; lines of later steps, which will be made again, are dropped.
+    pub fn open(folder: &Path, name: &str, step: u64) -> anyhow::Result<Self> {
+        let path = folder.join(name);
         keep_until(&path, step).with_context(|| path.display().to_string())?;
         let file = OpenOptions::new().create(true).append(true).open(&path);
         Ok(Self { file: file.with_context(|| path.display().to_string())?, path })
+    }
+
+    /// What the lines up to now say of `tag`, by step.
+    pub fn series(&self, tag: &str) -> BTreeMap<u64, f64> {
+        let text = std::fs::read_to_string(&self.path).unwrap_or_default();
+        let value = |line: &str| {
+            let line: serde_json::Value = serde_json::from_str(line).ok()?;
+            Some((line.get("step")?.as_u64()?, line.get(tag)?.as_f64()?))
+        };
+        text.lines().filter_map(value).collect()
     }
 
     /// Appends one line.
@@ -55,14 +66,16 @@ mod tests {
     #[test]
     fn a_resumed_run_drops_what_it_will_write_again() -> anyhow::Result<()> {
         let dir = tempfile::tempdir()?;
-        let mut metrics = Metrics::open(dir.path(), 0)?;
+        let mut metrics = Metrics::open(dir.path(), "metrics.jsonl", 0)?;
         for step in 1..=3 {
             metrics.write(step, &[("loss/total".into(), step as f64)])?;
         }
         metrics.file.write_all(b"{\"step\":4,\"los")?;
-        Metrics::open(dir.path(), 2)?.write(3, &[("loss/total".into(), 9.0)])?;
+        Metrics::open(dir.path(), "metrics.jsonl", 2)?.write(3, &[("loss/total".into(), 9.0)])?;
         let text = std::fs::read_to_string(dir.path().join("metrics.jsonl"))?;
         assert_eq!(text.lines().count(), 3);
+        let series = Metrics::open(dir.path(), "metrics.jsonl", 3)?.series("loss/total");
+        assert_eq!(series, BTreeMap::from([(1, 1.0), (2, 2.0), (3, 9.0)]));
         assert!(text.ends_with("{\"step\":3,\"loss/total\":9.0}\n"));
         Ok(())
     }

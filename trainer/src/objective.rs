@@ -111,6 +111,12 @@ impl<'a> Objective<'a> {
         Ok(Self { recipe, models, ladder, texts, source_context, alignment, keep })
     }
 
+    /// ΔT of emotion number `k` (p), where the directional loss is trained.
+    pub fn direction(&self, k: usize, tokens: Option<&Tokens>) -> anyhow::Result<Option<Tensor>> {
+        let vector = |direction: &Direction| direction.vector(self.models.loss_clip(), tokens);
+        self.texts[k].direction.as_ref().map(vector).transpose()
+    }
+
     /// The directions, for the log.
     pub fn directions(&self) -> impl Iterator<Item = &Direction> {
         self.texts.iter().filter_map(|t| t.direction.as_ref())

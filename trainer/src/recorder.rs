@@ -1,5 +1,6 @@
 //! What each step leaves to be read: metrics.jsonl and TensorBoard, written by rank 0.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use image::RgbImage;
@@ -58,7 +59,13 @@ impl StepRecord {
 
 /// Rank 0's files; nothing on the others.
 pub struct Recorder {
-    files: Option<(Metrics, Events)>,
+    files: Option<Files>,
+}
+
+struct Files {
+    metrics: Metrics,
+    validation: Metrics,
+    events: Events,
 }
 
 impl Recorder {
@@ -71,12 +78,14 @@ impl Recorder {
         write_config(recipe)?;
         let mut events = Events::create(&folder.join("logs"), step + 1)?;
         events.text(step, "config", &events::table(&serde_json::to_value(&recipe.config)?));
-        Ok(Self { files: Some((Metrics::open(folder, step)?, events)) })
+        let open = |name| Metrics::open(folder, name, step);
+        let (metrics, validation) = (open("metrics.jsonl")?, open("validation.jsonl")?);
+        Ok(Self { files: Some(Files { metrics, validation, events }) })
     }
 
     /// Records step `step`, counted from 1.
     pub fn step(&mut self, step: u64, record: &StepRecord, world: &World) -> anyhow::Result<()> {
-        let Some((metrics, events)) = &mut self.files else { return Ok(()) };
+        let Some(Files { metrics, events, .. }) = &mut self.files else { return Ok(()) };
         let mut scalars = record.scalars();
         if let Device::Cuda(index) = world.device {
             let memory = collective::cuda::memory(index)?;
@@ -88,11 +97,17 @@ impl Recorder {
         Ok(())
     }
 
+    /// What validation found of `tag` up to now, by step; nothing where this rank records nothing.
+    pub fn validated(&self, tag: &str) -> BTreeMap<u64, f64> {
+        self.files.as_ref().map(|files| files.validation.series(tag)).unwrap_or_default()
+    }
+
     /// Records what validation found.
     pub fn validation(
         &mut self, step: u64, scalars: &[(String, f64)], pictures: &[(String, RgbImage)],
     ) -> anyhow::Result<()> {
-        let Some((_, events)) = &mut self.files else { return Ok(()) };
+        let Some(Files { validation, events, .. }) = &mut self.files else { return Ok(()) };
+        validation.write(step, scalars)?;
         events.scalars(step, scalars);
         pictures.iter().try_for_each(|(tag, picture)| events.picture(step, tag, picture))
     }

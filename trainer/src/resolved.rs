@@ -246,6 +246,13 @@ fn check_validation(config: &Config) -> anyhow::Result<()> {
             "validation.num_validation_images: must be at least 1; write validation_steps: 0 to validate never",
         ));
     }
+    if let Some(best) = &config.checkpoint.keep_best {
+        let tags = validation_tags(config);
+        if !tags.contains(&best.metric.as_str()) {
+            let (metric, tags) = (&best.metric, if tags.is_empty() { "nothing".into() } else { tags.join(", ") });
+            return Err(refuse(format!("checkpoint.keep_best.metric: {metric} is not measured; here: {tags}")));
+        }
+    }
     if config.data.sources.filter.split.as_ref() == Some(&validation.split) && validation.validation_steps > 0 {
         return Err(refuse(format!(
             "validation.split: \"{}\" is what is trained on; name a held-out split",
@@ -253,6 +260,16 @@ fn check_validation(config: &Config) -> anyhow::Result<()> {
         )));
     }
     Ok(())
+}
+
+/// What validation measures.
+fn validation_tags(config: &Config) -> Vec<&'static str> {
+    if config.validation.validation_steps == 0 {
+        return Vec::new();
+    }
+    let lpips = config.validation.lpips.is_some().then_some("validation/lpips");
+    let direction = (config.loss.clip > 0.0).then_some("validation/clip_direction");
+    lpips.into_iter().chain(direction).collect()
 }
 
 fn check_train(config: &Config) -> anyhow::Result<()> {
@@ -365,6 +382,8 @@ mod tests {
             ("prompts.source={token}", "prompts.source"),
             ("emotions=[awe, awe]", "twice"),
             ("validation.split=train", "validation.split"),
+            ("checkpoint.keep_best={metric: validation/lipps}", "validation/lpips, validation/clip_direction"),
+            ("train.ema_decay=1", "train.ema_decay"),
             ("direction.templates=[{source: a, target: \"{mood}\"}]", "{mood}"),
         ];
         for (set, named) in cases {

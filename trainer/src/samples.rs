@@ -5,11 +5,13 @@
 //!
 //! Shapes: b images, (h, w) pixels.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context;
 use dataloader::{RowRef, Stream};
 use diffusion::images;
+use diffusion::losses::directional::{cosine, normalise};
 use diffusion::networks::lpips::{Backbone, Lpips};
 use diffusion::process::asyrp::{reverse, Branch, Shift};
 use diffusion::process::ddim::{Ladder, Trajectory};
@@ -22,6 +24,7 @@ use crate::export::run_config;
 use crate::failure::{input, refuse};
 use crate::ground::Ground;
 use crate::models::Models;
+use crate::objective::Objective;
 use crate::recorder::Recorder;
 use crate::resolved::Resolved;
 use crate::state::State;
@@ -87,32 +90,51 @@ impl Samples {
         Ok(self)
     }
 
-    /// Edits towards every emotion of the run; rank 0 writes the pictures and the mean LPIPS.
-    pub fn show(&self, ground: &Ground<'_>, state: &State, recorder: &mut Recorder) -> anyhow::Result<()> {
+    /// Edits towards every emotion of the run; rank 0 writes the pictures and the means that it returns.
+    pub fn show(
+        &self, ground: &Ground<'_>, objective: &Objective<'_>, state: &State, recorder: &mut Recorder,
+    ) -> anyhow::Result<Vec<(String, f64)>> {
         let Ground { recipe, models, ladder, world, .. } = *ground;
         let _no_grad = tch::no_grad_guard();
         let config = run_config(recipe, models, state, self.resolution);
         let loaded = self.loaded.as_ref().context("validation images are loaded before the first step")?;
-        let (mut pictures, mut distances) = (Vec::new(), Vec::new());
-        for emotion in &recipe.names {
+        let mut pictures = Vec::new();
+        let mut measured: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        for (k, emotion) in recipe.names.iter().enumerate() {
             let work = || edit(&config, models, ladder, state, loaded, emotion);
-            let edited = collective::autocast(models.device, models.kind, work)?;
+            let latent = collective::autocast(models.device, models.kind, work)?;
+            let edited = restore(&config, models, loaded, &latent);
             let columns = [&loaded.sources, &loaded.round_trip, &edited].map(|t| self.gathered(t, world));
             let [sources, round_trip, edited] = columns;
             let (sources, edited) = (sources?, edited?);
-            if let Some(lpips) = &self.lpips {
-                distances.push(lpips.distance(&edited, &sources).mean(Kind::Double).double_value(&[]));
+            let direction = objective.direction(k, state.learned.tokens.as_ref())?;
+            for (tag, value) in self.measure(models, direction.as_ref(), &sources, &edited) {
+                measured.entry(tag).or_default().push(value);
             }
             pictures.push((format!("samples/{emotion}"), grid(&[sources, round_trip?, edited])?));
         }
         if !world.is_first() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let step = state.counters.step;
         write(recipe, step, &pictures)?;
-        let mean = distances.iter().sum::<f64>() / distances.len().max(1) as f64;
-        let scalars = if distances.is_empty() { Vec::new() } else { vec![("validation/lpips".to_string(), mean)] };
-        recorder.validation(step, &scalars, &pictures)
+        let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
+        let scalars: Vec<(String, f64)> = measured.into_iter().map(|(tag, v)| (tag.to_string(), mean(v))).collect();
+        recorder.validation(step, &scalars, &pictures)?;
+        Ok(scalars)
+    }
+
+    /// Means over the images: LPIPS, and cos(ΔI, ΔT) by the loss's own CLIP.
+    fn measure(
+        &self, models: &Models, direction: Option<&Tensor>, sources: &Tensor, edited: &Tensor,
+    ) -> Vec<(&'static str, f64)> {
+        let mean = |values: Tensor| values.mean(Kind::Double).double_value(&[]);
+        let lpips = self.lpips.as_ref().map(|l| ("validation/lpips", mean(l.distance(edited, sources))));
+        let turned = direction.map(|direction| {
+            let embed = |images| normalise(&models.loss_clip().embed_images(images));
+            ("validation/clip_direction", mean(cosine(&normalise(&(embed(edited) - embed(sources))), direction)))
+        });
+        lpips.into_iter().chain(turned).collect()
     }
 
     /// Every rank's images in the order of their positions.
@@ -124,6 +146,7 @@ impl Samples {
     }
 }
 
+/// The edited latents, (b, c, h, w).
 fn edit(
     config: &RunConfig, models: &Models, ladder: &Ladder, state: &State, loaded: &Loaded, emotion: &str,
 ) -> anyhow::Result<Tensor> {
@@ -146,9 +169,13 @@ fn edit(
         condition: config.edit.condition,
     };
     let (process, interval) = (config.edit.process, config.edit.interval());
-    let latent = reverse(&branch, ladder, &loaded.trajectory, process, interval, 1.0, config.seed);
-    let decoded = pipeline.images_from_latents(&latent);
-    Ok(config.edit.detail.restore(&loaded.sources, &loaded.round_trip, &decoded, Tensor::shallow_clone))
+    Ok(reverse(&branch, ladder, &loaded.trajectory, process, interval, 1.0, config.seed))
+}
+
+/// The edited latents as images, with the detail that the VAE lost. Outside of autocast: a VAE may overflow in f16.
+fn restore(config: &RunConfig, models: &Models, loaded: &Loaded, latent: &Tensor) -> Tensor {
+    let decoded = models.pipeline.images_from_latents(latent);
+    config.edit.detail.restore(&loaded.sources, &loaded.round_trip, &decoded, Tensor::shallow_clone)
 }
 
 /// One row an image, one column a stage.

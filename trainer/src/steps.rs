@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Context;
 use tch::{Device, Kind, Tensor};
 
-use crate::checkpoint;
+use crate::checkpoint::writer::Writer;
 use crate::data::{Loader, StepBatch};
 use crate::ground::Ground;
 use crate::lr::LrSchedule;
@@ -44,6 +44,7 @@ impl Steps<'_> {
         let (config, world, first) = (&self.ground.recipe.config, self.ground.world, state.counters.step);
         let last = config.train.max_train_steps;
         let batches = loader.prefetch(first, last);
+        let mut writer = self.writer(recorder);
         let mut progress = Progress::new("training", "steps", first, last, world.is_first());
         while state.counters.step < last {
             let begun = Instant::now();
@@ -54,7 +55,7 @@ impl Steps<'_> {
             let step = state.counters.step;
             recorder.step(step, &record, world)?;
             progress.set(step, &format!("loss {:.4}", record.total));
-            self.save_and_show(state, recorder, stopping)?;
+            self.save_and_show(state, recorder, &mut writer, stopping)?;
             if stopping && step < last {
                 if world.is_first() {
                     tracing::warn!("stopped by a signal after step {step}; the same command goes on from there");
@@ -65,17 +66,21 @@ impl Steps<'_> {
         Ok(Ending::Done)
     }
 
-    fn save_and_show(&self, state: &mut State, recorder: &mut Recorder, stopping: bool) -> anyhow::Result<()> {
+    fn save_and_show(
+        &self, state: &mut State, recorder: &mut Recorder, writer: &mut Writer, stopping: bool,
+    ) -> anyhow::Result<()> {
         let (config, step) = (&self.ground.recipe.config, state.counters.step);
         let at_end = step == config.train.max_train_steps;
         let due = |every: u64| every > 0 && step % every == 0;
         if due(config.checkpoint.checkpointing_steps) || stopping || at_end {
-            self.save(state)?;
+            self.save(state, writer, stopping || at_end)?;
         }
         let every = config.validation.validation_steps;
         match &self.samples {
             Some(samples) if due(every) || at_end => {
-                state.averaged(|state| samples.show(&self.ground, state, recorder))
+                let scalars = state.averaged(|state| samples.show(&self.ground, self.objective, state, recorder))?;
+                writer.validated(step, &scalars);
+                Ok(())
             }
             _ => Ok(()),
         }
@@ -180,13 +185,17 @@ impl Steps<'_> {
         [loss.clip > 0.0, loss.reconstruction > 0.0, recipe.needs_denoising(), recipe.needs_alignment()]
     }
 
-    fn save(&self, state: &mut State) -> anyhow::Result<()> {
-        let snapshot = state.snapshot(self.ground.recipe, self.ground.world)?;
+    fn writer(&self, recorder: &Recorder) -> Writer {
         let config = &self.ground.recipe.config;
+        let best = config.checkpoint.keep_best.as_ref();
+        let scores = best.map(|best| recorder.validated(&best.metric)).unwrap_or_default();
+        Writer::new(config.output_dir.clone(), config.checkpoint.clone(), scores)
+    }
+
+    fn save(&self, state: &mut State, writer: &mut Writer, wait: bool) -> anyhow::Result<()> {
+        let snapshot = state.snapshot(self.ground.recipe, self.ground.world)?;
         if self.ground.world.is_first() {
-            let limit = config.checkpoint.checkpoints_total_limit;
-            let folder = checkpoint::save(&config.output_dir, state.counters.step, &snapshot, limit)?;
-            tracing::info!("saved {}", folder.display());
+            writer.save(state.counters.step, &snapshot, wait)?;
         }
         Ok(())
     }

@@ -89,7 +89,7 @@ fn a_killed_rank_starts_the_group_again_from_its_checkpoint() {
     unbroken.run(0, &["--nproc-per-node", "2"]);
     let mut command = broken.command(&["--nproc-per-node", "2", "--max-restarts", "1"]);
     let launcher = command.spawn().expect("started");
-    wait_for("four steps", || steps_done(&broken) >= 4);
+    wait_for("four steps", || steps_done(&broken) >= 4 && broken.checkpoint(3).is_dir());
     let ranks = children(launcher.id());
     assert_eq!(ranks.len(), 2, "{ranks:?}");
     assert!(Command::new("kill").args(["-KILL", &ranks[1].to_string()]).status().expect("kill runs").success());
