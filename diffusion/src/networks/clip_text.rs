@@ -17,6 +17,7 @@ use crate::networks::names;
 use crate::weights::{Scope, Weights};
 
 pub use config::Config;
+pub use transformer::Config as LayersConfig;
 use transformer::Transformer;
 
 /// The end-of-text id that configurations carried before transformers 4.31, when it was not what the tokenizer wrote.

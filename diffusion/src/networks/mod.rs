@@ -3,6 +3,7 @@
 pub mod clip;
 pub mod clip_text;
 mod config;
+pub mod cost;
 pub mod decoder;
 pub mod layers;
 pub mod lpips;

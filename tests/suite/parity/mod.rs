@@ -1,6 +1,7 @@
 //! Parity with diffusers, transformers and lpips on committed fixtures.
 
 mod clip;
+mod cost;
 mod images;
 mod lpips;
 mod schedule;
