@@ -1,5 +1,6 @@
 //! Where a process computes: its GPU, or its share of the machine's cores.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
@@ -7,7 +8,7 @@ use crate::cuda;
 use crate::error::Result;
 
 /// The device that a recipe asks for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceChoice {
     /// A GPU where CUDA loads and finds one, else the CPU.
@@ -31,7 +32,7 @@ impl DeviceChoice {
 }
 
 /// Which element type the networks run in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum MixedPrecision {
     /// f32 throughout.

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::emotion::Emotion;
@@ -19,7 +20,7 @@ const NONE: &str = "none";
 const CYCLE: usize = 1000;
 
 /// Shares of the emotions; by default every row comes equally often.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sampling {
     /// Every emotion equally often, however many rows it has.

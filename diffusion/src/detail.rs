@@ -2,6 +2,7 @@
 //!
 //! Shapes: b batch, (h, w) the working size, (H, W) the photo's own.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -11,7 +12,7 @@ const CELLS: i64 = 16;
 const TOLERANCE: f64 = 0.4;
 
 /// What is added after decoding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Detail {
     /// photo + (edit − round trip): what the VAE blurs comes back, and strength 0 is the photo itself.

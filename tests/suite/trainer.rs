@@ -1,6 +1,9 @@
 //! The trainer as its users run it. Pocket models, a dozen images, a few steps.
 
+mod chaos;
 mod checkpoints;
+mod curves;
+mod exact;
 mod inversions;
 mod refusals;
 mod runs;
@@ -196,12 +199,12 @@ fn tensors_of(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     files.into_iter().map(|name| (name.clone(), fs::read(folder.join(&name)).expect("a checkpoint's file"))).collect()
 }
 
-/// metrics.jsonl without what depends on the clock.
+/// metrics.jsonl without what depends on the clock or the machine.
 fn metrics(scene: &Scene) -> Vec<String> {
     let text = fs::read_to_string(scene.run_dir().join("metrics.jsonl")).expect("metrics");
     let stable = |line: &str| {
         let mut line: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).expect("JSON");
-        line.retain(|tag, _| !tag.starts_with("perf/"));
+        line.retain(|tag, _| !tag.starts_with("perf/") && !tag.starts_with("memory/"));
         serde_json::to_string(&line).expect("JSON")
     };
     text.lines().map(stable).collect()
@@ -218,6 +221,17 @@ fn assert_same_course(broken: &Scene) {
         let read = |scene: &Scene| fs::read(scene.run_dir().join(name)).expect("an export");
         assert!(read(broken) == read(unbroken()), "{name} differs");
     }
+}
+
+/// The processes that `parent` has started.
+fn children(parent: u32) -> Vec<u32> {
+    let listed = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+    listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+fn send(signal: &str, process: u32) {
+    // The process may have ended by itself.
+    let _ = Command::new("kill").args([signal, &process.to_string()]).stderr(Stdio::null()).status();
 }
 
 fn wait_for(what: &str, mut done: impl FnMut() -> bool) {

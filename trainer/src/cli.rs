@@ -2,13 +2,51 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use collective::rendezvous::Processes;
 
 /// Trains an emotion: tokens and h-space delta, jointly, on one process or many.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "trainer", version, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Cli {
+    /// Instead of training.
+    #[command(subcommand)]
+    pub instead: Option<Instead>,
+    /// What to train.
+    #[command(flatten)]
+    pub train: Option<Train>,
+}
+
+/// What else the program does.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Instead {
+    /// Print parameters, FLOP and memory of a recipe, from the models' folders alone: no data, nothing loaded.
+    Estimate(Estimate),
+    /// Print the recipe's JSON schema, for editors: `# yaml-language-server: $schema=…` completes and checks keys.
+    Schema,
+}
+
+/// A recipe and what it runs on.
+#[derive(Clone, Debug, Args)]
+pub struct Estimate {
+    /// The recipe.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Lays a value over the recipe; may be given again.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Pixels a side of the images; the size that the UNet was made for without it.
+    #[arg(long, value_name = "PIXELS")]
+    pub resolution: Option<u32>,
+    /// Fetch nothing from the hub.
+    #[arg(long)]
+    pub offline: bool,
+}
+
+/// A training.
+#[derive(Clone, Debug, Args)]
+pub struct Train {
     /// The recipe.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
@@ -39,6 +77,7 @@ const EXAMPLES: &str = "Examples:
   trainer --config configs/pocket/sadness.yaml --nproc-per-node 2
   trainer --config configs/awe.yaml --nproc-per-node gpu --set train.max_train_steps=500
   trainer --config configs/awe.yaml --dry-run
+  trainer estimate --config configs/awe.yaml
   torchrun --no-python --nproc-per-node 8 trainer --config configs/awe.yaml
 
 Exit codes: 0 done; 1 failed; 2 bad configuration, arguments or input files; 75 stopped by a

@@ -2,12 +2,14 @@
 
 mod train;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use dataloader::{Access, Emotion, Filter, Sampling};
 use diffusion::detail::Detail;
 use diffusion::losses::directional::Directional;
 use diffusion::process::asyrp::{Condition, Process};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::CheckpointSection;
@@ -17,7 +19,7 @@ use crate::threshold::Threshold;
 pub use train::TrainSection;
 
 /// A whole recipe.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The frozen networks.
@@ -54,12 +56,15 @@ pub struct Config {
     /// Pictures and LPIPS while training.
     #[serde(default)]
     pub validation: ValidationSection,
+    /// What is watched beside losses and rates.
+    #[serde(default)]
+    pub watch: WatchSection,
     /// Where everything is written.
     pub output_dir: PathBuf,
 }
 
 /// The frozen networks, each a folder or a hub id.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSection {
     /// A diffusers pipeline.
@@ -73,7 +78,7 @@ pub struct ModelSection {
 }
 
 /// Where hub ids are looked up.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HubSection {
     /// Use only what is in the cache.
@@ -81,7 +86,7 @@ pub struct HubSection {
 }
 
 /// The two image streams.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataSection {
     /// Images that show the emotions: for the tokens and the prototype direction.
@@ -92,7 +97,7 @@ pub struct DataSection {
 }
 
 /// Rows of a data set.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImagesSection {
     /// Folder or URL with a manifest.json.
@@ -103,7 +108,7 @@ pub struct ImagesSection {
 }
 
 /// The images to be edited, and their inversions.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourcesSection {
     /// Folder or URL with a manifest.json.
@@ -140,7 +145,7 @@ fn default_inversion_batch() -> usize {
 }
 
 /// Emotion tokens.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokensSection {
     /// How a prompt names the learned vectors.
@@ -158,7 +163,7 @@ impl Default for TokensSection {
 }
 
 /// The architecture of Δh.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DeltaKind {
     /// `f(h, t)` of two 1×1 convolutions.
@@ -167,7 +172,7 @@ pub enum DeltaKind {
 }
 
 /// The h-space delta.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeltaSection {
     /// Its architecture.
@@ -177,7 +182,7 @@ pub struct DeltaSection {
 }
 
 /// Which latents the edit is trained on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TrajectoryKind {
     /// The source's own inversion at random timesteps.
@@ -187,7 +192,7 @@ pub enum TrajectoryKind {
 }
 
 /// The process of the edit.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EditSection {
     /// asymmetric or anchored.
@@ -224,7 +229,7 @@ impl Default for EditSection {
 }
 
 /// The UNet's prompts.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PromptsSection {
     /// c_src.
@@ -237,7 +242,7 @@ pub struct PromptsSection {
 }
 
 /// Forms and weights of the losses; weight 0 switches a term off and its computation too.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LossSection {
     /// linear, log or target.
@@ -277,7 +282,7 @@ impl Default for LossSection {
 }
 
 /// Pictures and LPIPS while training.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ValidationSection {
     /// Every so many steps, and at the end; 0 for never.
@@ -294,4 +299,16 @@ impl Default for ValidationSection {
     fn default() -> Self {
         Self { validation_steps: 0, num_validation_images: 8, split: "test".into(), lpips: None }
     }
+}
+
+/// What is watched beside losses and rates.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct WatchSection {
+    /// Histograms of what is learned, every so many steps; 0 for never.
+    pub histogram_steps: u64,
+    /// Serve the newest values at http://ADDRESS/metrics as Prometheus reads them, such as 127.0.0.1:9464.
+    pub prometheus: Option<SocketAddr>,
+    /// What one device can do at this precision, in TFLOP a second (an H100 SXM in bf16: 989): perf/mfu_pct is of it.
+    pub peak_tflops: Option<f64>,
 }

@@ -1,14 +1,16 @@
 //! From the command line to a run: the recipe, the plan, and the processes that carry it out.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use collective::launch::{ranks_to_start, start_ranks, Restarts};
 use collective::rendezvous::{Lookup, Node, Processes, Rendezvous};
 use diffusion::hub::Hub;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, Estimate, Instead, Train};
 use crate::config::Config;
+use crate::estimate;
 use crate::failure::{input, refuse, DONE, STOPPED};
 use crate::plan;
 use crate::progress::start_logging;
@@ -20,29 +22,52 @@ use crate::world::World;
 
 /// Runs what the command line asks for; `env` is the process's environment, read nowhere else.
 pub fn run(cli: &Cli, env: Lookup<'_>) -> anyhow::Result<i32> {
+    match (&cli.instead, &cli.train) {
+        (Some(Instead::Schema), _) => schema(),
+        (Some(Instead::Estimate(options)), _) => estimate(options, env),
+        (None, Some(options)) => train_or_plan(options, env),
+        (None, None) => Err(refuse("--config: name a recipe, such as configs/pocket/sadness.yaml")),
+    }
+}
+
+fn train_or_plan(options: &Train, env: Lookup<'_>) -> anyhow::Result<i32> {
     let rendezvous = input(Rendezvous::from_env(env))?;
-    start_logging(cli.log_format, env("RUST_LOG"), rendezvous.as_ref().map_or(0, |r| r.rank));
-    let config: Config = input(dataloader::recipe::load(&cli.config, &cli.set))?;
-    let config = Config { store: config.store.with_env(env), ..config };
-    let recipe = Arc::new(Resolved::new(config)?);
-    let resume = Resume::parse(cli.resume.as_deref().unwrap_or(&recipe.config.checkpoint.resume_from_checkpoint));
-    let hub = hub(&recipe, cli, env)?;
-    match input(ranks_to_start(cli.nproc_per_node, env))? {
-        _ if cli.dry_run => dry_run(&recipe, &hub, &resume, cli),
-        Some(node) => launch(&recipe, &hub, &resume, &node, cli.max_restarts),
-        None if cli.max_restarts > 0 && rendezvous.is_none() => {
+    start_logging(options.log_format, env("RUST_LOG"), rendezvous.as_ref().map_or(0, |r| r.rank));
+    let recipe = Arc::new(read(&options.config, &options.set, env)?);
+    let resume = options.resume.as_deref().unwrap_or(&recipe.config.checkpoint.resume_from_checkpoint);
+    let resume = Resume::parse(resume);
+    let hub = hub(&recipe, options.offline, env)?;
+    match input(ranks_to_start(options.nproc_per_node, env))? {
+        _ if options.dry_run => dry_run(&recipe, &hub, &resume, options),
+        Some(node) => launch(&recipe, &hub, &resume, &node, options.max_restarts),
+        None if options.max_restarts > 0 && rendezvous.is_none() => {
             Err(refuse("--max-restarts: it is the launcher that restarts; add --nproc-per-node 2 or more"))
         }
         None => {
             let stop = Stop::listen()?;
             let plan = plan::check(&recipe, &hub, &resume, rendezvous.as_ref().map_or(1, |r| r.world_size))?;
             let world = World::join(rendezvous.as_ref(), &recipe.config.train)?;
-            Ok(match train(&recipe, &plan.folders, &resume, &world, &stop)? {
+            Ok(match train(&recipe, &plan, &resume, &world, &stop)? {
                 Ending::Done => DONE,
                 Ending::Stopped => STOPPED,
             })
         }
     }
+}
+
+fn read(path: &Path, sets: &[String], env: Lookup<'_>) -> anyhow::Result<Resolved> {
+    let config: Config = input(dataloader::recipe::load(path, sets))?;
+    Resolved::new(Config { store: config.store.with_env(env), ..config })
+}
+
+fn schema() -> anyhow::Result<i32> {
+    print(&[serde_json::to_string_pretty(&schemars::schema_for!(Config))?])
+}
+
+fn estimate(options: &Estimate, env: Lookup<'_>) -> anyhow::Result<i32> {
+    let recipe = read(&options.config, &options.set, env)?;
+    let hub = hub(&recipe, options.offline, env)?;
+    print(&estimate::lines(&recipe, &hub, options.resolution)?)
 }
 
 /// Input errors are found once, here, not once a process.
@@ -52,18 +77,25 @@ fn launch(recipe: &Resolved, hub: &Hub, resume: &Resume, node: &Node, max_restar
     Ok(start_ranks(node, Restarts { most: max_restarts, arguments: &["--resume", "latest"] })?)
 }
 
-fn dry_run(recipe: &Resolved, hub: &Hub, resume: &Resume, cli: &Cli) -> anyhow::Result<i32> {
-    let count = cli.nproc_per_node.map_or(Ok(1), Processes::count);
-    let plan = plan::check(recipe, hub, resume, input(count)?)?;
-    plan.lines.iter().for_each(|line| println!("{line}"));
-    println!("dry run: everything is in place; nothing was trained");
-    Ok(DONE)
+fn dry_run(recipe: &Resolved, hub: &Hub, resume: &Resume, options: &Train) -> anyhow::Result<i32> {
+    let count = options.nproc_per_node.map_or(Ok(1), Processes::count);
+    let mut lines = plan::check(recipe, hub, resume, input(count)?)?.lines;
+    lines.push("dry run: everything is in place; nothing was trained".into());
+    print(&lines)
 }
 
-fn hub(recipe: &Resolved, cli: &Cli, env: Lookup<'_>) -> anyhow::Result<Hub> {
+/// To standard output; a reader that has seen enough, such as `head`, is no error.
+fn print(lines: &[String]) -> anyhow::Result<i32> {
+    match std::io::stdout().write_all((lines.join("\n") + "\n").as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(DONE),
+    }
+}
+
+fn hub(recipe: &Resolved, offline: bool, env: Lookup<'_>) -> anyhow::Result<Hub> {
     let below_home = || env("HOME").map(|home| PathBuf::from(home).join(".cache/huggingface"));
     let home = env("HF_HOME").map(PathBuf::from).or_else(below_home);
-    let offline = recipe.config.hub.offline || cli.offline || env("HF_HUB_OFFLINE").is_some_and(|v| v != "0");
+    let offline = recipe.config.hub.offline || offline || env("HF_HUB_OFFLINE").is_some_and(|v| v != "0");
     let home = home.ok_or_else(|| refuse("neither HF_HOME nor HOME is set: there is nowhere to look for models"))?;
     Ok(Hub { home, offline })
 }

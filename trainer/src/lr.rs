@@ -1,9 +1,10 @@
 //! Learning-rate schedules: what each step's rate is multiplied by. Names as in diffusers' `get_scheduler`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How the rate falls after the warm-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LrScheduler {
     /// It does not.

@@ -1,11 +1,12 @@
 //! AdamW (Loshchilov & Hutter 2019, alg. 2) and plain SGD, with state that is ours to save: libtorch's optimisers
 //! hide theirs from Rust, so a run could not resume.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 /// Which rule moves the parameters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Rule {
     /// Adam with decoupled weight decay.
@@ -15,7 +16,7 @@ pub enum Rule {
 }
 
 /// The optimiser's constants; names as diffusers' examples have them.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerSection {
     /// adamw or sgd.

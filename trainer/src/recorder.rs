@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use image::RgbImage;
-use tch::Device;
+use tch::{Device, Tensor};
 
 use crate::events::{self, Events};
 use crate::metrics::Metrics;
+use crate::prometheus::Prometheus;
 use crate::resolved::Resolved;
 use crate::world::World;
 
@@ -32,12 +33,17 @@ pub struct StepRecord {
     pub images_per_s: f64,
     /// The share of the step spent waiting for data.
     pub data_wait_pct: f64,
+    /// What one process computed, in TFLOP a second.
+    pub tflops: f64,
 }
 
 impl StepRecord {
     /// Fills in the rates from what the step took.
-    pub fn timings(&mut self, global_batch: usize, waited: Duration, whole: Duration) {
+    ///
+    /// `flop` is one process's work.
+    pub fn timings(&mut self, global_batch: usize, flop: f64, waited: Duration, whole: Duration) {
         let seconds = whole.as_secs_f64().max(1e-9);
+        self.tflops = flop / seconds / 1e12;
         self.images_per_s = global_batch as f64 / seconds;
         self.data_wait_pct = 100.0 * waited.as_secs_f64() / seconds;
     }
@@ -53,6 +59,7 @@ impl StepRecord {
         }
         scalars.push(("perf/images_per_s".into(), self.images_per_s));
         scalars.push(("perf/data_wait_pct".into(), self.data_wait_pct));
+        scalars.push(("perf/tflops".into(), self.tflops));
         scalars
     }
 }
@@ -66,6 +73,8 @@ struct Files {
     metrics: Metrics,
     validation: Metrics,
     events: Events,
+    prometheus: Option<Prometheus>,
+    peak_tflops: Option<f64>,
 }
 
 impl Recorder {
@@ -77,22 +86,30 @@ impl Recorder {
         let folder = &recipe.config.output_dir;
         write_config(recipe)?;
         let mut events = Events::create(&folder.join("logs"), step + 1)?;
-        events.text(step, "config", &events::table(&serde_json::to_value(&recipe.config)?));
+        let config = serde_json::to_value(&recipe.config)?;
+        events.text(step, "config", &events::table(&config));
+        events.hparams(step, folder, &events::flat(&config))?;
         let open = |name| Metrics::open(folder, name, step);
         let (metrics, validation) = (open("metrics.jsonl")?, open("validation.jsonl")?);
-        Ok(Self { files: Some(Files { metrics, validation, events }) })
+        let watch = &recipe.config.watch;
+        let prometheus = watch.prometheus.map(Prometheus::serve).transpose()?;
+        let peak_tflops = watch.peak_tflops;
+        Ok(Self { files: Some(Files { metrics, validation, events, prometheus, peak_tflops }) })
     }
 
     /// Records step `step`, counted from 1.
     pub fn step(&mut self, step: u64, record: &StepRecord, world: &World) -> anyhow::Result<()> {
-        let Some(Files { metrics, events, .. }) = &mut self.files else { return Ok(()) };
+        let Some(Files { metrics, events, prometheus, peak_tflops, .. }) = &mut self.files else { return Ok(()) };
         let mut scalars = record.scalars();
-        if let Device::Cuda(index) = world.device {
-            let memory = collective::cuda::memory(index)?;
-            scalars.push(("memory/allocated".into(), memory.allocated as f64));
-            scalars.push(("memory/peak".into(), memory.peak_allocated as f64));
+        scalars.extend(peak_tflops.map(|peak| ("perf/mfu_pct".to_string(), 100.0 * record.tflops / peak)));
+        if let Some([now, peak]) = memory(world.device)? {
+            scalars.push(("memory/allocated".into(), now as f64));
+            scalars.push(("memory/peak".into(), peak as f64));
         }
         metrics.write(step, &scalars)?;
+        if let Some(prometheus) = prometheus {
+            prometheus.publish(step, &scalars);
+        }
         events.scalars(step, &scalars);
         Ok(())
     }
@@ -100,6 +117,13 @@ impl Recorder {
     /// What validation found of `tag` up to now, by step; nothing where this rank records nothing.
     pub fn validated(&self, tag: &str) -> BTreeMap<u64, f64> {
         self.files.as_ref().map(|files| files.validation.series(tag)).unwrap_or_default()
+    }
+
+    /// Records the distribution of each of `tensors`.
+    pub fn histograms(&mut self, step: u64, tensors: &[(String, Tensor)]) {
+        if let Some(Files { events, .. }) = &mut self.files {
+            events.histograms(step, tensors);
+        }
     }
 
     /// Records what validation found.
@@ -111,6 +135,19 @@ impl Recorder {
         events.scalars(step, scalars);
         pictures.iter().try_for_each(|(tag, picture)| events.picture(step, tag, picture))
     }
+}
+
+/// Bytes that this process holds and has held at most: of the GPU, or of main memory where Linux says.
+fn memory(device: Device) -> anyhow::Result<Option<[u64; 2]>> {
+    if let Device::Cuda(index) = device {
+        let memory = collective::cuda::memory(index)?;
+        return Ok(Some([memory.allocated, memory.peak_allocated]));
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kilobytes = |key: &str| -> Option<u64> {
+        status.lines().find_map(|line| line.strip_prefix(key))?.trim().strip_suffix(" kB")?.parse().ok()
+    };
+    Ok(kilobytes("VmRSS:").zip(kilobytes("VmHWM:")).map(|(now, peak)| [now * 1024, peak * 1024]))
 }
 
 fn write_config(recipe: &Resolved) -> anyhow::Result<()> {

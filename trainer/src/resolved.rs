@@ -308,6 +308,9 @@ fn check_train(config: &Config) -> anyhow::Result<()> {
         return Err(refuse(format!("train.lr_final_fraction: {} is not in 0..=1", train.lr_final_fraction)));
     }
     positive("train.lr_power", train.lr_power)?;
+    if let Some(peak) = config.watch.peak_tflops {
+        positive("watch.peak_tflops", peak)?;
+    }
     if let Some(decay) = train.ema_decay.filter(|decay| !(0.0..1.0).contains(decay)) {
         return Err(refuse(format!("train.ema_decay: {decay} is not in 0..1; 0.999 is usual")));
     }

@@ -78,7 +78,8 @@ pub fn clear_later(output_dir: &Path, step: u64) -> anyhow::Result<()> {
 
 /// The keys whose values differ, except for those that may: how long to train, where to write, what to show.
 fn changes(before: &serde_json::Value, now: &Config) -> anyhow::Result<Vec<String>> {
-    const FREE: [&str; 5] = ["checkpoint.", "validation.", "output_dir", "train.max_train_steps", "train.num_threads"];
+    const FREE: [&str; 6] =
+        ["checkpoint.", "validation.", "watch.", "output_dir", "train.max_train_steps", "train.num_threads"];
     let now = serde_json::to_value(now)?;
     let mut found = Vec::new();
     differ("", before, &now, &mut found);

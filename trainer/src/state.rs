@@ -207,6 +207,15 @@ impl State {
         Ok(snapshot.files.remove("trajectory").and_then(|mut tensors| tensors.remove("z")))
     }
 
+    /// What is trained, by name: tokens/tokens, delta/….
+    pub fn named_parameters(&self) -> Vec<(String, Tensor)> {
+        let named = |(group, tensors): (&str, Vec<(String, Tensor)>)| {
+            let prefixed = |(name, tensor): (String, Tensor)| (format!("{group}/{name}"), tensor);
+            tensors.into_iter().map(prefixed).collect::<Vec<_>>()
+        };
+        groups(&self.learned).into_iter().flat_map(named).collect()
+    }
+
     /// Runs `work` on what is shown and exported: the moving average where there is one.
     pub fn averaged<T>(&self, work: impl FnOnce(&Self) -> T) -> T {
         match &self.ema {

@@ -36,6 +36,8 @@ pub struct Steps<'a> {
     pub samples: Option<Samples>,
     /// The learning rates.
     pub rates: LrSchedule,
+    /// What one process computes in a step.
+    pub flop: f64,
 }
 
 impl Steps<'_> {
@@ -51,7 +53,7 @@ impl Steps<'_> {
             let batch = batches.recv().context("the data thread ended early")??;
             let waited = begun.elapsed();
             let (mut record, stopping) = self.step(&batch, state)?;
-            record.timings(self.ground.recipe.global_batch(world.size), waited, begun.elapsed());
+            record.timings(self.ground.recipe.global_batch(world.size), self.flop, waited, begun.elapsed());
             let step = state.counters.step;
             recorder.step(step, &record, world)?;
             progress.set(step, &format!("loss {:.4}", record.total));
@@ -74,6 +76,9 @@ impl Steps<'_> {
         let due = |every: u64| every > 0 && step % every == 0;
         if due(config.checkpoint.checkpointing_steps) || stopping || at_end {
             self.save(state, writer, stopping || at_end)?;
+        }
+        if due(config.watch.histogram_steps) {
+            recorder.histograms(step, &state.named_parameters());
         }
         let every = config.validation.validation_steps;
         match &self.samples {

@@ -1,8 +1,10 @@
 //! A part of a recipe that is either switched off or configured: `tokens: off` or `tokens: {num_vectors: 2}`.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
+use schemars::{json_schema, JsonSchema, Schema, SchemaGenerator};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde::{Serialize, Serializer};
@@ -23,6 +25,16 @@ impl<T> Switch<T> {
             Switch::Off => None,
             Switch::On(section) => Some(section),
         }
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Switch<T> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("Switch_{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({"anyOf": [{"enum": ["off", false]}, generator.subschema_for::<T>()]})
     }
 }
 

@@ -1,7 +1,9 @@
 //! A timestep that is given or measured: `t_edit: 350` or `t_edit: auto`.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{json_schema, JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use serde::{Serialize, Serializer};
 
@@ -12,6 +14,16 @@ pub enum Threshold {
     Auto,
     /// As given.
     At(i64),
+}
+
+impl JsonSchema for Threshold {
+    fn schema_name() -> Cow<'static, str> {
+        "Threshold".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 0, "maximum": 999}]})
+    }
 }
 
 impl Serialize for Threshold {

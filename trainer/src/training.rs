@@ -13,8 +13,9 @@ use crate::ground::Ground;
 use crate::inverting;
 use crate::lr::LrSchedule;
 use crate::measured;
-use crate::models::{Folders, Models};
+use crate::models::Models;
 use crate::objective::Objective;
+use crate::plan::Plan;
 use crate::recorder::Recorder;
 use crate::resolved::Resolved;
 use crate::resume::{self, Resume};
@@ -29,9 +30,9 @@ use crate::world::World;
 
 /// Trains `recipe` on this rank, from where `resume` says, to the end or to a signal.
 pub fn train(
-    recipe: &Arc<Resolved>, folders: &Folders, resume: &Resume, world: &World, stop: &Stop,
+    recipe: &Arc<Resolved>, plan: &Plan, resume: &Resume, world: &World, stop: &Stop,
 ) -> anyhow::Result<Ending> {
-    let models = &Models::load(recipe, folders, world.device)?;
+    let models = &Models::load(recipe, &plan.folders, world.device)?;
     let data = Arc::new(Data::open(recipe, &models.pipeline.hashes.vae)?);
     let ladder = &Ladder::new(&models.pipeline.schedule, recipe.config.edit.num_inversion_steps);
     let pipeline = &models.pipeline;
@@ -54,7 +55,8 @@ pub fn train(
         num_train_timesteps: models.pipeline.schedule.num_train_timesteps(),
         rank: (world.rank, world.size),
     };
-    let steps = Steps { ground, objective: &objective, samples, rates: rates(recipe) };
+    let flop = plan.cost.flop(recipe.global_batch(1));
+    let steps = Steps { ground, objective: &objective, samples, rates: rates(recipe), flop };
     let ending = steps.run(loader, &mut state, &mut recorder)?;
     if ending == Ending::Done && world.is_first() {
         state.averaged(|state| export::write(recipe, models, state, data.resolution()))?;

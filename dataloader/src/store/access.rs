@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The clouds' own variables that are heeded.
@@ -35,7 +36,7 @@ const VARIABLES: [&str; 25] = [
 ];
 
 /// The section `store` of a recipe.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Access {
     /// Settings by object_store's names, such as `aws_endpoint` or `allow_http`. Secrets belong into the environment.
@@ -48,7 +49,7 @@ pub struct Access {
 }
 
 /// Where shards of object stores are kept, shared by all processes of a machine.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CacheSection {
     /// A local folder.

@@ -2,10 +2,11 @@
 //!
 //! Shapes: b batch, p CLIP's projection.
 
+use schemars::JsonSchema;
 use tch::{Kind, Tensor};
 
 /// How far an edit is from the wanted direction.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Directional {
     /// `1 − cos(ΔI, ΔT)`, ΔI from the source photo.

@@ -11,7 +11,6 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
-use crate::networks::config::Keys;
 use crate::networks::layers::LayerNorm;
 use crate::networks::names;
 use crate::weights::{Scope, Weights};
@@ -36,9 +35,7 @@ pub struct TextEncoder {
 impl TextEncoder {
     /// Reads a CLIPTextModel: `folder`/config.json and `folder`/model.safetensors.
     pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
-        let mut keys = Keys::read(&folder.join("config.json"))?;
-        let config = Config::take(&mut keys)?;
-        keys.finish()?;
+        let config = Config::read(&folder.join("config.json"))?;
         let weights = Weights::from_folder(folder, "model", device, kind)?.rename(names::text_encoder);
         let encoder = Self::from_scope(&weights.root().sub("text_model"), config)?;
         weights.finish(|name| name.ends_with("position_ids"))?;

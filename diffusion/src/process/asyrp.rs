@@ -5,6 +5,7 @@
 //!
 //! Shapes: b batch, (c, h, w) a latent, l tokens, d text features.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -15,7 +16,7 @@ use crate::process::ddim::{alpha_bars, predicted_clean, sigma, timestep_tensor, 
 use crate::process::schedule::Schedule;
 
 /// What the edit leaves to the source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Process {
     /// P from the edited noise, D from the edited latent's own noise: Asyrp.
@@ -25,7 +26,7 @@ pub enum Process {
 }
 
 /// Which half of the UNet sees the edited prompt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
     /// Encoder and decoder: two encoder passes.

@@ -1,7 +1,7 @@
 //! What a run leaves, and that kills, signals and the number of ranks change no byte of it.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use safetensors::SafeTensors;
 
@@ -39,8 +39,7 @@ fn sigterm_saves_ends_with_75_and_goes_on() {
     let scene = Scene::new();
     let mut child = scene.command(&[]).stderr(Stdio::null()).spawn().expect("started");
     wait_for("the first step", || steps_done(&scene) >= 1 || child.try_wait().expect("waited").is_some());
-    let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill runs");
-    assert!(killed.success());
+    send("-TERM", child.id());
     let code = child.wait().expect("gone").code();
     assert_eq!(code, Some(75), "after {} steps", steps_done(&scene));
     let stopped_at = steps_done(&scene) as u64;
@@ -77,12 +76,6 @@ fn two_ranks_give_the_weights_of_one() {
     }
 }
 
-/// The processes that `parent` has started.
-fn children(parent: u32) -> Vec<u32> {
-    let listed = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
-    listed.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
-}
-
 #[test]
 fn a_killed_rank_starts_the_group_again_from_its_checkpoint() {
     let (unbroken, broken) = (Scene::new(), Scene::new());
@@ -92,7 +85,7 @@ fn a_killed_rank_starts_the_group_again_from_its_checkpoint() {
     wait_for("four steps", || steps_done(&broken) >= 4 && broken.checkpoint(3).is_dir());
     let ranks = children(launcher.id());
     assert_eq!(ranks.len(), 2, "{ranks:?}");
-    assert!(Command::new("kill").args(["-KILL", &ranks[1].to_string()]).status().expect("kill runs").success());
+    send("-KILL", ranks[1]);
     let output = launcher.wait_with_output().expect("gone");
     let text = errors(&output);
     assert_eq!(output.status.code(), Some(0), "{text}");

@@ -1,13 +1,14 @@
 //! The `train` section: steps, batches, rates, numerics.
 
 use collective::{DeviceChoice, MixedPrecision};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::lr::LrScheduler;
 use crate::optimizer::OptimizerSection;
 
 /// The learning rate of each group.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LearningRates {
     /// Of the token vectors.
@@ -17,7 +18,7 @@ pub struct LearningRates {
 }
 
 /// Steps, batches, rates.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainSection {
     /// Images per process and batch, of either stream.

@@ -1,9 +1,10 @@
 //! The section `direction` of a recipe.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What ΔT is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DirectionKind {
     /// Prompts alone.
@@ -15,7 +16,7 @@ pub enum DirectionKind {
 }
 
 /// A pair of prompts; {emotion}, {adjective} (with its article) and {token} are filled in.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Template {
     /// Without the emotion.
@@ -25,7 +26,7 @@ pub struct Template {
 }
 
 /// ΔT as the recipe has it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DirectionSection {
     /// text, prototype or mixed.

@@ -1,5 +1,7 @@
 //! The text half of a CLIP config.json.
 
+use std::path::Path;
+
 use crate::error::Result;
 use crate::networks::clip_text::transformer;
 use crate::networks::config::Keys;
@@ -18,6 +20,14 @@ pub struct Config {
 }
 
 impl Config {
+    /// Reads and checks a CLIPTextModel's config.json.
+    pub fn read(path: &Path) -> Result<Self> {
+        let mut keys = Keys::read(path)?;
+        let config = Self::take(&mut keys)?;
+        keys.finish()?;
+        Ok(config)
+    }
+
     pub(in crate::networks) fn take(keys: &mut Keys) -> Result<Self> {
         keys.only("model_type", &["clip_text_model".to_string()])?;
         let defaults = transformer::Config {
