@@ -78,11 +78,16 @@ impl Editor {
     pub fn source(&self, images: &Tensor) -> Source {
         let _no_grad = tch::no_grad_guard();
         let images = images.to_device(self.device).to_kind(Kind::Float);
-        let latent = self.pipeline.latents_from_images(&images);
-        let trajectory =
-            invert(&self.pipeline.unet, &self.pipeline.schedule, &self.ladder, &latent, &self.source_context());
-        let round_trip = self.pipeline.images_from_latents(&latent);
-        Source { images, round_trip, trajectory }
+        let latents = self.pipeline.latents_from_images(&images);
+        let round_trip = self.pipeline.images_from_latents(&latents);
+        self.source_from_latents(&images, &latents, &round_trip)
+    }
+
+    /// As [`Editor::source`] where the images' scaled latents (b, c, h/f, w/f) and their round trips are there already.
+    pub fn source_from_latents(&self, images: &Tensor, latents: &Tensor, round_trip: &Tensor) -> Source {
+        let context = self.source_context();
+        let trajectory = invert(&self.pipeline.unet, &self.pipeline.schedule, &self.ladder, latents, &context);
+        Source { images: images.shallow_clone(), round_trip: round_trip.shallow_clone(), trajectory }
     }
 
     /// Edits towards one emotion; images (b, 3, h, w) in [−1, 1]. Strength 0 gives the photos (or, without the detail

@@ -9,7 +9,7 @@ use diffusion::hub::Hub;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::evaluate::evaluate;
+use crate::evaluate::{evaluate, Contest};
 use crate::plan::Plan;
 use crate::ranks::Ranks;
 use crate::report::publish::Staging;
@@ -79,7 +79,7 @@ pub fn run(args: &Args, today: &str, hub: Hub, env: Lookup<'_>, ranks: &Ranks) -
     let config = Config { store: config.store.with_env(env), ..config };
     let plan = Plan::new(config, hub, ranks)?;
     let staging = Staging::open(&plan.config.output_dir, date, ranks)?;
-    let Some(evaluation) = evaluate(&plan, staging.folder().join("kept"), ranks)? else { return Ok(None) };
+    let Some(evaluation) = evaluate(&plan, Contest::open(&plan)?, staging.folder().join("kept"), ranks)? else { return Ok(None) };
     let report = Report::new(&plan, evaluation, date, staging.folder())?;
     report.write(staging.folder())?;
     let folder = staging.publish()?;

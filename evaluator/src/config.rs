@@ -7,6 +7,9 @@ use collective::DeviceChoice;
 use dataloader::{Access, Emotion, Filter};
 use serde::{Deserialize, Serialize};
 
+use crate::methods::baseline::Baseline;
+use crate::style::StyleImages;
+
 /// A whole recipe.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -24,21 +27,27 @@ pub struct Config {
     /// The trained runs. The controls (no edit, VAE round trip) are always there.
     #[serde(default)]
     pub runs: Vec<RunEntry>,
+    /// The baselines, each with its own strengths.
+    #[serde(default)]
+    pub methods: Vec<Baseline>,
+    /// What baselines that copy a style look at.
+    #[serde(default)]
+    pub style_images: Option<StyleImages>,
     /// The one emotion to evaluate; shorthand for `emotions` with one entry.
     #[serde(default)]
     pub emotion: Option<Emotion>,
     /// The emotions to evaluate; by default all that the runs know.
     #[serde(default)]
     pub emotions: Vec<Emotion>,
-    /// The strengths of the Emo-A–LPIPS curve.
+    /// The trained runs' strengths on the Emo-A–LPIPS curve.
     #[serde(default = "strengths")]
     pub strengths: Vec<f64>,
     /// Which strength the headline table shows.
     #[serde(default)]
     pub headline: Headline,
-    /// Whether the joint edits are also scored against a target drawn from the other seven emotions.
+    /// Whether the featured method's edits are also scored against a target drawn from the other seven emotions.
     #[serde(default = "yes")]
-    pub shuffled_target: bool,
+    pub shuffled: bool,
     /// Plain-word prompts of the CLIP direction, averaged.
     #[serde(default = "templates")]
     pub templates: Vec<Template>,
@@ -138,15 +147,15 @@ pub struct RunEntry {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Headline {
-    /// Every method's headline strength, unless `per_method` says otherwise.
+    /// The trained runs' headline strength, unless `per_method` says otherwise.
     #[serde(default = "one")]
     pub strength: f64,
-    /// Headline strengths by method.
+    /// Headline strengths by method, of runs and baselines.
     #[serde(default)]
-    pub per_method: BTreeMap<RunMethod, f64>,
-    /// Also show every other method at its largest strength whose LPIPS is at most this method's.
+    pub per_method: BTreeMap<String, f64>,
+    /// Also compare every other method with this one where their LPIPS are equal.
     #[serde(default)]
-    pub equal_lpips: Option<RunMethod>,
+    pub equal_lpips: Option<String>,
 }
 
 /// A pair of plain-word prompts; `{emotion}` stands for the word.

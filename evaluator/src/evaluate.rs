@@ -1,5 +1,6 @@
 //! The evaluation: sources in batches, every method of every emotion on each, nothing kept but numbers.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -7,6 +8,7 @@ use std::rc::Rc;
 use dataloader::Emotion;
 use diffusion::networks::lpips::{Backbone, Lpips};
 use rand::Rng;
+use serde_json::Value;
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
@@ -28,6 +30,8 @@ pub struct Evaluation {
     pub board: Board,
     /// The pictures.
     pub gallery: Gallery,
+    /// What the style images were, where a method looked at them.
+    pub style: Option<Value>,
     /// The methods of each emotion, the shuffled control after the other controls.
     pub entrants: Vec<(Emotion, Vec<Entrant>)>,
     /// The method whose cases are shown.
@@ -36,6 +40,25 @@ pub struct Evaluation {
     pub sweep: Vec<usize>,
     /// The judges, for the report's account of them.
     pub observer: Observer,
+}
+
+/// Who takes part, and on which photos.
+pub struct Contest {
+    /// The photos.
+    pub sources: Sources,
+    /// The methods of each emotion.
+    pub lineups: Vec<Lineup>,
+    /// What the style images were, where a method looks at them.
+    pub style: Option<Value>,
+}
+
+impl Contest {
+    /// Opens the sources and loads every method of the plan.
+    pub fn open(plan: &Plan) -> Result<Self> {
+        let sources = Sources::open(&plan.config.sources, &plan.config.store)?;
+        let (lineups, style) = lineups(plan, &sources)?;
+        Ok(Self { sources, lineups, style: style.map(|style| style.account()) })
+    }
 }
 
 /// A method as it took part.
@@ -60,13 +83,12 @@ struct Judges<'a> {
     sweep: Vec<usize>,
 }
 
-/// Loads everything, edits and scores this process's share of the sources; pictures go to `folder`. The first process
+/// Loads the judges, edits and scores this process's share of the sources; pictures go to `folder`. The first process
 /// gets the whole, the others none.
-pub fn evaluate(plan: &Plan, folder: PathBuf, ranks: &Ranks) -> Result<Option<Evaluation>> {
-    let sources = Sources::open(&plan.config.sources, &plan.config.store)?;
+pub fn evaluate(plan: &Plan, contest: Contest, folder: PathBuf, ranks: &Ranks) -> Result<Option<Evaluation>> {
+    let Contest { sources, lineups, style } = contest;
     let observer = Observer::load(&plan.config.models.classifier, &plan.clip, plan.device)?;
     let lpips = Lpips::load(&plan.config.models.lpips, Backbone::Alex, plan.device)?;
-    let lineups = lineups(plan)?;
     let directions: Vec<Tensor> =
         Emotion::ALL.iter().map(|&e| observer.text_direction(&plan.config.templates, e)).collect();
     let judges = Judges {
@@ -84,7 +106,7 @@ pub fn evaluate(plan: &Plan, folder: PathBuf, ranks: &Ranks) -> Result<Option<Ev
         return Ok(None);
     }
     let Judges { observer, gallery, sweep, .. } = judges;
-    Ok(Some(Evaluation { board, gallery, entrants, featured, sweep, observer, sources }))
+    Ok(Some(Evaluation { board, gallery, style, entrants, featured, sweep, observer, sources }))
 }
 
 /// The joint run where there is one, else the last trained method.
@@ -94,7 +116,7 @@ fn featured(lineups: &[Lineup]) -> Option<&'static str> {
 }
 
 fn entrants(plan: &Plan, lineups: &[Lineup]) -> Vec<(Emotion, Vec<Entrant>)> {
-    let shuffled = featured(lineups).filter(|_| plan.config.shuffled_target);
+    let shuffled = featured(lineups).filter(|_| plan.config.shuffled);
     let of = |method: &Rc<dyn Method>| Entrant {
         about: method.about(),
         strengths: method.strengths().to_vec(),
@@ -160,32 +182,53 @@ impl Judges<'_> {
         let featured = featured(lineups);
         let source = self.observer.observe(&batch.pictures);
         self.keep_all(&batch.pictures, batch.first, "source", None, None)?;
+        let mut unswept = BTreeMap::new();
         for lineup in lineups {
             for method in &lineup.methods {
-                let edits = method.edits(batch)?;
-                let count = edits.len() * batch.pictures.len();
-                let is_featured = featured == Some(method.about().key);
-                self.score(board, method.as_ref(), lineup.emotion, batch, &source, edits, is_featured)?;
-                progress.advance(count);
+                let (method, key) = (method.as_ref(), method.about().key);
+                match method.headline() {
+                    None => self.score_once(board, method, lineup.emotion, batch, &source, &mut unswept)?,
+                    Some(headline) => {
+                        let shuffled = featured == Some(key) && self.plan.config.shuffled;
+                        self.score(board, method, lineup.emotion, batch, &source, headline, shuffled)?;
+                    }
+                }
+                progress.advance(method.strengths().len().max(1) * batch.pictures.len());
             }
         }
+        Ok(())
+    }
+
+    /// A method that looks at no emotion: its edits are made and observed for the first one, and measured for each.
+    fn score_once(
+        &self, board: &mut Board, method: &dyn Method, emotion: Emotion, batch: &Batch, source: &Observed,
+        observed: &mut BTreeMap<&'static str, Observed>,
+    ) -> Result<()> {
+        let key = method.about().key;
+        if !observed.contains_key(key) {
+            let pictures = pictures_of(&Tensor::cat(&method.edits(batch)?, 0))?;
+            self.keep_all(&pictures, batch.first, key, None, None)?;
+            observed.insert(key, self.observer.observe(&pictures));
+        }
+        let targets = vec![emotion; batch.pictures.len()];
+        board.add(key, emotion, None, self.measure(source, &observed[key], &targets, emotion, batch.first));
         Ok(())
     }
 
     #[allow(clippy::too_many_arguments)]
     fn score(
         &self, board: &mut Board, method: &dyn Method, emotion: Emotion, batch: &Batch, source: &Observed,
-        edits: Vec<Tensor>, is_featured: bool,
+        headline: f64, shuffled: bool,
     ) -> Result<()> {
         let key = method.about().key;
         let targets = vec![emotion; batch.pictures.len()];
-        for (strength, edit) in strengths_or_none(method.strengths()).into_iter().zip(edits) {
+        for (&strength, edit) in method.strengths().iter().zip(method.edits(batch)?) {
+            let (is_headline, strength) = (strength == headline, Some(strength));
             let pictures = pictures_of(&edit)?;
             let edit = self.observer.observe(&pictures);
             board.add(key, emotion, strength, self.measure(source, &edit, &targets, emotion, batch.first));
-            let headline = strength == method.headline();
-            self.keep(&pictures, batch.first, key, emotion, strength, headline)?;
-            if headline && is_featured && self.plan.config.shuffled_target {
+            self.keep(&pictures, batch.first, key, emotion, strength, is_headline)?;
+            if is_headline && shuffled {
                 let others = self.shuffled(emotion, batch);
                 board.add(SHUFFLED, emotion, strength, self.measure(source, &edit, &others, emotion, batch.first));
             }
@@ -220,7 +263,7 @@ impl Judges<'_> {
         &self, pictures: &[image::RgbImage], first: usize, method: &'static str, emotion: Emotion,
         strength: Option<f64>, headline: bool,
     ) -> Result<()> {
-        let emotion = strength.map(|_| emotion);
+        let emotion = Some(emotion);
         if headline {
             return self.keep_all(pictures, first, method, emotion, strength);
         }

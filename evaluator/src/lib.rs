@@ -21,6 +21,7 @@ pub mod ranks;
 pub mod report;
 pub mod scores;
 pub mod sources;
+pub mod style;
 pub mod summary;
 
 pub use error::{Error, Result};

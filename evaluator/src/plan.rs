@@ -11,6 +11,8 @@ use tch::Device;
 use crate::config::{Config, RunMethod};
 use crate::error::{Error, Result};
 use crate::gates::Gate;
+use crate::methods::baseline::PlannedBaseline;
+use crate::methods::Sweep;
 use crate::ranks::Ranks;
 
 /// What will be evaluated.
@@ -22,6 +24,8 @@ pub struct Plan {
     pub emotions: Vec<Emotion>,
     /// The runs, one entry for each method and emotion.
     pub runs: Vec<PlannedRun>,
+    /// The other methods, in the report's order.
+    pub baselines: Vec<PlannedBaseline>,
     /// The pipeline's folder and its name in the report.
     pub base: (String, PathBuf),
     /// The scoring CLIP's folder.
@@ -58,6 +62,9 @@ impl Plan {
         if emotions.is_empty() {
             return Err(Error::config("emotions", "name at least one, or give runs"));
         }
+        let emotions: Vec<Emotion> = emotions.into_iter().collect();
+        let baselines = PlannedBaseline::all(&config, &emotions)?;
+        check_headline(&config, &runs, &baselines)?;
         let base_name = base_name(&config, &runs)?;
         let base = resolve(&base_name, &hub)?;
         let clip = resolve(&config.models.clip, &hub)?;
@@ -66,8 +73,9 @@ impl Plan {
         let gates = config.gates.iter().enumerate().map(|(i, g)| Gate::parse(i, g)).collect::<Result<_>>()?;
         let device = ranks.device(config.models.device)?;
         Ok(Self {
-            emotions: emotions.into_iter().collect(),
+            emotions,
             runs,
+            baselines,
             base: (base_name, base),
             clip,
             gates,
@@ -76,18 +84,9 @@ impl Plan {
         })
     }
 
-    /// The strength that the headline table shows for `method`.
-    pub fn headline(&self, method: RunMethod) -> f64 {
-        self.config.headline.per_method.get(&method).copied().unwrap_or(self.config.headline.strength)
-    }
-
-    /// Every strength at which `method` is run, ascending.
-    pub fn strengths(&self, method: RunMethod) -> Vec<f64> {
-        let mut all = self.config.strengths.clone();
-        all.push(self.headline(method));
-        all.sort_by(f64::total_cmp);
-        all.dedup();
-        all
+    /// The strengths of a trained run.
+    pub fn sweep(&self, method: RunMethod) -> Sweep {
+        Sweep::new(&self.config, method.key(), &self.config.strengths, self.config.headline.strength)
     }
 }
 
@@ -97,6 +96,7 @@ fn asked(config: &Config) -> Vec<Emotion> {
 
 fn check_numbers(config: &Config) -> Result<()> {
     let strengths = config.strengths.iter().chain(config.headline.per_method.values());
+    let strengths = strengths.chain(config.methods.iter().flat_map(|m| m.strengths()));
     if strengths.chain([&config.headline.strength]).any(|s| !s.is_finite()) {
         return Err(Error::config("strengths", "must be finite numbers"));
     }
@@ -116,6 +116,20 @@ fn check_numbers(config: &Config) -> Result<()> {
         Some(place) => Err(Error::config(format!("templates.{place}.target"), "has no {emotion} in it")),
         None => Ok(()),
     }
+}
+
+/// The headline may only speak of methods that take part and have strengths.
+fn check_headline(config: &Config, runs: &[PlannedRun], baselines: &[PlannedBaseline]) -> Result<()> {
+    let known: BTreeSet<&str> =
+        runs.iter().map(|r| r.method.key()).chain(baselines.iter().map(|b| b.settings.about().key)).collect();
+    let named = config.headline.per_method.keys().map(|key| ("headline.per_method", key));
+    for (place, key) in named.chain(config.headline.equal_lpips.iter().map(|key| ("headline.equal_lpips", key))) {
+        if !known.contains(key.as_str()) {
+            let known = known.iter().copied().collect::<Vec<_>>().join(", ");
+            return Err(Error::config(place, format!("{key} does not take part; those that do: {known}")));
+        }
+    }
+    Ok(())
 }
 
 /// Opens every entry's folder, or one folder for each emotion where its path holds `{emotion}`.

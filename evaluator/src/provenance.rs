@@ -3,11 +3,12 @@
 
 use std::path::Path;
 
-use diffusion::run::{CONFIG_FILE, DELTA_FILE, TOKENS_FILE};
+use diffusion::run::{Run, CONFIG_FILE, DELTA_FILE, TOKENS_FILE};
 use serde_json::{json, Map, Value};
 
 use crate::error::{Error, Result};
 use crate::evaluate::Evaluation;
+use crate::methods::baseline::PlannedBaseline;
 use crate::plan::{Plan, PlannedRun};
 
 /// The libtorch that this workspace is built against.
@@ -40,6 +41,10 @@ pub fn of(plan: &Plan, evaluation: &Evaluation) -> Result<Value> {
         },
         "lpips": {"backbone": "alex", "version": "0.1", "hash": file_hash(&config.models.lpips)?},
         "base": {"name": shown(&plan.base.0), "hashes": diffusion::pipeline::Hashes::of(&plan.base.1)?},
+        "style_images": config.style_images.as_ref().zip(evaluation.style.as_ref()).map(|(images, account)| {
+            json!({"shards": shown(&images.shards), "filter": images.filter, "found": account})
+        }),
+        "methods": plan.baselines.iter().map(baseline).collect::<Result<Vec<_>>>()?,
         "runs": plan.runs.iter().map(run).collect::<Result<Vec<_>>>()?,
         "pixels": "edits clamped to [-1, 1] and rounded to 8 bits, as a user gets them",
         "bootstrap": {"samples": config.bootstrap.samples, "seed": config.bootstrap.seed, "resampled": "sources"},
@@ -49,15 +54,20 @@ pub fn of(plan: &Plan, evaluation: &Evaluation) -> Result<Value> {
     }))
 }
 
+/// A baseline's settings, with the runs whose tokens it takes.
+fn baseline(planned: &PlannedBaseline) -> Result<Value> {
+    let mut settings = serde_json::to_value(&planned.settings).expect("a recipe is plain data");
+    shorten(&mut settings);
+    let mut runs = Map::new();
+    for (emotion, (folder, run)) in &planned.runs {
+        let account = json!({"folder": shown(folder), "seed": run.config.seed, "hashes": run_hashes(run)?});
+        runs.insert(emotion.name().into(), account);
+    }
+    Ok(json!({"settings": settings, "strengths": planned.sweep.strengths, "runs": runs}))
+}
+
 fn run(planned: &PlannedRun) -> Result<Value> {
     let config = &planned.run.config;
-    let mut hashes = Map::new();
-    for file in [CONFIG_FILE, TOKENS_FILE, DELTA_FILE] {
-        let path = planned.run.folder.join(file);
-        if path.exists() {
-            hashes.insert(file.into(), file_hash(&path)?.into());
-        }
-    }
     Ok(json!({
         "method": planned.method,
         "emotion": planned.emotion,
@@ -65,8 +75,19 @@ fn run(planned: &PlannedRun) -> Result<Value> {
         "seed": config.seed,
         "loss_clip": config.loss_clip.as_ref().map(|clip| json!({"name": shown(&clip.name), "hash": clip.hash})),
         "edit": config.edit,
-        "hashes": hashes,
+        "hashes": run_hashes(&planned.run)?,
     }))
+}
+
+fn run_hashes(run: &Run) -> Result<Map<String, Value>> {
+    let mut hashes = Map::new();
+    for file in [CONFIG_FILE, TOKENS_FILE, DELTA_FILE] {
+        let path = run.folder.join(file);
+        if path.exists() {
+            hashes.insert(file.into(), file_hash(&path)?.into());
+        }
+    }
+    Ok(hashes)
 }
 
 /// Whether the CLIP with this hash was in the run's losses: CLIP-I and CLIP direction are then no neutral judges.

@@ -1,6 +1,6 @@
 //! The held-out photos: which rows take part, in which order, and their pixels batch by batch.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use dataloader::row::RowRef;
 use dataloader::{Access, Dataset, Emotion, Stream};
 use diffusion::edit::Source;
 use diffusion::images;
+use diffusion::pipeline::Pipeline;
 use image::RgbImage;
 use tch::Tensor;
 
@@ -31,7 +32,19 @@ pub struct Batch {
     pub pictures: Vec<RgbImage>,
     /// Their pixels (b, 3, h, w) in [−1, 1].
     pub images: Tensor,
+    encoded: OnceCell<Encoded>,
     inversions: RefCell<Vec<(InversionKey, Rc<Source>)>>,
+}
+
+/// What the autoencoder makes of a batch's photos.
+#[derive(Debug)]
+pub struct Encoded {
+    /// The photos on the pipeline's device, (b, 3, h, w) in [−1, 1].
+    pub images: Tensor,
+    /// Their scaled latents: the posterior's mean × scaling_factor, (b, c, h/f, w/f).
+    pub latents: Tensor,
+    /// Their latents decoded, (b, 3, h, w).
+    pub round_trip: Tensor,
 }
 
 /// What an inversion depends on beside the photos: the source prompt and the number of steps.
@@ -69,6 +82,11 @@ impl Sources {
         self.rows[index].shows(emotion)
     }
 
+    /// The photos' image_ids.
+    pub fn image_ids(&self) -> impl Iterator<Item = &str> {
+        self.rows.iter().map(|row| row.image_id.as_str())
+    }
+
     /// The data set's manifest's checksum.
     pub fn manifest_hash(&self) -> &str {
         &self.manifest_hash
@@ -84,8 +102,7 @@ impl Sources {
             }
             pictures.push(picture);
         }
-        let images = tensor_of(&pictures);
-        Ok(Batch { first, pictures, images, inversions: RefCell::default() })
+        Ok(Batch::new(first, pictures))
     }
 }
 
@@ -93,15 +110,26 @@ impl Batch {
     /// A batch over pictures that are already in memory, all of one size.
     pub fn new(first: usize, pictures: Vec<RgbImage>) -> Self {
         let images = tensor_of(&pictures);
-        Self { first, pictures, images, inversions: RefCell::default() }
+        Self { first, pictures, images, encoded: OnceCell::new(), inversions: RefCell::default() }
+    }
+
+    /// The photos' latents and round trips, computed by the first method that needs them. An evaluation has one
+    /// `pipeline`, so that every method and emotion shares them.
+    pub fn encoded(&self, pipeline: &Pipeline) -> &Encoded {
+        self.encoded.get_or_init(|| {
+            let _no_grad = tch::no_grad_guard();
+            let images = self.images.to_device(pipeline.unet.device());
+            let latents = pipeline.latents_from_images(&images);
+            Encoded { round_trip: pipeline.images_from_latents(&latents), images, latents }
+        })
     }
 
     /// The photos' inversion under `key`, computed by the first method that needs it.
-    pub fn inversion(&self, key: InversionKey, invert: impl FnOnce(&Tensor) -> Source) -> Rc<Source> {
+    pub fn inversion(&self, key: InversionKey, invert: impl FnOnce() -> Source) -> Rc<Source> {
         if let Some((_, source)) = self.inversions.borrow().iter().find(|(k, _)| *k == key) {
             return source.clone();
         }
-        let source = Rc::new(invert(&self.images));
+        let source = Rc::new(invert());
         self.inversions.borrow_mut().push((key, source.clone()));
         source
     }

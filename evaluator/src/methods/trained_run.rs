@@ -6,7 +6,7 @@ use diffusion::edit::Editor;
 use diffusion::pipeline::Pipeline;
 use tch::Tensor;
 
-use super::{About, Method};
+use super::{About, Method, Sweep};
 use crate::config::RunMethod;
 use crate::error::Result;
 use crate::plan::{Plan, PlannedRun};
@@ -18,8 +18,8 @@ pub struct TrainedRun {
     method: RunMethod,
     editor: Editor,
     emotion: &'static str,
-    strengths: Vec<f64>,
-    headline: f64,
+    pipeline: Rc<Pipeline>,
+    sweep: Sweep,
 }
 
 impl TrainedRun {
@@ -27,10 +27,10 @@ impl TrainedRun {
     pub fn load(plan: &Plan, planned: &PlannedRun, pipeline: Rc<Pipeline>) -> Result<Self> {
         Ok(Self {
             method: planned.method,
-            editor: Editor::new(pipeline, &planned.run, plan.device)?,
+            editor: Editor::new(pipeline.clone(), &planned.run, plan.device)?,
             emotion: planned.emotion.name(),
-            strengths: plan.strengths(planned.method),
-            headline: plan.headline(planned.method),
+            pipeline,
+            sweep: plan.sweep(planned.method),
         })
     }
 }
@@ -49,17 +49,19 @@ impl Method for TrainedRun {
     }
 
     fn strengths(&self) -> &[f64] {
-        &self.strengths
+        &self.sweep.strengths
     }
 
     fn headline(&self) -> Option<f64> {
-        Some(self.headline)
+        Some(self.sweep.headline)
     }
 
     fn edits(&self, batch: &Batch) -> Result<Vec<Tensor>> {
         let config = self.editor.config();
         let key = (config.prompts.source.clone(), config.edit.num_inversion_steps);
-        let source = batch.inversion(key, |images| self.editor.source(images));
-        self.strengths.iter().map(|&s| Ok(self.editor.edit(&source, self.emotion, s)?)).collect()
+        let encoded = batch.encoded(&self.pipeline);
+        let invert = || self.editor.source_from_latents(&encoded.images, &encoded.latents, &encoded.round_trip);
+        let source = batch.inversion(key, invert);
+        self.sweep.strengths.iter().map(|&s| Ok(self.editor.edit(&source, self.emotion, s)?)).collect()
     }
 }
