@@ -79,7 +79,9 @@ pub fn run(args: &Args, today: &str, hub: Hub, env: Lookup<'_>, ranks: &Ranks) -
     let config = Config { store: config.store.with_env(env), ..config };
     let plan = Plan::new(config, hub, ranks)?;
     let staging = Staging::open(&plan.config.output_dir, date, ranks)?;
-    let Some(evaluation) = evaluate(&plan, Contest::open(&plan)?, staging.folder().join("kept"), ranks)? else { return Ok(None) };
+    let Some(evaluation) = evaluate(&plan, Contest::open(&plan)?, staging.folder().join("kept"), ranks)? else {
+        return Ok(None);
+    };
     let report = Report::new(&plan, evaluation, date, staging.folder())?;
     report.write(staging.folder())?;
     let folder = staging.publish()?;

@@ -7,8 +7,10 @@
 pub mod classifier;
 pub mod cli;
 pub mod config;
+pub mod equal_lpips;
 pub mod error;
 pub mod evaluate;
+pub mod failures;
 pub mod gallery;
 pub mod gates;
 pub mod methods;

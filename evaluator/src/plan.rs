@@ -72,16 +72,7 @@ impl Plan {
         must_exist("models.lpips", &config.models.lpips)?;
         let gates = config.gates.iter().enumerate().map(|(i, g)| Gate::parse(i, g)).collect::<Result<_>>()?;
         let device = ranks.device(config.models.device)?;
-        Ok(Self {
-            emotions,
-            runs,
-            baselines,
-            base: (base_name, base),
-            clip,
-            gates,
-            device,
-            config,
-        })
+        Ok(Self { emotions, runs, baselines, base: (base_name, base), clip, gates, device, config })
     }
 
     /// The strengths of a trained run.

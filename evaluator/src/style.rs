@@ -165,10 +165,12 @@ impl Chosen {
             spread(places.len(), config.max_images.unwrap_or(places.len())).map(|i| places[i]).collect()
         };
         let of = |&emotion: &Emotion| {
-            let places = rows.iter().enumerate().filter(|(_, row)| row.shows(emotion)).map(|(place, _)| place).collect();
+            let places =
+                rows.iter().enumerate().filter(|(_, row)| row.shows(emotion)).map(|(place, _)| place).collect();
             match evenly(places) {
                 none if none.is_empty() => {
-                    let message = format!("no image of {emotion} in {} with {}", config.shards, config.filter.describe());
+                    let message =
+                        format!("no image of {emotion} in {} with {}", config.shards, config.filter.describe());
                     Err(Error::config("style_images", message))
                 }
                 places => Ok((emotion, places)),

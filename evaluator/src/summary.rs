@@ -2,9 +2,11 @@
 
 use dataloader::Emotion;
 
-use crate::config::RunMethod;
+use crate::config::FailureLimits;
+use crate::equal_lpips::{self, EqualLpips};
 use crate::evaluate::{Entrant, Evaluation};
-use crate::methods::About;
+use crate::failures::{flags, Flag};
+use crate::methods::{About, SHUFFLED};
 use crate::metrics::bootstrap::{mean, Bootstrap};
 use crate::metrics::confusion::Confusion;
 use crate::plan::Plan;
@@ -45,19 +47,10 @@ pub struct Headline {
     pub showing: Row,
     /// The others.
     pub not_showing: Row,
-    /// The row at the largest strength whose LPIPS is at most the reference method's, where that was asked for.
+    /// Where the method changes photos as much as the reference method, where that was asked for.
     pub at_equal_lpips: Option<EqualLpips>,
-}
-
-/// The outcome of an equal-LPIPS comparison.
-#[derive(Clone, Debug)]
-pub struct EqualLpips {
-    /// The reference method's key.
-    pub reference: &'static str,
-    /// The row; none if even the smallest strength lies above the reference's LPIPS.
-    pub row: Option<Row>,
-    /// Whether it is the largest strength that was run: a larger one might still lie below.
-    pub at_the_end: bool,
+    /// The ways in which most of its edits fail: a high Emo-A says little beside one.
+    pub flags: Vec<Flag>,
 }
 
 /// One emotion, or the mean over several.
@@ -65,17 +58,18 @@ pub struct EqualLpips {
 pub struct Section {
     /// Controls first.
     pub headlines: Vec<Headline>,
-    /// Trained methods at all their strengths.
+    /// Methods at all their strengths, controls left out.
     pub curves: Vec<Vec<Row>>,
 }
 
 /// Makes rows.
-struct Summariser<'a> {
-    board: &'a Board,
+pub(crate) struct Summariser<'a> {
+    pub(crate) board: &'a Board,
+    pub(crate) sources: usize,
+    pub(crate) emotions: Vec<Emotion>,
     bootstrap: Bootstrap,
-    sources: usize,
     exclude_target: bool,
-    emotions: Vec<Emotion>,
+    limits: FailureLimits,
 }
 
 impl Section {
@@ -86,15 +80,15 @@ impl Section {
             bootstrap: Bootstrap { samples: plan.config.bootstrap.samples, seed: plan.config.bootstrap.seed },
             sources: evaluation.sources.len(),
             exclude_target: plan.config.sources.exclude_target,
+            limits: plan.config.failures,
             emotions: emotions.to_vec(),
         };
         let entrants = entrants_of(evaluation, emotions);
         let mut headlines: Vec<Headline> = entrants.iter().map(|e| summariser.headline(e)).collect();
-        let trained = entrants.iter().filter(|e| !e.about.control);
-        let curves: Vec<Vec<Row>> = trained.map(|e| summariser.curve(e)).collect();
-        if let Some(reference) = plan.config.headline.equal_lpips {
-            let lpips = evaluation.board.place("lpips");
-            compare_at_equal_lpips(&mut headlines, &curves, reference, lpips);
+        let swept = entrants.iter().filter(|e| !e.about.control);
+        let curves: Vec<Vec<Row>> = swept.map(|e| summariser.curve(e)).collect();
+        if let Some(reference) = &plan.config.headline.equal_lpips {
+            equal_lpips::compare(&summariser, &mut headlines, &curves, reference);
         }
         Self { headlines, curves }
     }
@@ -121,7 +115,18 @@ impl Summariser<'_> {
             showing: row(&|case| case.shows_target),
             not_showing: row(&|case| !case.shows_target),
             at_equal_lpips: None,
+            flags: self.flags(entrant),
         }
+    }
+
+    fn flags(&self, entrant: &Entrant) -> Vec<Flag> {
+        if entrant.about.key == SHUFFLED {
+            return Vec::new(); // the featured method's edits, which have their flags
+        }
+        let series = self.emotions.iter().filter_map(|&e| self.board.find(entrant.about.key, e, entrant.headline));
+        let cases = series.flat_map(|s| &s.cases).filter(|case| self.counts(case));
+        let (lpips, sharpness) = (self.board.place("lpips"), self.board.place("sharpness"));
+        flags(&self.limits, &cases.map(|case| (case.values[lpips], case.values[sharpness])).collect::<Vec<_>>())
     }
 
     fn curve(&self, entrant: &Entrant) -> Vec<Row> {
@@ -129,7 +134,7 @@ impl Summariser<'_> {
         entrant.strengths.iter().map(at).collect()
     }
 
-    fn counts(&self, case: &Case) -> bool {
+    pub(crate) fn counts(&self, case: &Case) -> bool {
         !(self.exclude_target && case.shows_target)
     }
 
@@ -137,43 +142,31 @@ impl Summariser<'_> {
         let series: Vec<&Series> =
             self.emotions.iter().filter_map(|&e| self.board.find(about.key, e, strength)).collect();
         let cases = || series.iter().flat_map(|s| &s.cases).filter(|case| include(case));
+        let strata = |series: &[&Series], metric: usize| -> Vec<Vec<f64>> {
+            series.iter().map(|s| self.values(s, metric, include)).collect()
+        };
         let confusion = Confusion::of(cases().map(|case| (case.target, case.predicted)));
         Row {
             about,
             strength,
             n: cases().count(),
-            measures: (0..self.board.metrics.len()).map(|m| self.measure(&series, m, include)).collect(),
+            measures: (0..self.board.metrics.len()).map(|m| self.measure(&strata(&series, m))).collect(),
             macro_f1: (self.emotions.len() > 1).then(|| confusion.macro_f1()),
             confusion,
         }
     }
 
-    fn measure(&self, series: &[&Series], metric: usize, include: &dyn Fn(&Case) -> bool) -> Measure {
-        let stratum = |series: &&Series| {
-            let mut values = vec![f64::NAN; self.sources];
-            for case in series.cases.iter().filter(|case| include(case)) {
-                values[case.source] = case.values[metric];
-            }
-            values
-        };
-        let strata: Vec<Vec<f64>> = series.iter().map(stratum).collect();
-        Measure { value: mean(&strata), interval: self.bootstrap.interval(&strata) }
-    }
-}
-
-/// Gives every other trained method its row at the largest strength whose LPIPS is at most the reference's.
-fn compare_at_equal_lpips(headlines: &mut [Headline], curves: &[Vec<Row>], reference: RunMethod, lpips: usize) {
-    let value = |row: &Row| row.measures[lpips].value;
-    let reference = reference.key();
-    let Some(bound) = headlines.iter().find(|h| h.row.about.key == reference).and_then(|h| value(&h.row)) else {
-        return;
-    };
-    for curve in curves.iter().filter(|c| c.first().is_some_and(|r| r.about.key != reference)) {
-        let row = curve.iter().rev().find(|row| value(row).is_some_and(|v| v <= bound)).cloned();
-        let at_the_end = row.is_some() && row.as_ref().map(|r| r.strength) == curve.last().map(|r| r.strength);
-        let key = curve[0].about.key;
-        if let Some(headline) = headlines.iter_mut().find(|h| h.row.about.key == key) {
-            headline.at_equal_lpips = Some(EqualLpips { reference, row, at_the_end });
+    /// One value a source, NaN for none.
+    fn values(&self, series: &Series, metric: usize, include: &dyn Fn(&Case) -> bool) -> Vec<f64> {
+        let mut values = vec![f64::NAN; self.sources];
+        for case in series.cases.iter().filter(|case| include(case)) {
+            values[case.source] = case.values[metric];
         }
+        values
+    }
+
+    /// The mean and its interval over `strata`: one row an emotion, one column a source, NaN for no value.
+    pub(crate) fn measure(&self, strata: &[Vec<f64>]) -> Measure {
+        Measure { value: mean(strata), interval: self.bootstrap.interval(strata) }
     }
 }

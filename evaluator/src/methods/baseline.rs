@@ -162,7 +162,8 @@ fn check_style(config: &Config) -> Result<()> {
         }
         (Some(style), _) => style.check_apart_from(&config.sources),
         (None, Some(method)) => {
-            let message = format!("{} needs images of the emotions: name shards and their training split", method.about().key);
+            let message =
+                format!("{} needs images of the emotions: name shards and their training split", method.about().key);
             Err(Error::config("style_images", message))
         }
         (None, None) => Ok(()),

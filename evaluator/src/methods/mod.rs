@@ -109,9 +109,8 @@ pub struct Lineup {
 pub fn lineups(plan: &Plan, sources: &Sources) -> Result<(Vec<Lineup>, Option<Style>)> {
     let pipeline = Rc::new(Pipeline::load(&plan.base.1, plan.device, Kind::Float)?);
     let style = plan.config.style_images.as_ref().filter(|_| plan.baselines.iter().any(|b| b.settings.needs_style()));
-    let style = style
-        .map(|style| Style::gather(style, &plan.config.store, &plan.emotions, sources, &pipeline))
-        .transpose()?;
+    let style =
+        style.map(|style| Style::gather(style, &plan.config.store, &plan.emotions, sources, &pipeline)).transpose()?;
     let controls: [Rc<dyn Method>; 2] = [Rc::new(NoEdit), Rc::new(VaeRoundTrip::new(pipeline.clone()))];
     let mut lineups = Vec::new();
     for &emotion in &plan.emotions {

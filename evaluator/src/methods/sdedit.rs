@@ -120,7 +120,8 @@ impl Sdedit {
     pub const ABOUT_WORD: About = About {
         key: "sdedit_word",
         name: "SDEdit, word",
-        definition: "The source's latent noised to the strength's timestep and denoised by DDIM under a prompt with the \
+        definition:
+            "The source's latent noised to the strength's timestep and denoised by DDIM under a prompt with the \
                      plain emotion word (Meng et al. 2022); 0 is the VAE round trip, 1 starts from noise.",
         control: false,
     };
@@ -179,8 +180,7 @@ impl Method for Sdedit {
         let encoded = batch.encoded(&self.pipeline);
         let noise = noise_of(&encoded.latents, self.sampler.seed, batch.first);
         let edit = |&strength: &f64| {
-            let latents =
-                sdedit(&self.pipeline, &encoded.latents, &noise, &self.conditions, &self.sampler, strength)?;
+            let latents = sdedit(&self.pipeline, &encoded.latents, &noise, &self.conditions, &self.sampler, strength)?;
             Ok(decoded(&self.pipeline, encoded, &latents, self.detail))
         };
         self.sweep.strengths.iter().map(edit).collect()

@@ -3,12 +3,11 @@
 use minijinja::{context, AutoEscape, Environment, Value};
 use serde::Serialize;
 
-use super::numbers::{arrow, heading, interval, strength, value};
-use super::terminal::equal_lines;
-use super::{plots, Report};
+use super::numbers::{arrow, flags, heading, interval, strength, value};
+use super::{equal, plots, Report};
 use crate::error::Result;
 use crate::metrics::confusion::Confusion;
-use crate::summary::{Row, Section};
+use crate::summary::{Measure, Row, Section};
 
 const TEMPLATE: &str = include_str!("template.html");
 const STYLE: &str = include_str!("style.css");
@@ -30,6 +29,7 @@ struct Column {
 struct TableRow {
     name: String,
     control: bool,
+    flags: Vec<String>,
     cells: Vec<Cell>,
 }
 
@@ -73,7 +73,9 @@ pub fn render(report: &Report) -> Result<String> {
         date => report.date,
         sources => super::markdown::sources_line(report),
         headline => headlines(report, &report.summary),
-        equal => equal_lines(report, &report.summary),
+        equal_title => equal::title(report, &report.summary),
+        equal_note => equal::NOTE,
+        equal => equal_table(report, &report.summary),
         curve => Value::from_safe_string(plots::curve(report, &report.summary)),
         several => report.emotions.len() > 1,
         by_emotion => by_emotion(report),
@@ -91,20 +93,45 @@ pub fn render(report: &Report) -> Result<String> {
 }
 
 fn headlines(report: &Report, section: &Section) -> Table {
-    rows(report, section.headlines.iter().map(|h| (h.row.about.name.to_string(), &h.row)))
+    let mut table = rows(report, section.headlines.iter().map(|h| (h.row.about.name.to_string(), &h.row)));
+    for (row, headline) in table.rows.iter_mut().zip(&section.headlines) {
+        row.flags = flags(headline);
+    }
+    table
+}
+
+fn equal_table(report: &Report, section: &Section) -> Table {
+    let row = |line: equal::Line<'_>| TableRow {
+        name: line.name.into(),
+        control: false,
+        flags: Vec::new(),
+        cells: cells(report, line.made_of, line.n, line.measures),
+    };
+    Table { columns: columns(report, "Made of"), rows: equal::lines(section).into_iter().map(row).collect() }
 }
 
 fn rows<'a>(report: &Report, rows: impl Iterator<Item = (String, &'a Row)>) -> Table {
-    let mut columns = vec![Column { heading: "Strength".into(), arrow: "" }, Column { heading: "n".into(), arrow: "" }];
-    columns.extend(report.metrics.iter().map(|m| Column { heading: heading(m), arrow: arrow(m.better) }));
-    let row = |(name, row): (String, &Row)| {
-        let mut cells =
-            vec![Cell { text: strength(row), interval: None }, Cell { text: row.n.to_string(), interval: None }];
-        let measured = report.metrics.iter().zip(&row.measures);
-        cells.extend(measured.map(|(about, m)| Cell { text: value(about, m), interval: interval(about, m) }));
-        TableRow { name, control: row.about.control, cells }
+    let row = |(name, row): (String, &Row)| TableRow {
+        name,
+        control: row.about.control,
+        flags: Vec::new(),
+        cells: cells(report, strength(row), row.n, &row.measures),
     };
-    Table { columns, rows: rows.map(row).collect() }
+    Table { columns: columns(report, "Strength"), rows: rows.map(row).collect() }
+}
+
+/// The first column as given, then n and every metric.
+fn columns(report: &Report, first: &str) -> Vec<Column> {
+    let mut columns = vec![Column { heading: first.into(), arrow: "" }, Column { heading: "n".into(), arrow: "" }];
+    columns.extend(report.metrics.iter().map(|m| Column { heading: heading(m), arrow: arrow(m.better) }));
+    columns
+}
+
+fn cells(report: &Report, first: String, n: usize, measures: &[Measure]) -> Vec<Cell> {
+    let mut cells = vec![Cell { text: first, interval: None }, Cell { text: n.to_string(), interval: None }];
+    let measured = report.metrics.iter().zip(measures);
+    cells.extend(measured.map(|(about, m)| Cell { text: value(about, m), interval: interval(about, m) }));
+    cells
 }
 
 /// The headline tables of each emotion, and a small one of Emo-A by method with the mean at the end.
@@ -124,7 +151,7 @@ fn by_emotion(report: &Report) -> Table {
         };
         let mut cells: Vec<Cell> = methods.iter().map(|m| cell(m.key, emo_a)).collect();
         cells.push(cell(report.featured.unwrap_or("no_edit"), lpips));
-        TableRow { control: name == "Mean", name, cells }
+        TableRow { control: name == "Mean", name, flags: Vec::new(), cells }
     };
     let sections = report.emotions.iter().map(|(e, s)| (e.to_string(), s));
     Table { columns, rows: sections.chain([("Mean".to_string(), &report.summary)]).map(row).collect() }

@@ -6,11 +6,12 @@
 use serde_json::{json, Map, Value};
 
 use super::Report;
+use crate::equal_lpips::EqualLpips;
 use crate::metrics::About;
-use crate::summary::{EqualLpips, Headline, Row, Section};
+use crate::summary::{Headline, Measure, Row, Section};
 
 /// Counts changes that break readers.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The whole report but its pictures' bytes.
 pub fn render(report: &Report) -> Value {
@@ -69,15 +70,23 @@ fn headline_json(report: &Report, headline: &Headline) -> Value {
         "does_not_show_target": point(&report.metrics, &headline.not_showing),
     });
     map.insert("by_source".into(), split);
+    map.insert("flags".into(), json!(headline.flags));
     if let Some(equal) = &headline.at_equal_lpips {
         map.insert("at_equal_lpips".into(), equal_json(&report.metrics, equal));
     }
     Value::Object(map)
 }
 
+/// `between` holds two strengths, of which the lower is null where it is the photo left alone.
 fn equal_json(metrics: &[About], equal: &EqualLpips) -> Value {
-    let row = equal.row.as_ref().map(|row| Value::Object(point(metrics, row)));
-    json!({"reference": equal.reference, "row": row, "is_largest_strength_run": equal.at_the_end})
+    let mut map = Map::new();
+    map.insert("reference".into(), equal.reference.into());
+    map.insert("between".into(), json!([equal.mix.lower, equal.mix.upper]));
+    map.insert("share_of_upper".into(), equal.mix.share.into());
+    map.insert("is_largest_strength_run".into(), equal.mix.at_the_end.into());
+    map.insert("n".into(), equal.n.into());
+    insert_measures(&mut map, metrics, &equal.measures);
+    Value::Object(map)
 }
 
 /// Strength, n and every measure with its interval.
@@ -85,12 +94,16 @@ fn point(metrics: &[About], row: &Row) -> Map<String, Value> {
     let mut map = Map::new();
     map.insert("strength".into(), json!(row.strength));
     map.insert("n".into(), row.n.into());
-    for (about, measure) in metrics.iter().zip(&row.measures) {
+    insert_measures(&mut map, metrics, &row.measures);
+    map
+}
+
+fn insert_measures(map: &mut Map<String, Value>, metrics: &[About], measures: &[Measure]) {
+    for (about, measure) in metrics.iter().zip(measures) {
         map.insert(about.key.into(), json!(measure.value.filter(|v| v.is_finite())));
         map.insert(format!("{}_interval", about.key), json!(measure.interval));
         if measure.value.is_some_and(f64::is_infinite) {
             map.insert(format!("{}_text", about.key), "inf".into());
         }
     }
-    map
 }

@@ -1,18 +1,18 @@
 //! report.md: the same tables for a terminal pager or a code host.
 
-use super::numbers::{arrow, heading, interval, strength, value};
+use super::numbers::{arrow, flags, heading, interval, strength, value};
 use super::pictures::Shown;
-use super::terminal::equal_lines;
-use super::Report;
-use crate::summary::{Row, Section};
+use super::{equal, Report};
+use crate::summary::{Headline, Measure, Row, Section};
 
 /// The report in Markdown; pictures are linked from images/.
 pub fn render(report: &Report) -> String {
     let mut out = format!("# {}\n\n{}\n\n", report.title, report.date);
     out += &format!("{}\n\n", sources_line(report));
     out += &headlines(report, &report.summary);
-    for line in equal_lines(report, &report.summary) {
-        out += &format!("\n{line}\n");
+    if let Some(title) = equal::title(report, &report.summary) {
+        out += &format!("\n## {title}\n\n{}\n{}", equal_table(report, &report.summary), equal::NOTE);
+        out.push('\n');
     }
     if report.emotions.len() > 1 {
         for (emotion, section) in &report.emotions {
@@ -59,7 +59,16 @@ pub fn sources_line(report: &Report) -> String {
 }
 
 fn headlines(report: &Report, section: &Section) -> String {
-    rows(report, section.headlines.iter().map(|h| (h.row.about.name.to_string(), &h.row)))
+    let name = |h: &Headline| [h.row.about.name.to_string()].into_iter().chain(flags(h)).collect::<Vec<_>>().join(" ");
+    rows(report, section.headlines.iter().map(|h| (name(h), &h.row)))
+}
+
+fn equal_table(report: &Report, section: &Section) -> String {
+    let mut out = head(report, "method | made of");
+    for line in equal::lines(section) {
+        out += &format!("| {} | {} | {} |{}\n", line.name, line.made_of, line.n, cells(report, line.measures));
+    }
+    out
 }
 
 fn curves(report: &Report) -> String {
@@ -76,18 +85,25 @@ fn by_source(report: &Report) -> String {
 }
 
 fn rows<'a>(report: &Report, rows: impl Iterator<Item = (String, &'a Row)>) -> String {
-    let heads = report.metrics.iter().map(|m| format!(" {} {} |", heading(m), arrow(m.better))).collect::<String>();
-    let mut out =
-        format!("| method | strength | n |{heads}\n|---|---:|---:|{}\n", "---:|".repeat(report.metrics.len()));
+    let mut out = head(report, "method | strength");
     for (name, row) in rows {
-        out += &format!("| {name} | {} | {} |", strength(row), row.n);
-        for (about, measure) in report.metrics.iter().zip(&row.measures) {
-            let interval = interval(about, measure).map(|i| format!(" ({i})")).unwrap_or_default();
-            out += &format!(" {}{interval} |", value(about, measure));
-        }
-        out.push('\n');
+        out += &format!("| {name} | {} | {} |{}\n", strength(row), row.n, cells(report, &row.measures));
     }
     out
+}
+
+/// The first two columns as given, then n and every metric.
+fn head(report: &Report, first: &str) -> String {
+    let heads = report.metrics.iter().map(|m| format!(" {} {} |", heading(m), arrow(m.better))).collect::<String>();
+    format!("| {first} | n |{heads}\n|---|---:|---:|{}\n", "---:|".repeat(report.metrics.len()))
+}
+
+fn cells(report: &Report, measures: &[Measure]) -> String {
+    let cell = |(about, measure)| {
+        let interval = interval(about, measure).map(|i| format!(" ({i})")).unwrap_or_default();
+        format!(" {}{interval} |", value(about, measure))
+    };
+    report.metrics.iter().zip(measures).map(cell).collect()
 }
 
 fn gates(report: &Report) -> String {

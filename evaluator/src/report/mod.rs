@@ -1,5 +1,6 @@
 //! The report: one set of numbers, rendered as report.json, report.md and a self-contained index.html.
 
+pub mod equal;
 pub mod html;
 pub mod json;
 pub mod markdown;

@@ -1,7 +1,7 @@
 //! Measures as people read them.
 
 use crate::metrics::{About, Better};
-use crate::summary::{Measure, Row};
+use crate::summary::{Headline, Measure, Row};
 
 /// What stands where nothing was measured.
 pub const NOTHING: &str = "–";
@@ -42,6 +42,11 @@ pub fn arrow(better: Better) -> &'static str {
 /// A strength: `1`, `0.5`, or `–` where there is none.
 pub fn strength(row: &Row) -> String {
     row.strength.map_or_else(|| NOTHING.into(), |s| s.to_string())
+}
+
+/// A row's flags: `⚑ source lost in 40 of 46`.
+pub fn flags(headline: &Headline) -> Vec<String> {
+    headline.flags.iter().map(|flag| format!("⚑ {} in {} of {}", flag.reason, flag.edits, flag.of)).collect()
 }
 
 fn number(about: &About, value: f64) -> String {

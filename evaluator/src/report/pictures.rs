@@ -11,9 +11,9 @@ use image::RgbImage;
 use serde::Serialize;
 use serde_json::{json, Value};
 
-use crate::config::FailureLimits;
 use crate::error::Result;
 use crate::evaluate::{Entrant, Evaluation};
+use crate::failures::{reasons, BLURRED, LOST, NOISY};
 use crate::gallery::{best_png, write_png, Key};
 use crate::plan::Plan;
 use crate::scores::{Case, Series};
@@ -295,19 +295,6 @@ impl Chooser<'_> {
     }
 }
 
-const LOST: &str = "source lost";
-const BLURRED: &str = "blurred";
-const NOISY: &str = "noisy";
-
-fn reasons(limits: &FailureLimits, lpips: f64, sharpness: f64) -> Vec<&'static str> {
-    let checks = [
-        (lpips > limits.lpips_above, LOST),
-        (sharpness < limits.sharpness_below, BLURRED),
-        (sharpness > limits.sharpness_above, NOISY),
-    ];
-    checks.into_iter().filter_map(|(fails, reason)| fails.then_some(reason)).collect()
-}
-
 /// The picture at a size that keeps the page small.
 fn embedded(picture: RgbImage) -> RgbImage {
     let longest = picture.width().max(picture.height());
@@ -316,18 +303,4 @@ fn embedded(picture: RgbImage) -> RgbImage {
     }
     let side = |pixels: u32| (pixels * EMBEDDED_SIDE / longest).max(1);
     resize(&picture, side(picture.width()), side(picture.height()), FilterType::Lanczos3)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn failures_are_named_by_their_limits() {
-        let limits = FailureLimits { lpips_above: 0.3, sharpness_below: 0.5, sharpness_above: 2.0 };
-        assert!(reasons(&limits, 0.2, 1.0).is_empty());
-        assert_eq!(reasons(&limits, 0.4, 0.2), [LOST, BLURRED]);
-        assert_eq!(reasons(&limits, 0.1, 3.0), [NOISY]);
-        assert!(reasons(&limits, 0.1, f64::NAN).is_empty(), "an undefined ratio is no failure");
-    }
 }

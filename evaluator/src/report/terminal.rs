@@ -1,18 +1,22 @@
 //! The table that closes a run on standard output.
 
-use super::numbers::{heading, interval, strength, value, NOTHING};
+use super::equal;
+use super::numbers::{flags, heading, interval, strength, value, NOTHING};
 use super::Report;
 use crate::summary::{Headline, Section};
 
-/// Headline table, one line an emotion where there are several, equal-LPIPS rows and gates.
+/// Headline table, one line an emotion where there are several, the comparison at equal LPIPS, flags and gates.
 pub fn render(report: &Report) -> String {
     let mut out = format!("{} · {}\n\n", report.title, report.date);
     out += &columns(&headline_rows(report, &report.summary));
     if report.emotions.len() > 1 {
         out += &format!("\n{}", columns(&emotion_rows(report)));
     }
-    for line in equal_lines(report, &report.summary) {
-        out += &format!("\n{line}");
+    if let Some(title) = equal::title(report, &report.summary) {
+        out += &format!("\n{title}\n{}", columns(&equal_rows(report, &report.summary)));
+    }
+    for headline in report.summary.headlines.iter().filter(|h| !h.flags.is_empty()) {
+        out += &format!("\n{}: {}", headline.row.about.name, flags(headline).join(", "));
     }
     for gate in &report.gates {
         let metric = gate.minus.as_ref().map_or(gate.metric.clone(), |minus| format!("{} - {minus}", gate.metric));
@@ -72,25 +76,16 @@ fn emotion_rows(report: &Report) -> Vec<Vec<String>> {
     rows
 }
 
-/// One line for each method that was compared at equal LPIPS.
-pub fn equal_lines(report: &Report, section: &Section) -> Vec<String> {
-    let place = |key: &str| report.metrics.iter().position(|m| m.key == key).expect("a metric of the report");
-    let (emo_a, lpips) = (place("emo_a"), place("lpips"));
-    let line = |headline: &Headline| {
-        let equal = headline.at_equal_lpips.as_ref()?;
-        let (name, reference) = (headline.row.about.name, equal.reference);
-        let Some(row) = &equal.row else {
-            return Some(format!("{name}: every strength run lies above the LPIPS of {reference}"));
-        };
-        let end = if equal.at_the_end { ", the largest that was run" } else { "" };
-        Some(format!(
-            "{name} at no more LPIPS than {reference}: Emo-A {} %, LPIPS {} (strength {}{end})",
-            value(&report.metrics[emo_a], &row.measures[emo_a]),
-            value(&report.metrics[lpips], &row.measures[lpips]),
-            strength(row),
-        ))
-    };
-    section.headlines.iter().filter_map(line).collect()
+fn equal_rows(report: &Report, section: &Section) -> Vec<Vec<String>> {
+    let shown = |key: &str| ["emo_a", "emo_s", "lpips", "psnr", "ssim", "clip_i"].contains(&key);
+    let places: Vec<usize> = (0..report.metrics.len()).filter(|&m| shown(report.metrics[m].key)).collect();
+    let head = ["method".to_string(), "made of".into()].into_iter();
+    let mut rows: Vec<Vec<String>> = vec![head.chain(places.iter().map(|&m| heading(&report.metrics[m]))).collect()];
+    for line in equal::lines(section) {
+        let numbers = places.iter().map(|&m| value(&report.metrics[m], &line.measures[m]));
+        rows.push([line.name.to_string(), line.made_of].into_iter().chain(numbers).collect());
+    }
+    rows
 }
 
 /// Cells in columns, the first to the left and the others to the right.
