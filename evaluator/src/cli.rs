@@ -8,8 +8,9 @@ use collective::Processes;
 use diffusion::hub::Hub;
 
 use crate::config::Config;
+use crate::contest::Contest;
 use crate::error::{Error, Result};
-use crate::evaluate::{evaluate, Contest};
+use crate::evaluate::evaluate;
 use crate::plan::Plan;
 use crate::ranks::Ranks;
 use crate::report::publish::Staging;

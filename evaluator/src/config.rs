@@ -196,7 +196,7 @@ pub struct Pictures {
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct FailureLimits {
-    /// LPIPS above this: the source is lost.
+    /// LPIPS above this: the source is lost. It is lost too where another source is nearer to the edit than its own.
     #[serde(default = "lost_lpips")]
     pub lpips_above: f64,
     /// Sharpness ratio below this: blurred.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::rc::Rc;
 
 use dataloader::Emotion;
 use diffusion::networks::lpips::{Backbone, Lpips};
@@ -11,15 +10,16 @@ use rand::Rng;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
+use crate::contest::{entrants, featured, Contest, Entrant};
 use crate::error::Result;
 use crate::gallery::{Gallery, Key};
-use crate::methods::{self, lineups, pictures_of, Lineup, Method, SHUFFLED};
+use crate::methods::{pictures_of, Lineup, Method, SHUFFLED};
 use crate::metrics::{self, Metric, Observed, Pair};
 use crate::observe::Observer;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::ranks::Ranks;
-use crate::scores::{measure, Board};
+use crate::scores::{measure, Board, Case};
 use crate::sources::{spread, Batch, Sources};
 
 /// A finished evaluation.
@@ -42,35 +42,9 @@ pub struct Evaluation {
     pub observer: Observer,
 }
 
-/// Who takes part, and on which photos.
-pub struct Contest {
-    /// The photos.
-    pub sources: Sources,
-    /// The methods of each emotion.
-    pub lineups: Vec<Lineup>,
-    /// What the style images were, where a method looks at them.
-    pub style: Option<Value>,
-}
-
-impl Contest {
-    /// Opens the sources and loads every method of the plan.
-    pub fn open(plan: &Plan) -> Result<Self> {
-        let sources = Sources::open(&plan.config.sources, &plan.config.store)?;
-        let (lineups, style) = lineups(plan, &sources)?;
-        Ok(Self { sources, lineups, style: style.map(|style| style.account()) })
-    }
-}
-
-/// A method as it took part.
-#[derive(Clone, Debug)]
-pub struct Entrant {
-    /// Name and definition.
-    pub about: methods::About,
-    /// Its strengths, ascending.
-    pub strengths: Vec<f64>,
-    /// The headline's.
-    pub headline: Option<f64>,
-}
+/// Other sources that each edit is held against. What has nothing of its own source is nearer to one of them in three
+/// cases of four.
+const OTHERS: usize = 3;
 
 /// What stays the same over batches.
 struct Judges<'a> {
@@ -109,30 +83,17 @@ pub fn evaluate(plan: &Plan, contest: Contest, folder: PathBuf, ranks: &Ranks) -
     Ok(Some(Evaluation { board, gallery, style, entrants, featured, sweep, observer, sources }))
 }
 
-/// The joint run where there is one, else the last trained method.
-fn featured(lineups: &[Lineup]) -> Option<&'static str> {
-    let trained = || lineups.iter().flat_map(|l| &l.methods).map(|m| m.about()).filter(|a| !a.control);
-    trained().find(|a| a.key == "joint").or(trained().next_back()).map(|a| a.key)
+/// A batch of sources as the judges see it before any edit.
+struct Before<'a> {
+    batch: &'a Batch,
+    source: Observed,
+    others: Vec<Observed>, // each another source for every one of the batch
 }
 
-fn entrants(plan: &Plan, lineups: &[Lineup]) -> Vec<(Emotion, Vec<Entrant>)> {
-    let shuffled = featured(lineups).filter(|_| plan.config.shuffled);
-    let of = |method: &Rc<dyn Method>| Entrant {
-        about: method.about(),
-        strengths: method.strengths().to_vec(),
-        headline: method.headline(),
-    };
-    let all = |lineup: &Lineup| {
-        let mut entrants: Vec<Entrant> = lineup.methods.iter().map(of).collect();
-        if let Some(key) = shuffled.filter(|key| entrants.iter().any(|e| e.about.key == *key)) {
-            let headline = entrants.iter().find(|e| e.about.key == key).and_then(|e| e.headline);
-            let place = entrants.iter().take_while(|e| e.about.control).count();
-            let about = methods::ABOUT_SHUFFLED;
-            entrants.insert(place, Entrant { about, strengths: headline.into_iter().collect(), headline });
-        }
-        (lineup.emotion, entrants)
-    };
-    lineups.iter().map(all).collect()
+/// One of the other seven emotions, drawn from the seed and the source's place.
+fn another_emotion(seed: u64, emotion: Emotion, place: u64) -> Emotion {
+    let others: Vec<Emotion> = Emotion::ALL.into_iter().filter(|&e| e != emotion).collect();
+    others[diffusion::noise::generator(seed, emotion.name(), place).random_range(0..others.len())]
 }
 
 /// One entry a strength, or a single none for a method that has no strengths.
@@ -180,17 +141,17 @@ impl Judges<'_> {
     /// Every method of every emotion on one batch.
     fn judge(&self, board: &mut Board, lineups: &[Lineup], batch: &Batch, progress: &mut Progress) -> Result<()> {
         let featured = featured(lineups);
-        let source = self.observer.observe(&batch.pictures);
+        let before = self.before(batch)?;
         self.keep_all(&batch.pictures, batch.first, "source", None, None)?;
         let mut unswept = BTreeMap::new();
         for lineup in lineups {
             for method in &lineup.methods {
-                let (method, key) = (method.as_ref(), method.about().key);
+                let method = method.as_ref();
                 match method.headline() {
-                    None => self.score_once(board, method, lineup.emotion, batch, &source, &mut unswept)?,
+                    None => self.score_once(board, method, lineup.emotion, &before, &mut unswept)?,
                     Some(headline) => {
-                        let shuffled = featured == Some(key) && self.plan.config.shuffled;
-                        self.score(board, method, lineup.emotion, batch, &source, headline, shuffled)?;
+                        let shuffled = featured == Some(method.about().key) && self.plan.config.shuffled;
+                        self.score(board, method, lineup.emotion, &before, headline, shuffled)?;
                     }
                 }
                 progress.advance(method.strengths().len().max(1) * batch.pictures.len());
@@ -199,63 +160,58 @@ impl Judges<'_> {
         Ok(())
     }
 
+    fn before<'b>(&self, batch: &'b Batch) -> Result<Before<'b>> {
+        let others = (1..=OTHERS).filter_map(|distance| self.sources.others(batch, distance).transpose());
+        let others = others.map(|pictures| Ok(self.observer.observe(&pictures?))).collect::<Result<_>>()?;
+        Ok(Before { batch, source: self.observer.observe(&batch.pictures), others })
+    }
+
     /// A method that looks at no emotion: its edits are made and observed for the first one, and measured for each.
     fn score_once(
-        &self, board: &mut Board, method: &dyn Method, emotion: Emotion, batch: &Batch, source: &Observed,
+        &self, board: &mut Board, method: &dyn Method, emotion: Emotion, before: &Before<'_>,
         observed: &mut BTreeMap<&'static str, Observed>,
     ) -> Result<()> {
         let key = method.about().key;
         if !observed.contains_key(key) {
-            let pictures = pictures_of(&Tensor::cat(&method.edits(batch)?, 0))?;
-            self.keep_all(&pictures, batch.first, key, None, None)?;
+            let pictures = pictures_of(&Tensor::cat(&method.edits(before.batch)?, 0))?;
+            self.keep_all(&pictures, before.batch.first, key, None, None)?;
             observed.insert(key, self.observer.observe(&pictures));
         }
-        let targets = vec![emotion; batch.pictures.len()];
-        board.add(key, emotion, None, self.measure(source, &observed[key], &targets, emotion, batch.first));
+        let targets = vec![emotion; before.batch.pictures.len()];
+        board.add(key, emotion, None, self.measure(before, &observed[key], &targets, emotion));
         Ok(())
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn score(
-        &self, board: &mut Board, method: &dyn Method, emotion: Emotion, batch: &Batch, source: &Observed,
-        headline: f64, shuffled: bool,
+        &self, board: &mut Board, method: &dyn Method, emotion: Emotion, before: &Before<'_>, headline: f64,
+        shuffled: bool,
     ) -> Result<()> {
-        let key = method.about().key;
+        let (key, batch) = (method.about().key, before.batch);
         let targets = vec![emotion; batch.pictures.len()];
         for (&strength, edit) in method.strengths().iter().zip(method.edits(batch)?) {
             let (is_headline, strength) = (strength == headline, Some(strength));
             let pictures = pictures_of(&edit)?;
             let edit = self.observer.observe(&pictures);
-            board.add(key, emotion, strength, self.measure(source, &edit, &targets, emotion, batch.first));
+            board.add(key, emotion, strength, self.measure(before, &edit, &targets, emotion));
             self.keep(&pictures, batch.first, key, emotion, strength, is_headline)?;
             if is_headline && shuffled {
-                let others = self.shuffled(emotion, batch);
-                board.add(SHUFFLED, emotion, strength, self.measure(source, &edit, &others, emotion, batch.first));
+                let place = |row: usize| (batch.first + row) as u64;
+                let draw = |row: usize| another_emotion(self.plan.config.bootstrap.seed, emotion, place(row));
+                let others: Vec<Emotion> = (0..batch.pictures.len()).map(draw).collect();
+                board.add(SHUFFLED, emotion, strength, self.measure(before, &edit, &others, emotion));
             }
         }
         Ok(())
     }
 
     /// `emotion` is what the edits were made for; `targets` differ from it in the shuffled control alone.
-    fn measure(
-        &self, source: &Observed, edit: &Observed, targets: &[Emotion], emotion: Emotion, first: usize,
-    ) -> Vec<crate::scores::Case> {
+    fn measure(&self, before: &Before<'_>, edit: &Observed, targets: &[Emotion], emotion: Emotion) -> Vec<Case> {
         let rows: Vec<i64> = targets.iter().map(|t| t.index() as i64).collect();
         let rows = Tensor::from_slice(&rows).to_kind(Kind::Int64).to_device(self.directions.device());
         let text_directions = self.directions.index_select(0, &rows);
-        let pair = Pair { source, edit, targets, text_directions: &text_directions };
-        measure(&self.metrics, &pair, first, |index| self.sources.shows(index, emotion))
-    }
-
-    /// One of the other seven emotions for each source of the batch, drawn from the seed and the source's place.
-    fn shuffled(&self, emotion: Emotion, batch: &Batch) -> Vec<Emotion> {
-        let others: Vec<Emotion> = Emotion::ALL.into_iter().filter(|&e| e != emotion).collect();
-        let draw = |place: usize| {
-            let seed = self.plan.config.bootstrap.seed;
-            let mut generator = diffusion::noise::generator(seed, emotion.name(), (batch.first + place) as u64);
-            others[generator.random_range(0..others.len())]
-        };
-        (0..batch.pictures.len()).map(draw).collect()
+        let pair = Pair { source: &before.source, edit, targets, text_directions: &text_directions };
+        let shows = |index| self.sources.shows(index, emotion);
+        measure(&self.metrics, &pair, &before.others, before.batch.first, shows)
     }
 
     /// Keeps what the report may show: every headline edit, and every strength of the sweep's sources.
@@ -287,6 +243,16 @@ impl Judges<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shuffled_targets_are_the_other_seven_alike_and_never_the_asked() {
+        let emotion = Emotion::Sadness;
+        let count = |drawn| (0..7000).filter(|&place| another_emotion(3, emotion, place) == drawn).count();
+        assert_eq!(count(emotion), 0);
+        for other in Emotion::ALL.into_iter().filter(|&e| e != emotion) {
+            assert!((850..1150).contains(&count(other)), "{other}: {}", count(other));
+        }
+    }
 
     #[test]
     fn batches_cover_every_source_once_and_burden_all_alike() {

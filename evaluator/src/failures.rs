@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 use crate::config::FailureLimits;
+use crate::scores::{Board, Case};
 
-/// The edit is far from its source.
+/// The edit is far from its source, or nearer to another one.
 pub const LOST: &str = "source lost";
 /// The edit is softer than its source.
 pub const BLURRED: &str = "blurred";
@@ -22,19 +23,40 @@ pub struct Flag {
     pub of: usize,
 }
 
-/// What is wrong with an edit of this LPIPS and this sharpness ratio.
-pub fn reasons(limits: &FailureLimits, lpips: f64, sharpness: f64) -> Vec<&'static str> {
-    let checks = [
-        (lpips > limits.lpips_above, LOST),
-        (sharpness < limits.sharpness_below, BLURRED),
-        (sharpness > limits.sharpness_above, NOISY),
-    ];
-    checks.into_iter().filter_map(|(fails, reason)| fails.then_some(reason)).collect()
+/// What the limits look at in one edit.
+#[derive(Clone, Copy, Debug)]
+pub struct Symptoms {
+    /// To its source.
+    pub lpips: f64,
+    /// Edit over source.
+    pub sharpness: f64,
+    /// Whether another source is nearer than its own.
+    pub nearer_to_another: bool,
 }
 
-/// The ways in which most of a row's edits fail, from (LPIPS, sharpness ratio) of each.
-pub fn flags(limits: &FailureLimits, edits: &[(f64, f64)]) -> Vec<Flag> {
-    let count = |reason| edits.iter().filter(|(l, s)| reasons(limits, *l, *s).contains(&reason)).count();
+impl Symptoms {
+    /// Those of a case on `board`.
+    pub fn of(case: &Case, board: &Board) -> Self {
+        let value = |key| case.values[board.place(key)];
+        let (lpips, sharpness) = (value("lpips"), value("sharpness"));
+        Self { lpips, sharpness, nearer_to_another: case.nearer_to_another }
+    }
+
+    /// What is wrong.
+    pub fn reasons(&self, limits: &FailureLimits) -> Vec<&'static str> {
+        let checks = [
+            (self.nearer_to_another || self.lpips > limits.lpips_above, LOST),
+            (self.sharpness < limits.sharpness_below, BLURRED),
+            (self.sharpness > limits.sharpness_above, NOISY),
+        ];
+        checks.into_iter().filter_map(|(fails, reason)| fails.then_some(reason)).collect()
+    }
+}
+
+/// The ways in which most of a row's edits fail.
+pub fn flags(limits: &FailureLimits, edits: &[Symptoms]) -> Vec<Flag> {
+    let reasons: Vec<Vec<&str>> = edits.iter().map(|edit| edit.reasons(limits)).collect();
+    let count = |reason| reasons.iter().filter(|reasons| reasons.contains(&reason)).count();
     let flag = |reason| Flag { reason, edits: count(reason), of: edits.len() };
     [LOST, BLURRED, NOISY].map(flag).into_iter().filter(|flag| 2 * flag.edits > flag.of).collect()
 }
@@ -45,19 +67,24 @@ mod tests {
 
     const LIMITS: FailureLimits = FailureLimits { lpips_above: 0.3, sharpness_below: 0.5, sharpness_above: 2.0 };
 
+    fn edit(lpips: f64, sharpness: f64) -> Symptoms {
+        Symptoms { lpips, sharpness, nearer_to_another: false }
+    }
+
     #[test]
     fn failures_are_named_by_their_limits() {
-        assert!(reasons(&LIMITS, 0.2, 1.0).is_empty());
-        assert_eq!(reasons(&LIMITS, 0.4, 0.2), [LOST, BLURRED]);
-        assert_eq!(reasons(&LIMITS, 0.1, 3.0), [NOISY]);
-        assert!(reasons(&LIMITS, 0.1, f64::NAN).is_empty(), "an undefined ratio is no failure");
+        assert!(edit(0.2, 1.0).reasons(&LIMITS).is_empty());
+        assert_eq!(edit(0.4, 0.2).reasons(&LIMITS), [LOST, BLURRED]);
+        assert_eq!(edit(0.1, 3.0).reasons(&LIMITS), [NOISY]);
+        assert!(edit(0.1, f64::NAN).reasons(&LIMITS).is_empty(), "an undefined ratio is no failure");
+        assert_eq!(Symptoms { nearer_to_another: true, ..edit(0.1, 1.0) }.reasons(&LIMITS), [LOST]);
     }
 
     #[test]
     fn a_row_is_flagged_where_most_of_its_edits_fail() {
         assert!(flags(&LIMITS, &[]).is_empty());
-        assert!(flags(&LIMITS, &[(0.4, 1.0), (0.1, 1.0)]).is_empty(), "half is not most");
+        assert!(flags(&LIMITS, &[edit(0.4, 1.0), edit(0.1, 1.0)]).is_empty(), "half is not most");
         let lost = Flag { reason: LOST, edits: 2, of: 3 };
-        assert_eq!(flags(&LIMITS, &[(0.4, 1.0), (0.5, 0.1), (0.1, 1.0)]), [lost]);
+        assert_eq!(flags(&LIMITS, &[edit(0.4, 1.0), edit(0.5, 0.1), edit(0.1, 1.0)]), [lost]);
     }
 }

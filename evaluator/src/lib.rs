@@ -7,6 +7,7 @@
 pub mod classifier;
 pub mod cli;
 pub mod config;
+pub mod contest;
 pub mod equal_lpips;
 pub mod error;
 pub mod evaluate;

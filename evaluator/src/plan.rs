@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use dataloader::Emotion;
 use diffusion::hub::{resolve, Hub};
+use diffusion::pipeline::TRANSFORMERS_STEM;
 use diffusion::run::Run;
 use tch::Device;
 
@@ -70,6 +71,7 @@ impl Plan {
         let clip = resolve(&config.models.clip, &hub)?;
         must_exist("models.classifier", &config.models.classifier)?;
         must_exist("models.lpips", &config.models.lpips)?;
+        refuse_judge_of_a_loss(&config.models.classifier, &runs, &baselines)?;
         let gates = config.gates.iter().enumerate().map(|(i, g)| Gate::parse(i, g)).collect::<Result<_>>()?;
         let device = ranks.device(config.models.device)?;
         Ok(Self { emotions, runs, baselines, base: (base_name, base), clip, gates, device, config })
@@ -185,6 +187,21 @@ fn check_parts(index: usize, method: RunMethod, folder: &str, run: &Run) -> Resu
 fn base_name(config: &Config, runs: &[PlannedRun]) -> Result<String> {
     let of_runs = runs.first().map(|r| r.run.config.base.name.clone());
     config.models.base.clone().or(of_runs).ok_or_else(|| Error::config("models.base", "needed where there are no runs"))
+}
+
+/// A run was optimised to please its loss's networks: none of them may score it, under whatever name.
+fn refuse_judge_of_a_loss(classifier: &Path, runs: &[PlannedRun], baselines: &[PlannedBaseline]) -> Result<()> {
+    let hash = diffusion::weights::hash(classifier, TRANSFORMERS_STEM)?;
+    let of_runs = runs.iter().map(|planned| (&planned.name, &planned.run));
+    let of_baselines = baselines.iter().flat_map(|b| b.runs.values()).map(|(name, run)| (name, run));
+    for (folder, run) in of_runs.chain(of_baselines) {
+        if let Some(clip) = run.config.loss_clip.as_ref().filter(|clip| clip.hash == hash) {
+            let place = classifier.display();
+            let message = format!("{place} is {}, which took part in the loss of {folder}; use another one", clip.name);
+            return Err(Error::config("models.classifier", message));
+        }
+    }
+    Ok(())
 }
 
 fn must_exist(key: &str, path: &Path) -> Result<()> {

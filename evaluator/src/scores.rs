@@ -6,11 +6,11 @@ use dataloader::Emotion;
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
-use crate::metrics::{About, Metric, Pair};
+use crate::metrics::{About, Metric, Observed, Pair};
 use crate::ranks::Ranks;
 
 /// Columns of a row before the values: the series and [`Case`]'s own fields.
-const CASE_COLUMNS: usize = 6;
+const CASE_COLUMNS: usize = 7;
 
 /// One edit of one source.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct Case {
     pub predicted: Emotion,
     /// p(target | edit).
     pub probability: f64,
+    /// Whether another source is nearer to the edit than its own, in LPIPS.
+    pub nearer_to_another: bool,
     /// One value a metric, in the board's order.
     pub values: Vec<f64>,
 }
@@ -37,6 +39,7 @@ impl Case {
             self.target.index() as f64,
             self.predicted.index() as f64,
             self.probability,
+            f64::from(u8::from(self.nearer_to_another)),
         ];
         fields.into_iter().chain(self.values.iter().copied())
     }
@@ -48,6 +51,7 @@ impl Case {
             target: Emotion::ALL[row[2] as usize],
             predicted: Emotion::ALL[row[3] as usize],
             probability: row[4],
+            nearer_to_another: row[5] != 0.0,
             values: row[CASE_COLUMNS - 1..].to_vec(),
         }
     }
@@ -128,9 +132,14 @@ impl Board {
 }
 
 /// Measures one batch; `first` is the index of its first source, `shows` whether a source shows what the edits were
-/// made for already.
-pub fn measure(metrics: &[Box<dyn Metric>], pair: &Pair<'_>, first: usize, shows: impl Fn(usize) -> bool) -> Vec<Case> {
+/// made for already. Each of `others` holds another source for each of the batch.
+pub fn measure(
+    metrics: &[Box<dyn Metric>], pair: &Pair<'_>, others: &[Observed], first: usize, shows: impl Fn(usize) -> bool,
+) -> Vec<Case> {
     let columns: Vec<Vec<f64>> = metrics.iter().map(|m| m.values(pair)).collect();
+    let lpips = metrics.iter().position(|m| m.about().key == "lpips").expect("one of the metrics");
+    let to_others: Vec<Vec<f64>> =
+        others.iter().map(|source| metrics[lpips].values(&Pair { source, ..*pair })).collect();
     let (predicted, probabilities) = (pair.edit.predicted(), pair.edit.probability_of(pair.targets));
     let case = |row: usize| Case {
         source: first + row,
@@ -138,6 +147,7 @@ pub fn measure(metrics: &[Box<dyn Metric>], pair: &Pair<'_>, first: usize, shows
         target: pair.targets[row],
         predicted: predicted[row],
         probability: probabilities[row],
+        nearer_to_another: to_others.iter().any(|other| other[row] < columns[lpips][row]),
         values: columns.iter().map(|column| column[row]).collect(),
     };
     (0..pair.targets.len()).map(case).collect()

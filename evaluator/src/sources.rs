@@ -92,6 +92,19 @@ impl Sources {
         &self.manifest_hash
     }
 
+    /// Another photo for each of a batch, the `distance`-th after it, around the end; none where that is the same one or
+    /// of another shape.
+    pub fn others(&self, batch: &Batch, distance: usize) -> Result<Option<Vec<RgbImage>>> {
+        if distance >= self.rows.len() {
+            return Ok(None);
+        }
+        let places = (0..batch.pictures.len()).map(|place| (batch.first + place + distance) % self.rows.len());
+        let others = places.map(|place| Ok(self.stream.read(&self.rows[place])?.image()?));
+        let others: Vec<RgbImage> = others.collect::<Result<_>>()?;
+        let alike = others.iter().all(|other| other.dimensions() == batch.pictures[0].dimensions());
+        Ok(alike.then_some(others))
+    }
+
     /// The photos from `first` on, `size` at most, and all of one shape.
     pub fn batch(&self, first: usize, size: usize) -> Result<Batch> {
         let mut pictures: Vec<RgbImage> = Vec::new();

@@ -3,9 +3,10 @@
 use dataloader::Emotion;
 
 use crate::config::FailureLimits;
+use crate::contest::Entrant;
 use crate::equal_lpips::{self, EqualLpips};
-use crate::evaluate::{Entrant, Evaluation};
-use crate::failures::{flags, Flag};
+use crate::evaluate::Evaluation;
+use crate::failures::{flags, Flag, Symptoms};
 use crate::methods::{About, SHUFFLED};
 use crate::metrics::bootstrap::{mean, Bootstrap};
 use crate::metrics::confusion::Confusion;
@@ -125,8 +126,7 @@ impl Summariser<'_> {
         }
         let series = self.emotions.iter().filter_map(|&e| self.board.find(entrant.about.key, e, entrant.headline));
         let cases = series.flat_map(|s| &s.cases).filter(|case| self.counts(case));
-        let (lpips, sharpness) = (self.board.place("lpips"), self.board.place("sharpness"));
-        flags(&self.limits, &cases.map(|case| (case.values[lpips], case.values[sharpness])).collect::<Vec<_>>())
+        flags(&self.limits, &cases.map(|case| Symptoms::of(case, self.board)).collect::<Vec<_>>())
     }
 
     fn curve(&self, entrant: &Entrant) -> Vec<Row> {

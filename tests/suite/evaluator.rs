@@ -1,6 +1,8 @@
 //! The evaluator as its users run it: metrics, classifiers and whole reports on held-out faces of the embedded set.
 
+mod cheat;
 mod classifier;
+mod methods;
 mod metrics;
 mod refusals;
 mod report;
@@ -20,6 +22,8 @@ use diffusion::process::asyrp::{Condition, Process};
 use diffusion::run::{dimensions, Base, DeltaConfig, EditSettings, Learned, Prompts, Run, RunConfig, TokenConfig};
 use diffusion::tokens::{TokenSettings, Tokens};
 use evaluator::cli::{self, Args};
+use evaluator::config::Config;
+use evaluator::plan::Plan;
 use evaluator::ranks::Ranks;
 use serde_json::Value;
 use tch::{Device, Kind};
@@ -44,11 +48,16 @@ impl Workshop {
     }
 
     fn encode_faces(&self) {
+        self.encode(&fixture("metrics/faces"), "shards");
+    }
+
+    /// Shards of an image folder.
+    fn encode(&self, pictures: &Path, name: &str) {
         let text = format!(
             "source: {{kind: folder, path: {}}}\nresolution: 64\nvae: {}\noutput: {}\n",
-            fixture("metrics/faces").display(),
+            pictures.display(),
             pocket("vae").display(),
-            self.path("shards").display(),
+            self.path(name).display(),
         );
         let config: ShardConfig = recipe::parse(Path::new("shards.yaml"), &text, &[]).expect("a valid recipe");
         shard::run(&config, &offline(), &Share::ALONE).expect("encoded");
@@ -95,6 +104,13 @@ impl Workshop {
         let path = self.path("evaluate.yaml");
         fs::write(&path, text).expect("written");
         path
+    }
+
+    /// The recipe with `sets` laid over it, checked.
+    fn plan(&self, sets: &[&str]) -> Plan {
+        let sets: Vec<String> = sets.iter().map(|set| set.to_string()).collect();
+        let config: Config = recipe::load(&self.recipe(), &sets).expect("a valid recipe");
+        Plan::new(config, offline(), &Ranks::alone()).expect("a valid plan")
     }
 
     fn evaluate(&self, sets: &[&str]) -> evaluator::Result<cli::Outcome> {

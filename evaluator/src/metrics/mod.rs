@@ -45,7 +45,7 @@ impl Observed {
 }
 
 /// A batch of sources, what a method made of them, and what it was asked for.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Pair<'a> {
     /// Before.
     pub source: &'a Observed,

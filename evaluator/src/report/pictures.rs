@@ -11,9 +11,10 @@ use image::RgbImage;
 use serde::Serialize;
 use serde_json::{json, Value};
 
+use crate::contest::Entrant;
 use crate::error::Result;
-use crate::evaluate::{Entrant, Evaluation};
-use crate::failures::{reasons, BLURRED, LOST, NOISY};
+use crate::evaluate::Evaluation;
+use crate::failures::{Symptoms, BLURRED, LOST, NOISY};
 use crate::gallery::{best_png, write_png, Key};
 use crate::plan::Plan;
 use crate::scores::{Case, Series};
@@ -82,7 +83,7 @@ pub struct FailureCount {
     pub n: usize,
     /// The classifier finds another emotion.
     pub missed: usize,
-    /// LPIPS above the limit.
+    /// LPIPS above the limit, or another source nearer.
     pub lost: usize,
     /// Sharpness below the limit.
     pub blurred: usize,
@@ -269,9 +270,7 @@ impl Chooser<'_> {
     }
 
     fn visible_reasons(&self, case: &Case) -> Vec<&'static str> {
-        let board = &self.evaluation.board;
-        let (lpips, sharpness) = (case.values[board.place("lpips")], case.values[board.place("sharpness")]);
-        reasons(&self.plan.config.failures, lpips, sharpness)
+        Symptoms::of(case, &self.evaluation.board).reasons(&self.plan.config.failures)
     }
 
     fn failure_counts(&self) -> Vec<FailureCount> {

@@ -1,0 +1,67 @@
+//! Who takes part in an evaluation, and on which photos.
+
+use std::rc::Rc;
+
+use dataloader::Emotion;
+use serde_json::Value;
+
+use crate::error::Result;
+use crate::methods::{self, lineups, Lineup, Method};
+use crate::plan::Plan;
+use crate::sources::Sources;
+
+/// Who takes part, and on which photos.
+pub struct Contest {
+    /// The photos.
+    pub sources: Sources,
+    /// The methods of each emotion.
+    pub lineups: Vec<Lineup>,
+    /// What the style images were, where a method looks at them.
+    pub style: Option<Value>,
+}
+
+impl Contest {
+    /// Opens the sources and loads every method of the plan.
+    pub fn open(plan: &Plan) -> Result<Self> {
+        let sources = Sources::open(&plan.config.sources, &plan.config.store)?;
+        let (lineups, style) = lineups(plan, &sources)?;
+        Ok(Self { sources, lineups, style: style.map(|style| style.account()) })
+    }
+}
+
+/// A method as it took part.
+#[derive(Clone, Debug)]
+pub struct Entrant {
+    /// Name and definition.
+    pub about: methods::About,
+    /// Its strengths, ascending.
+    pub strengths: Vec<f64>,
+    /// The headline's.
+    pub headline: Option<f64>,
+}
+
+/// The joint run where there is one, else the last trained method.
+pub(crate) fn featured(lineups: &[Lineup]) -> Option<&'static str> {
+    let trained = || lineups.iter().flat_map(|l| &l.methods).map(|m| m.about()).filter(|a| !a.control);
+    trained().find(|a| a.key == "joint").or(trained().next_back()).map(|a| a.key)
+}
+
+pub(crate) fn entrants(plan: &Plan, lineups: &[Lineup]) -> Vec<(Emotion, Vec<Entrant>)> {
+    let shuffled = featured(lineups).filter(|_| plan.config.shuffled);
+    let of = |method: &Rc<dyn Method>| Entrant {
+        about: method.about(),
+        strengths: method.strengths().to_vec(),
+        headline: method.headline(),
+    };
+    let all = |lineup: &Lineup| {
+        let mut entrants: Vec<Entrant> = lineup.methods.iter().map(of).collect();
+        if let Some(key) = shuffled.filter(|key| entrants.iter().any(|e| e.about.key == *key)) {
+            let headline = entrants.iter().find(|e| e.about.key == key).and_then(|e| e.headline);
+            let place = entrants.iter().take_while(|e| e.about.control).count();
+            let about = methods::ABOUT_SHUFFLED;
+            entrants.insert(place, Entrant { about, strengths: headline.into_iter().collect(), headline });
+        }
+        (lineup.emotion, entrants)
+    };
+    lineups.iter().map(all).collect()
+}
