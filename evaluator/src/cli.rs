@@ -80,7 +80,11 @@ pub fn run(args: &Args, today: &str, hub: Hub, env: Lookup<'_>, ranks: &Ranks) -
     let config = Config { store: config.store.with_env(env), ..config };
     let plan = Plan::new(config, hub, ranks)?;
     let staging = Staging::open(&plan.config.output_dir, date, ranks)?;
-    let Some(evaluation) = evaluate(&plan, Contest::open(&plan)?, staging.folder().join("kept"), ranks)? else {
+    let contest = Contest::open(&plan)?;
+    if let Some(style) = contest.style.as_ref().filter(|_| ranks.is_first()) {
+        tracing::info!("style images: {} read", style["n"]);
+    }
+    let Some(evaluation) = evaluate(&plan, contest, staging.folder().join("kept"), ranks)? else {
         return Ok(None);
     };
     let report = Report::new(&plan, evaluation, date, staging.folder())?;

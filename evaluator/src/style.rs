@@ -101,7 +101,6 @@ impl Style {
             let latent = Tensor::from_slice(&values).view(shape) * pipeline.vae.scaling_factor();
             style.add(&chosen, place, &latent, || Ok(images::to_tensor(&row.image()?)))?;
         }
-        tracing::info!("style images: {} read from {}", chosen.places().len(), config.shards);
         Ok(style)
     }
 

@@ -85,7 +85,8 @@ pub fn render(report: &Report) -> Result<String> {
         shown => report.pictures,
         gates => report.gates,
         metrics => report.metrics,
-        methods => report.summary.headlines.iter().map(|h| h.row.about).collect::<Vec<_>>(),
+        methods => report.methods(),
+        featured => report.methods().iter().find(|m| Some(m.key) == report.featured).map(|m| m.name),
         provenance => provenance,
         recipe => report.provenance["recipe"].as_str().unwrap_or_default(),
     };
@@ -137,9 +138,8 @@ fn cells(report: &Report, first: String, n: usize, measures: &[Measure]) -> Vec<
 /// The headline tables of each emotion, and a small one of Emo-A by method with the mean at the end.
 fn by_emotion(report: &Report) -> Table {
     let (emo_a, lpips) = (place(report, "emo_a"), place(report, "lpips"));
-    let methods: Vec<_> = report.summary.headlines.iter().map(|h| h.row.about).collect();
-    let mut columns: Vec<Column> =
-        methods.iter().map(|m| Column { heading: format!("{} Emo-A %", m.name), arrow: "" }).collect();
+    let methods = report.methods();
+    let mut columns: Vec<Column> = methods.iter().map(|m| Column { heading: m.name.into(), arrow: "" }).collect();
     columns.push(Column { heading: "LPIPS".into(), arrow: "↓" });
     let row = |(name, section): (String, &Section)| {
         let cell = |key: &str, metric: usize| {

@@ -134,6 +134,6 @@ fn pictures(shown: &Shown) -> String {
 
 fn definitions(report: &Report) -> String {
     let metrics = report.metrics.iter().map(|m| format!("- **{}**: {}\n", m.title, m.definition));
-    let methods = report.summary.headlines.iter().map(|h| &h.row.about);
-    metrics.chain(methods.map(|m| format!("- **{}**: {}\n", m.name, m.definition))).collect()
+    let methods = report.methods();
+    metrics.chain(methods.iter().map(|m| format!("- **{}**: {}\n", m.name, m.definition))).collect()
 }

@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::evaluate::Evaluation;
 use crate::gates::Outcome;
+use crate::methods::About;
 use crate::metrics;
 use crate::plan::Plan;
 use crate::provenance;
@@ -76,6 +77,22 @@ impl Report {
             std::fs::write(&path, text).map_err(|e| Error::io(&path, e))?;
         }
         Ok(())
+    }
+
+    /// Every method of any emotion, in the order of the tables; the mean over the emotions has those alone that took
+    /// part for all.
+    pub fn methods(&self) -> Vec<About> {
+        let mut methods: Vec<About> = Vec::new();
+        for (_, section) in &self.emotions {
+            let mut place = 0;
+            for about in section.headlines.iter().map(|h| h.row.about) {
+                place = methods.iter().position(|m| m.key == about.key).unwrap_or_else(|| {
+                    methods.insert(place, about);
+                    place
+                }) + 1;
+            }
+        }
+        methods
     }
 
     /// Whether every gate holds.

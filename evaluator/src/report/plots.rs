@@ -21,6 +21,7 @@ struct Look {
     mark: &'static str,
     dash: &'static str,
     class: &'static str,
+    labelled: bool, // with its strengths; all methods' would cover the plot
 }
 
 /// What one method draws: a line over strengths, or one point.
@@ -126,7 +127,7 @@ impl Axes {
             let headline = row.strength == line.headline;
             out += &self.whisker(x, row, headline);
             out += &mark(look, x, y, if headline { 5.5 } else { 3.5 });
-            if let Some(strength) = row.strength {
+            if let Some(strength) = row.strength.filter(|_| look.labelled) {
                 let _ =
                     write!(out, "<text class=\"small\" x=\"{:.1}\" y=\"{:.1}\">{strength}</text>", x + 7.0, y + 11.0);
             }
@@ -175,9 +176,14 @@ fn look(key: &str) -> Look {
         "textual_inversion" => ("triangle", "2 3", "m-ti"),
         "no_edit" => ("cross", "none", "m-control"),
         "vae_round_trip" => ("plus", "none", "m-control"),
-        _ => ("diamond", "8 3 2 3", "m-other"),
+        "sdedit_word" => ("diamond", "8 3 2 3", "m-other"),
+        "sdedit_token" => ("diamond", "8 3 2 3 2 3", "m-other m-hollow"),
+        "colour_transfer" => ("down", "1 3", "m-style"),
+        "adain" => ("hourglass", "5 5", "m-style"),
+        "latent_arithmetic" => ("square", "12 4", "m-style m-hollow"),
+        _ => ("circle", "3 6", "m-other m-hollow"),
     };
-    Look { mark, dash, class }
+    Look { mark, dash, class, labelled: ["joint", "asyrp", "textual_inversion"].contains(&key) }
 }
 
 fn mark(look: Look, x: f64, y: f64, r: f64) -> String {
@@ -186,6 +192,8 @@ fn mark(look: Look, x: f64, y: f64, r: f64) -> String {
         "circle" => return format!("<circle class=\"mark\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{r}\"/>"),
         "square" => format!("M{:.1} {:.1}h{width}v{width}h-{width}z", x - r, y - r),
         "triangle" => format!("M{x:.1} {:.1}L{:.1} {:.1}H{:.1}z", y - r, x + r, y + r, x - r),
+        "down" => format!("M{x:.1} {:.1}L{:.1} {:.1}H{:.1}z", y + r, x + r, y - r, x - r),
+        "hourglass" => format!("M{:.1} {:.1}h{width}l-{width} {width}h{width}z", x - r, y - r),
         "diamond" => format!("M{x:.1} {:.1}l{r} {r}l-{r} {r}l-{r} -{r}z", y - r),
         "cross" => format!("M{:.1} {:.1}l{width} {width}m0 -{width}l-{width} {width}", x - r, y - r),
         _ => format!("M{:.1} {y:.1}h{width}M{x:.1} {:.1}v{width}", x - r, y - r),

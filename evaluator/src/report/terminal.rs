@@ -59,19 +59,19 @@ fn headline_row(report: &Report, headline: &Headline) -> Vec<String> {
 fn emotion_rows(report: &Report) -> Vec<Vec<String>> {
     let place = |key: &str| report.metrics.iter().position(|m| m.key == key).expect("a metric of the report");
     let (emo_a, lpips) = (place("emo_a"), place("lpips"));
-    let names = report.summary.headlines.iter().map(|h| format!("{} Emo-A %", h.row.about.name));
+    let methods = report.methods();
+    let names = methods.iter().map(|m| m.name.to_string());
     let mut rows =
-        vec![std::iter::once("emotion".to_string()).chain(names).chain(["LPIPS".into()]).collect::<Vec<_>>()];
+        vec![std::iter::once("Emo-A %".to_string()).chain(names).chain(["LPIPS".into()]).collect::<Vec<_>>()];
     let sections = report.emotions.iter().map(|(e, s)| (e.name(), s)).chain([("mean", &report.summary)]);
     for (name, section) in sections {
-        let mut cells = vec![name.to_string()];
-        for headline in &report.summary.headlines {
-            let row = section.row(headline.row.about.key);
-            cells.push(row.map_or(NOTHING.into(), |r| value(&report.metrics[emo_a], &r.measures[emo_a])));
-        }
-        let featured = report.featured.and_then(|key| section.row(key));
-        cells.push(featured.map_or(NOTHING.into(), |r| value(&report.metrics[lpips], &r.measures[lpips])));
-        rows.push(cells);
+        let cell = |key: &str, metric: usize| {
+            let row = section.row(key);
+            row.map_or(NOTHING.into(), |r| value(&report.metrics[metric], &r.measures[metric]))
+        };
+        let cells = methods.iter().map(|m| cell(m.key, emo_a));
+        let featured = cell(report.featured.unwrap_or_default(), lpips);
+        rows.push(std::iter::once(name.to_string()).chain(cells).chain([featured]).collect());
     }
     rows
 }
