@@ -24,7 +24,7 @@ else ifdef CUDA
 SETUP_FLAGS := --cuda
 endif
 
-.PHONY: help setup build data demo compare emotions nightly test test-peers chaos fuzz bench lint package clean-runs
+.PHONY: help setup build data demo compare emotions nightly test test-peers chaos fuzz bench ablation lint package clean-runs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -78,7 +78,11 @@ fuzz: build ## ten minutes of random input for each parser
 bench: build $(VENV)/ready $(BENCH_VENV)/ready ## timings against PyTorch, diffusers, pyarrow …, both sides in one go
 	$(VENV)/bin/python tests/benches/networks.py
 	$(VENV)/bin/python tests/benches/step.py
+	$(PYTHON) tests/benches/scaling.py
 	$(BENCH_VENV)/bin/python tests/benches/data.py
+
+ablation: data ## what each choice of the method is worth, three seeds each: hours; writes docs/ablation.md
+	OMP_NUM_THREADS=1 $(PYTHON) scripts/ablation.py
 
 lint: setup ## rustfmt, clippy, rustdoc, cargo deny
 	$(CARGO) fmt --all --check

@@ -12,7 +12,7 @@ def main():
     command = [sys.executable, "-m", "torch.distributed.run", "--no-python", "--nproc-per-node", "2", "--master-port", "29511",
                "target/release/trainer", "--config", "configs/pocket/sadness.yaml"]
     for setting in (f"train.max_train_steps={steps}", "train.train_batch_size=2", "edit.num_inversion_steps=6",
-                    f"validation.validation_steps={steps}", "validation.num_validation_images=2",
+                    f"validation.validation_steps={steps}", f"watch.histogram_steps={steps}", "validation.num_validation_images=2",
                     f"output_dir={output}"):
         command += ["--set", setting]
     done = subprocess.run(command)

@@ -339,8 +339,9 @@ mod tests {
 
     fn recipes() -> Vec<PathBuf> {
         let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
-        let names = Emotion::ALL.iter().map(|e| format!("{e}.yaml"));
-        names.flat_map(|name| [configs.join(&name), configs.join("pocket").join(&name)]).collect()
+        let names = Emotion::ALL.iter().map(|e| e.name()).chain(["all-emotions"]).map(|name| format!("{name}.yaml"));
+        let both = names.flat_map(|name| [configs.join(&name), configs.join("pocket").join(&name)]);
+        both.chain([configs.join("multi-node.yaml")]).collect()
     }
 
     fn resolve(path: &Path, sets: &[&str]) -> anyhow::Result<Resolved> {
@@ -353,8 +354,10 @@ mod tests {
         for path in recipes() {
             let recipe = resolve(&path, &[]).unwrap_or_else(|e| panic!("{}: {e:#}", path.display()));
             let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
-            assert_eq!(recipe.names, [name]);
-            for sets in [["tokens=off"], ["delta=off"]] {
+            let all: Vec<&str> = Emotion::ALL.iter().map(|e| e.name()).collect();
+            let expected = if all.contains(&name.as_str()) { vec![name.as_str()] } else { all };
+            assert_eq!(recipe.names, expected, "{}", path.display());
+            for sets in [["tokens=off", "delta.condition_on_token=false"], ["delta=off", "train.seed=1"]] {
                 resolve(&path, &sets).unwrap_or_else(|e| panic!("{} {sets:?}: {e:#}", path.display()));
             }
         }
