@@ -17,6 +17,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
 pub use clip_preprocess::ClipPreprocess;
+pub use resample::bicubic;
 
 /// The largest photo that is decoded; a small file can claim any size.
 pub const MAX_PIXELS: u64 = 128_000_000;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use collective::rendezvous::Lookup;
 use collective::Processes;
 use diffusion::hub::Hub;
@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::contest::Contest;
 use crate::error::{Error, Result};
 use crate::evaluate::evaluate;
+use crate::fit;
 use crate::plan::Plan;
 use crate::ranks::Ranks;
 use crate::report::publish::Staging;
@@ -22,9 +23,45 @@ use crate::report::{terminal, Report};
     name = "evaluator",
     version,
     arg_required_else_help = true,
-    after_help = "Example:\n  evaluator --config configs/pocket/evaluate.yaml --set emotion=sadness --nproc-per-node 2\n\n\
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Examples:\n  evaluator --config configs/pocket/evaluate.yaml --set emotion=sadness --nproc-per-node 2\n  \
+                  evaluator fit-classifier --config configs/pocket/classifier.yaml\n\n\
                   Exit codes: 0 written, gates passed; 1 failed or a gate did not pass; 2 bad recipe or input."
 )]
+pub struct Cli {
+    /// What to do instead of a report.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The report.
+    #[command(flatten)]
+    pub report: Option<Args>,
+}
+
+/// What the program does beside reports.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Trains an emotion classifier over CLIP's image embeddings, and writes it with a card.
+    FitClassifier(FitArgs),
+}
+
+/// Arguments of `fit-classifier`.
+#[derive(Debug, Parser)]
+pub struct FitArgs {
+    /// The recipe (YAML).
+    #[arg(long)]
+    pub config: PathBuf,
+    /// Lay a value over the recipe: a.b=value, the value in YAML. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub sets: Vec<String>,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// Arguments of a report.
+#[derive(Debug, Parser)]
+#[command(name = "evaluator", version)]
 pub struct Args {
     /// The recipe (YAML).
     #[arg(long)]
@@ -61,6 +98,24 @@ pub struct Outcome {
     pub table: String,
     /// Whether every gate holds.
     pub passed: bool,
+}
+
+impl Cli {
+    /// How log lines look.
+    pub fn log_format(&self) -> LogFormat {
+        match (&self.command, &self.report) {
+            (Some(Command::FitClassifier(args)), _) => args.log_format,
+            (None, report) => report.as_ref().map_or(LogFormat::Text, |args| args.log_format),
+        }
+    }
+}
+
+/// Trains a classifier; `hub` is where a CLIP named by an id is looked up, `env` has the keys of object stores.
+pub fn fit_classifier(args: &FitArgs, hub: &Hub, env: Lookup<'_>) -> Result<String> {
+    let config: fit::config::Config = dataloader::recipe::load(&args.config, &args.sets)?;
+    let config = fit::config::Config { store: config.store.with_env(env), ..config };
+    let card = fit::run(&config, hub)?;
+    Ok(format!("{}\n{}", card.summary(), config.output_dir.join("README.md").display()))
 }
 
 /// Checks the arguments and the recipe, as [`run`] would, and evaluates nothing.

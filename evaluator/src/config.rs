@@ -19,6 +19,9 @@ pub struct Config {
     pub title: String,
     /// The photos to edit.
     pub sources: Sources,
+    /// The images of each emotion that edits towards it are compared with (FID, KLD).
+    #[serde(default)]
+    pub references: References,
     /// The networks that edit and score.
     pub models: Models,
     /// How shards in object stores are reached and kept.
@@ -48,6 +51,9 @@ pub struct Config {
     /// Whether the featured method's edits are also scored against a target drawn from the other seven emotions.
     #[serde(default = "yes")]
     pub shuffled: bool,
+    /// Also compute a published table's own arithmetic, in columns named so.
+    #[serde(default)]
+    pub compatibility: Option<Compatibility>,
     /// Plain-word prompts of the CLIP direction, averaged.
     #[serde(default = "templates")]
     pub templates: Vec<Template>,
@@ -86,6 +92,26 @@ pub struct Sources {
     pub max_images: Option<usize>,
 }
 
+/// The images of each emotion that edits are compared with as a set.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct References {
+    /// Folder or URL of shards; by default the sources'.
+    pub shards: Option<String>,
+    /// Which rows; by default the sources' split. Of these, an emotion's are those labelled with it.
+    pub filter: Option<Filter>,
+    /// At most so many an emotion, evenly spaced in the data set's order.
+    pub max_images: Option<usize>,
+}
+
+/// A published table whose arithmetic departs from the usual definitions.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Compatibility {
+    /// EmoEdit's.
+    EmoEdit,
+}
+
 /// Folders of the networks.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -95,16 +121,42 @@ pub struct Models {
     pub base: Option<String>,
     /// The emotion classifier's folder; one used in no loss.
     pub classifier: PathBuf,
+    /// The CLIP that a classifier over embeddings reads, folder or hub id; by default the one it names.
+    #[serde(default)]
+    pub classifier_clip: Option<String>,
+    /// Let a classifier score that reads the embeddings of a CLIP which took part in a run's loss.
+    #[serde(default)]
+    pub allow_classifier_on_loss_clip: bool,
     /// The scoring CLIP's folder or hub id.
     pub clip: String,
     /// The LPIPS weights (AlexNet and linear heads in one safetensors file).
     pub lpips: PathBuf,
+    /// As `lpips`, over VGG-16: a second LPIPS column.
+    #[serde(default)]
+    pub lpips_vgg: Option<PathBuf>,
+    /// Scene and object classifiers: the column Sem-C.
+    #[serde(default)]
+    pub clarity: Option<ClarityWeights>,
+    /// InceptionV3's weights (safetensors, torchvision's names as pytorch-fid has them): the column FID beside CLIP-FID.
+    /// Its sums take 34 MB a method and emotion.
+    #[serde(default)]
+    pub inception: Option<PathBuf>,
     /// Where to compute.
     #[serde(default)]
     pub device: DeviceChoice,
     /// Never fetch from the hub.
     #[serde(default)]
     pub offline: bool,
+}
+
+/// The classifiers of Sem-C: ResNet-50 of torchvision's layout, safetensors.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClarityWeights {
+    /// Of scenes, such as Places365's.
+    pub scenes: PathBuf,
+    /// Of objects, such as torchvision's on ImageNet.
+    pub objects: PathBuf,
 }
 
 /// The kinds of trained run.

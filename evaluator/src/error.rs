@@ -19,6 +19,20 @@ pub enum Error {
     /// The classifier was part of a training loss.
     #[error("{}: takes_part_in_losses is true: a classifier of a loss cannot score; use another one", .0.display())]
     ClassifierInLoss(PathBuf),
+    /// The classifier reads what a run was trained to please.
+    #[error(
+        "{}: reads the embeddings of {clip}, which took part in the loss of {run}: a judge that shares a loss's eyes \
+         cannot score; use another one, or set models.allow_classifier_on_loss_clip, which the report will say",
+        folder.display()
+    )]
+    ClassifierOnLossClip {
+        /// The classifier's folder.
+        folder: PathBuf,
+        /// The CLIP as the run names it.
+        clip: String,
+        /// The run's folder.
+        run: String,
+    },
     /// A model or run cannot be read or used.
     #[error(transparent)]
     Model(#[from] diffusion::Error),
@@ -62,7 +76,10 @@ impl Error {
     /// Whether the input is at fault (exit code 2) rather than the run (1).
     pub fn is_bad_input(&self) -> bool {
         match self {
-            Error::Config { .. } | Error::ClassifierInLoss(_) | Error::Recipe(_) => true,
+            Error::Config { .. }
+            | Error::ClassifierInLoss(_)
+            | Error::ClassifierOnLossClip { .. }
+            | Error::Recipe(_) => true,
             Error::Model(diffusion::Error::Torch(_)) => false,
             Error::Model(_) => true,
             Error::Data(error) => error.is_bad_input(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use dataloader::Emotion;
 use diffusion::networks::lpips::{Backbone, Lpips};
@@ -10,16 +11,19 @@ use rand::Rng;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
+use crate::config::Compatibility;
 use crate::contest::{entrants, featured, Contest, Entrant};
 use crate::error::Result;
 use crate::gallery::{Gallery, Key};
 use crate::methods::{pictures_of, Lineup, Method, SHUFFLED};
-use crate::metrics::{self, Metric, Observed, Pair};
+use crate::metrics::clarity::Clarity;
+use crate::metrics::{self, Metric, Networks, Observed, Pair};
 use crate::observe::Observer;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::ranks::Ranks;
 use crate::scores::{measure, Board, Case};
+use crate::sets::Sets;
 use crate::sources::{spread, Batch, Sources};
 
 /// A finished evaluation.
@@ -28,6 +32,8 @@ pub struct Evaluation {
     pub sources: Sources,
     /// The numbers.
     pub board: Board,
+    /// The sums over whole sets.
+    pub sets: Sets,
     /// The pictures.
     pub gallery: Gallery,
     /// What the style images were, where a method looked at them.
@@ -61,26 +67,48 @@ struct Judges<'a> {
 /// gets the whole, the others none.
 pub fn evaluate(plan: &Plan, contest: Contest, folder: PathBuf, ranks: &Ranks) -> Result<Option<Evaluation>> {
     let Contest { sources, lineups, style } = contest;
-    let observer = Observer::load(&plan.config.models.classifier, &plan.clip, plan.device)?;
-    let lpips = Lpips::load(&plan.config.models.lpips, Backbone::Alex, plan.device)?;
+    let models = &plan.config.models;
+    let observer = Observer::load(&models.classifier, &plan.clip, plan.classifier_clip.as_deref(), plan.device)?;
+    let observer = observer.with_inception(models.inception.as_deref())?;
+    let metrics = metrics::all(networks(plan, &observer)?, plan.config.compatibility == Some(Compatibility::EmoEdit));
     let directions: Vec<Tensor> =
         Emotion::ALL.iter().map(|&e| observer.text_direction(&plan.config.templates, e)).collect();
     let judges = Judges {
         plan,
         sources: &sources,
         observer,
-        metrics: metrics::all(lpips),
+        metrics,
         directions: Tensor::cat(&directions, 0),
         gallery: Gallery::create(folder.clone())?,
         sweep: spread(sources.len(), plan.config.pictures.sweep).collect(),
     };
     let (featured, entrants) = (featured(&lineups), entrants(plan, &lineups));
-    let board = judges.run(&lineups, &entrants, ranks)?.gather(ranks, &folder)?;
+    let found = judges.run(&lineups, &entrants, ranks)?;
+    let (board, sets) = (found.board.gather(ranks, &folder)?, found.sets.gather(ranks, &folder)?);
     if !ranks.is_first() {
         return Ok(None);
     }
     let Judges { observer, gallery, sweep, .. } = judges;
-    Ok(Some(Evaluation { board, gallery, style, entrants, featured, sweep, observer, sources }))
+    Ok(Some(Evaluation { board, sets, gallery, style, entrants, featured, sweep, observer, sources }))
+}
+
+/// What the metrics themselves look through.
+fn networks(plan: &Plan, observer: &Observer) -> Result<Networks> {
+    let models = &plan.config.models;
+    let clarity = models.clarity.as_ref();
+    let load = |path, backbone| Ok::<_, crate::Error>(Rc::new(Lpips::load(path, backbone, plan.device)?));
+    Ok(Networks {
+        lpips: load(&models.lpips, Backbone::Alex)?,
+        lpips_vgg: models.lpips_vgg.as_ref().map(|path| load(path, Backbone::Vgg)).transpose()?,
+        classifier: observer.classifier().clone(),
+        clarity: clarity.map(|of| Clarity::load(&of.scenes, &of.objects, plan.device)).transpose()?,
+    })
+}
+
+/// What is found out, edit by edit and over whole sets.
+struct Found {
+    board: Board,
+    sets: Sets,
 }
 
 /// A batch of sources as the judges see it before any edit.
@@ -112,14 +140,10 @@ fn spans(count: usize, size: usize, ranks: usize) -> Vec<Range<usize>> {
 }
 
 impl Judges<'_> {
-    /// This process's share, on a board that has every entrant's series.
-    fn run(&self, lineups: &[Lineup], entrants: &[(Emotion, Vec<Entrant>)], ranks: &Ranks) -> Result<Board> {
-        let mut board = Board::new(&self.metrics);
-        for (emotion, entrant) in entrants.iter().flat_map(|(emotion, all)| all.iter().map(move |e| (*emotion, e))) {
-            for strength in strengths_or_none(&entrant.strengths) {
-                board.open(entrant.about.key, emotion, strength);
-            }
-        }
+    /// This process's share.
+    fn run(&self, lineups: &[Lineup], entrants: &[(Emotion, Vec<Entrant>)], ranks: &Ranks) -> Result<Found> {
+        let mut found = self.open(entrants);
+        self.see_references(&mut found.sets, ranks)?;
         let spans = spans(self.sources.len(), self.plan.config.batch_size, ranks.size);
         let ours: Vec<Range<usize>> =
             spans.into_iter().enumerate().filter(|(k, _)| ranks.owns(*k)).map(|(_, span)| span).collect();
@@ -130,16 +154,49 @@ impl Judges<'_> {
             let mut first = span.start;
             while first < span.end {
                 let batch = self.sources.batch(first, span.end - first)?;
-                self.judge(&mut board, lineups, &batch, &mut progress)?;
+                self.judge(&mut found, lineups, &batch, &mut progress)?;
                 first += batch.pictures.len();
             }
         }
         progress.finish();
-        Ok(board)
+        Ok(found)
+    }
+
+    /// A board and sums with a place for every entrant.
+    fn open(&self, entrants: &[(Emotion, Vec<Entrant>)]) -> Found {
+        let mut board = Board::new(&self.metrics);
+        let projection = self.observer.clip().projection_dim();
+        let mut sets = Sets::new(&self.plan.emotions, projection, self.plan.config.models.inception.is_some());
+        for (emotion, entrant) in entrants.iter().flat_map(|(emotion, all)| all.iter().map(move |e| (*emotion, e))) {
+            for strength in strengths_or_none(&entrant.strengths) {
+                board.open(entrant.about.key, emotion, strength);
+            }
+            if entrant.about.key != SHUFFLED {
+                sets.open(entrant.about.key, emotion); // the shuffled edits are another row's
+            }
+        }
+        Found { board, sets }
+    }
+
+    /// This process's share of every emotion's own images.
+    fn see_references(&self, sets: &mut Sets, ranks: &Ranks) -> Result<()> {
+        for &emotion in &self.plan.emotions {
+            let Some(references) = Sources::references(&self.plan.config, emotion)? else { continue };
+            let spans = spans(references.len(), self.plan.config.batch_size, ranks.size);
+            for (_, span) in spans.into_iter().enumerate().filter(|(k, _)| ranks.owns(*k)) {
+                let mut first = span.start;
+                while first < span.end {
+                    let pictures = references.batch(first, span.end - first)?.pictures;
+                    sets.add_references(emotion, &self.observer.observe(&pictures));
+                    first += pictures.len();
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Every method of every emotion on one batch.
-    fn judge(&self, board: &mut Board, lineups: &[Lineup], batch: &Batch, progress: &mut Progress) -> Result<()> {
+    fn judge(&self, found: &mut Found, lineups: &[Lineup], batch: &Batch, progress: &mut Progress) -> Result<()> {
         let featured = featured(lineups);
         let before = self.before(batch)?;
         self.keep_all(&batch.pictures, batch.first, "source", None, None)?;
@@ -148,10 +205,10 @@ impl Judges<'_> {
             for method in &lineup.methods {
                 let method = method.as_ref();
                 match method.headline() {
-                    None => self.score_once(board, method, lineup.emotion, &before, &mut unswept)?,
+                    None => self.score_once(found, method, lineup.emotion, &before, &mut unswept)?,
                     Some(headline) => {
                         let shuffled = featured == Some(method.about().key) && self.plan.config.shuffled;
-                        self.score(board, method, lineup.emotion, &before, headline, shuffled)?;
+                        self.score(found, method, lineup.emotion, &before, headline, shuffled)?;
                     }
                 }
                 progress.advance(method.strengths().len().max(1) * batch.pictures.len());
@@ -168,7 +225,7 @@ impl Judges<'_> {
 
     /// A method that looks at no emotion: its edits are made and observed for the first one, and measured for each.
     fn score_once(
-        &self, board: &mut Board, method: &dyn Method, emotion: Emotion, before: &Before<'_>,
+        &self, found: &mut Found, method: &dyn Method, emotion: Emotion, before: &Before<'_>,
         observed: &mut BTreeMap<&'static str, Observed>,
     ) -> Result<()> {
         let key = method.about().key;
@@ -178,12 +235,13 @@ impl Judges<'_> {
             observed.insert(key, self.observer.observe(&pictures));
         }
         let targets = vec![emotion; before.batch.pictures.len()];
-        board.add(key, emotion, None, self.measure(before, &observed[key], &targets, emotion));
+        found.board.add(key, emotion, None, self.measure(before, &observed[key], &targets, emotion));
+        found.sets.add(key, emotion, &observed[key], &before.source, &self.counted(emotion, before.batch));
         Ok(())
     }
 
     fn score(
-        &self, board: &mut Board, method: &dyn Method, emotion: Emotion, before: &Before<'_>, headline: f64,
+        &self, found: &mut Found, method: &dyn Method, emotion: Emotion, before: &Before<'_>, headline: f64,
         shuffled: bool,
     ) -> Result<()> {
         let (key, batch) = (method.about().key, before.batch);
@@ -192,16 +250,27 @@ impl Judges<'_> {
             let (is_headline, strength) = (strength == headline, Some(strength));
             let pictures = pictures_of(&edit)?;
             let edit = self.observer.observe(&pictures);
-            board.add(key, emotion, strength, self.measure(before, &edit, &targets, emotion));
+            found.board.add(key, emotion, strength, self.measure(before, &edit, &targets, emotion));
+            if is_headline {
+                found.sets.add(key, emotion, &edit, &before.source, &self.counted(emotion, batch));
+            }
             self.keep(&pictures, batch.first, key, emotion, strength, is_headline)?;
             if is_headline && shuffled {
                 let place = |row: usize| (batch.first + row) as u64;
                 let draw = |row: usize| another_emotion(self.plan.config.bootstrap.seed, emotion, place(row));
                 let others: Vec<Emotion> = (0..batch.pictures.len()).map(draw).collect();
-                board.add(SHUFFLED, emotion, strength, self.measure(before, &edit, &others, emotion));
+                found.board.add(SHUFFLED, emotion, strength, self.measure(before, &edit, &others, emotion));
             }
         }
         Ok(())
+    }
+
+    /// The rows of a batch that the headline counts.
+    fn counted(&self, emotion: Emotion, batch: &Batch) -> Vec<i64> {
+        let counts = |place: &i64| {
+            !(self.plan.config.sources.exclude_target && self.sources.shows(batch.first + *place as usize, emotion))
+        };
+        (0..batch.pictures.len() as i64).filter(counts).collect()
     }
 
     /// `emotion` is what the edits were made for; `targets` differ from it in the shuffled control alone.

@@ -2,20 +2,24 @@
 //!
 //! From the outside in: [`cli`] takes the arguments, [`config`] is the recipe as written, [`plan`] checks it,
 //! [`evaluate`] edits and scores in batches ([`methods`], [`observe`], [`metrics`]) that the [`ranks`] share, [`summary`]
-//! makes means and intervals of the [`scores`], [`report`] renders them, [`gates`] decide the exit code.
+//! makes means and intervals of the [`scores`] and the [`sets`], [`report`] renders them, [`gates`] decide the exit code.
+//! [`fit`] trains classifiers of its own.
 
 pub mod classifier;
 pub mod cli;
 pub mod config;
 pub mod contest;
+pub mod embedder;
 pub mod equal_lpips;
 pub mod error;
 pub mod evaluate;
 pub mod failures;
+pub mod fit;
 pub mod gallery;
 pub mod gates;
 pub mod methods;
 pub mod metrics;
+pub mod networks;
 pub mod observe;
 pub mod plan;
 pub mod progress;
@@ -23,6 +27,7 @@ pub mod provenance;
 pub mod ranks;
 pub mod report;
 pub mod scores;
+pub mod sets;
 pub mod sources;
 pub mod style;
 pub mod summary;

@@ -9,19 +9,27 @@ use clap::Parser;
 use collective::launch::{ranks_to_start, start_ranks, Restarts};
 use collective::rendezvous::{process_env, Rendezvous};
 use diffusion::hub::Hub;
-use evaluator::cli::{check, date_from_unix, run, Args, LogFormat};
+use evaluator::cli::{check, date_from_unix, fit_classifier, run, Args, Cli, Command, LogFormat};
 use evaluator::ranks::Ranks;
 use evaluator::Result;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let cli = Cli::parse();
     let terminal = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).with_ansi(terminal);
-    match args.log_format {
+    match cli.log_format() {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
     }
-    match evaluate(&args) {
+    let done = match (&cli.command, &cli.report) {
+        (Some(Command::FitClassifier(args)), _) => fit_classifier(args, &hub(), &process_env).map(|card| {
+            println!("{card}");
+            0
+        }),
+        (None, Some(args)) => evaluate(args),
+        (None, None) => return ExitCode::from(2), // clap has asked for --config
+    };
+    match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             // One write, so that the lines of several processes do not mix.

@@ -1,58 +1,72 @@
 //! What the judges see in pictures: pixels, the classifier's probabilities, CLIP's embeddings.
 
 use std::path::Path;
+use std::rc::Rc;
 
 use dataloader::Emotion;
-use diffusion::images::ClipPreprocess;
-use diffusion::networks::clip::Clip;
 use diffusion::text::tokenizer::Tokenizer;
 use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
 use crate::classifier::Classifier;
 use crate::config::Template;
+use crate::embedder::{unit, Embedder};
 use crate::error::Result;
 use crate::metrics::Observed;
+use crate::networks::inception::Inception;
 use crate::sources::tensor_of;
 
 /// The networks that look at pictures.
 #[derive(Debug)]
 pub struct Observer {
-    classifier: Classifier,
-    clip: Clip,
+    classifier: Rc<Classifier>,
+    clip: Rc<Embedder>,
+    inception: Option<Inception>,
     tokenizer: Tokenizer,
-    preprocess: ClipPreprocess,
     device: Device,
 }
 
 impl Observer {
-    /// Loads the classifier and the scoring CLIP.
-    pub fn load(classifier: &Path, clip: &Path, device: Device) -> Result<Self> {
-        Ok(Self {
-            classifier: Classifier::load(classifier, device)?,
-            clip: Clip::load(clip, device, Kind::Float)?,
-            tokenizer: Tokenizer::load(clip)?,
-            preprocess: ClipPreprocess::read(clip)?,
-            device,
-        })
+    /// Loads the classifier and the scoring CLIP. `classifier_clip` is the folder that a classifier over embeddings
+    /// reads them from; by default the scoring CLIP's.
+    pub fn load(classifier: &Path, clip: &Path, classifier_clip: Option<&Path>, device: Device) -> Result<Self> {
+        let tokenizer = Tokenizer::load(clip)?;
+        let scoring = Rc::new(Embedder::load(clip, device)?);
+        let other = classifier_clip.filter(|folder| *folder != clip);
+        let its_clip = || other.map_or_else(|| Ok(scoring.clone()), |f| Ok(Rc::new(Embedder::load(f, device)?)));
+        let classifier = Rc::new(Classifier::load(classifier, device, its_clip)?);
+        Ok(Self { classifier, clip: scoring, inception: None, tokenizer, device })
+    }
+
+    /// Looks through InceptionV3 as well, if `weights` name its safetensors file.
+    pub fn with_inception(mut self, weights: Option<&Path>) -> Result<Self> {
+        self.inception = weights.map(|path| Inception::read(path, self.device)).transpose()?;
+        Ok(self)
     }
 
     /// The classifier.
-    pub fn classifier(&self) -> &Classifier {
+    pub fn classifier(&self) -> &Rc<Classifier> {
         &self.classifier
+    }
+
+    /// The scoring CLIP.
+    pub fn clip(&self) -> &Embedder {
+        &self.clip
     }
 
     /// Looks at pictures of one size as a user gets them: 8 bits a channel.
     pub fn observe(&self, pictures: &[RgbImage]) -> Observed {
         let _no_grad = tch::no_grad_guard();
         let images = tensor_of(pictures).to_device(self.device);
-        let pixel_values: Vec<Tensor> = pictures.iter().map(|p| self.preprocess.from_image(p)).collect();
-        let pixel_values = Tensor::cat(&pixel_values, 0).to_device(self.device);
-        Observed {
-            probabilities: self.classifier.probabilities(&images),
-            embeddings: unit(&self.clip.image_embeds(&pixel_values)),
-            images: (images + 1.0) / 2.0,
-        }
+        let features = self.clip.embeddings(pictures);
+        let probabilities = match self.classifier.embedder() {
+            None => self.classifier.probabilities(&images),
+            Some(clip) if clip.hash() == self.clip.hash() => self.classifier.probabilities(&features),
+            Some(clip) => self.classifier.probabilities(&clip.embeddings(pictures)),
+        };
+        let mut observed = Observed::new((images + 1.0) / 2.0, probabilities, features);
+        observed.inception = self.inception.as_ref().map(|network| network.features(&observed.images));
+        observed
     }
 
     /// ΔT: the mean over templates of target minus source, of length 1; (1, p).
@@ -67,11 +81,6 @@ impl Observer {
     fn mean_text(&self, prompts: &[String]) -> Tensor {
         let ids: Vec<i64> = prompts.iter().flat_map(|p| self.tokenizer.encode(p)).collect();
         let ids = Tensor::from_slice(&ids).view([prompts.len() as i64, -1]).to_device(self.device);
-        unit(&self.clip.text_embeds(&ids)).mean_dim(0, true, Kind::Float)
+        unit(&self.clip.clip().text_embeds(&ids)).mean_dim(0, true, Kind::Float)
     }
-}
-
-/// Rows of length 1.
-fn unit(rows: &Tensor) -> Tensor {
-    rows / rows.square().sum_dim_intlist(-1, true, Kind::Float).sqrt().clamp_min(1e-12)
 }

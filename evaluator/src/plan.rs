@@ -9,7 +9,8 @@ use diffusion::pipeline::TRANSFORMERS_STEM;
 use diffusion::run::Run;
 use tch::Device;
 
-use crate::config::{Config, RunMethod};
+use crate::classifier;
+use crate::config::{Config, Models, RunMethod};
 use crate::error::{Error, Result};
 use crate::gates::Gate;
 use crate::methods::baseline::PlannedBaseline;
@@ -31,6 +32,8 @@ pub struct Plan {
     pub base: (String, PathBuf),
     /// The scoring CLIP's folder.
     pub clip: PathBuf,
+    /// The folder of the CLIP that the classifier reads; none for one that reads pixels.
+    pub classifier_clip: Option<PathBuf>,
     /// The conditions on the report.
     pub gates: Vec<Gate>,
     /// Where to compute.
@@ -69,12 +72,15 @@ impl Plan {
         let base_name = base_name(&config, &runs)?;
         let base = resolve(&base_name, &hub)?;
         let clip = resolve(&config.models.clip, &hub)?;
-        must_exist("models.classifier", &config.models.classifier)?;
-        must_exist("models.lpips", &config.models.lpips)?;
+        check_weights(&config.models)?;
+        let classifier_clip = classifier_clip(&config, &hub)?;
         refuse_judge_of_a_loss(&config.models.classifier, &runs, &baselines)?;
+        if let Some(folder) = classifier_clip.as_deref().filter(|_| !config.models.allow_classifier_on_loss_clip) {
+            refuse_eyes_of_a_loss(&config.models.classifier, folder, &runs, &baselines)?;
+        }
         let gates = config.gates.iter().enumerate().map(|(i, g)| Gate::parse(i, g)).collect::<Result<_>>()?;
         let device = ranks.device(config.models.device)?;
-        Ok(Self { emotions, runs, baselines, base: (base_name, base), clip, gates, device, config })
+        Ok(Self { emotions, runs, baselines, base: (base_name, base), clip, classifier_clip, gates, device, config })
     }
 
     /// The strengths of a trained run.
@@ -99,8 +105,10 @@ fn check_numbers(config: &Config) -> Result<()> {
     if config.batch_size == 0 {
         return Err(Error::config("batch_size", "must be at least 1"));
     }
-    if config.sources.max_images == Some(0) {
-        return Err(Error::config("sources.max_images", "must be at least 1"));
+    for (key, limit) in [("sources", config.sources.max_images), ("references", config.references.max_images)] {
+        if limit == Some(0) {
+            return Err(Error::config(format!("{key}.max_images"), "must be at least 1"));
+        }
     }
     if config.templates.is_empty() {
         return Err(Error::config("templates", "at least one pair of prompts is needed"));
@@ -192,16 +200,47 @@ fn base_name(config: &Config, runs: &[PlannedRun]) -> Result<String> {
 /// A run was optimised to please its loss's networks: none of them may score it, under whatever name.
 fn refuse_judge_of_a_loss(classifier: &Path, runs: &[PlannedRun], baselines: &[PlannedBaseline]) -> Result<()> {
     let hash = diffusion::weights::hash(classifier, TRANSFORMERS_STEM)?;
+    let Some((folder, clip)) = loss_with(&hash, runs, baselines) else { return Ok(()) };
+    let place = classifier.display();
+    let message = format!("{place} is {clip}, which took part in the loss of {folder}; use another one");
+    Err(Error::config("models.classifier", message))
+}
+
+/// What reads the embeddings of a loss's CLIP is no independent judge either.
+fn refuse_eyes_of_a_loss(
+    classifier: &Path, clip: &Path, runs: &[PlannedRun], baselines: &[PlannedBaseline],
+) -> Result<()> {
+    let hash = diffusion::weights::hash(clip, TRANSFORMERS_STEM)?;
+    let Some((run, clip)) = loss_with(&hash, runs, baselines) else { return Ok(()) };
+    Err(Error::ClassifierOnLossClip { folder: classifier.to_path_buf(), clip, run })
+}
+
+/// The first run whose loss had the network with this hash, and that network's name.
+fn loss_with(hash: &str, runs: &[PlannedRun], baselines: &[PlannedBaseline]) -> Option<(String, String)> {
     let of_runs = runs.iter().map(|planned| (&planned.name, &planned.run));
     let of_baselines = baselines.iter().flat_map(|b| b.runs.values()).map(|(name, run)| (name, run));
-    for (folder, run) in of_runs.chain(of_baselines) {
-        if let Some(clip) = run.config.loss_clip.as_ref().filter(|clip| clip.hash == hash) {
-            let place = classifier.display();
-            let message = format!("{place} is {}, which took part in the loss of {folder}; use another one", clip.name);
-            return Err(Error::config("models.classifier", message));
-        }
-    }
-    Ok(())
+    of_runs.chain(of_baselines).find_map(|(folder, run)| {
+        let clip = run.config.loss_clip.as_ref().filter(|clip| clip.hash == hash)?;
+        Some((folder.clone(), clip.name.clone()))
+    })
+}
+
+/// The folder of the CLIP that the classifier reads, where it reads one: the recipe's, else the one it names.
+fn classifier_clip(config: &Config, hub: &Hub) -> Result<Option<PathBuf>> {
+    let Some(named) = classifier::clip_of(&config.models.classifier)? else { return Ok(None) };
+    Ok(Some(resolve(config.models.classifier_clip.as_ref().unwrap_or(&named), hub)?))
+}
+
+/// Every file that is named must be there.
+fn check_weights(models: &Models) -> Result<()> {
+    must_exist("models.classifier", &models.classifier)?;
+    must_exist("models.lpips", &models.lpips)?;
+    models.lpips_vgg.iter().try_for_each(|path| must_exist("models.lpips_vgg", path))?;
+    models.inception.iter().try_for_each(|path| must_exist("models.inception", path))?;
+    models.clarity.iter().try_for_each(|clarity| {
+        must_exist("models.clarity.scenes", &clarity.scenes)?;
+        must_exist("models.clarity.objects", &clarity.objects)
+    })
 }
 
 fn must_exist(key: &str, path: &Path) -> Result<()> {

@@ -6,10 +6,13 @@ use std::path::Path;
 use diffusion::run::{Run, CONFIG_FILE, DELTA_FILE, TOKENS_FILE};
 use serde_json::{json, Map, Value};
 
+use crate::classifier::Classifier;
+use crate::config::ClarityWeights;
 use crate::error::{Error, Result};
 use crate::evaluate::Evaluation;
 use crate::methods::baseline::PlannedBaseline;
 use crate::plan::{Plan, PlannedRun};
+use crate::sources::reference_filter;
 
 /// The libtorch that this workspace is built against.
 const LIBTORCH: &str = "2.11";
@@ -17,7 +20,7 @@ const LIBTORCH: &str = "2.11";
 /// The account that report.json carries.
 pub fn of(plan: &Plan, evaluation: &Evaluation) -> Result<Value> {
     let (config, classifier) = (&plan.config, evaluation.observer.classifier());
-    let clip_hash = diffusion::weights::hash(&plan.clip, "model")?;
+    let clip_hash = evaluation.observer.clip().hash().to_string();
     Ok(json!({
         "sources": {
             "n": evaluation.sources.len(),
@@ -29,8 +32,10 @@ pub fn of(plan: &Plan, evaluation: &Evaluation) -> Result<Value> {
         "classifier": {
             "name": classifier.name(),
             "hash": classifier.hash(),
-            "architecture": classifier.config().architecture,
-            "takes_part_in_losses": classifier.config().takes_part_in_losses,
+            "architecture": classifier.architecture(),
+            "takes_part_in_losses": false,
+            "clip": classifier.embedder().map(|clip| clip.hash()),
+            "shares_clip_with_losses": shares_clip_with_losses(plan, classifier),
             "card": card(&config.models.classifier),
         },
         "clip": {
@@ -39,7 +44,12 @@ pub fn of(plan: &Plan, evaluation: &Evaluation) -> Result<Value> {
             "took_part_in_losses": plan.runs.iter().any(|r| trained_with(r, &clip_hash)),
             "templates": config.templates,
         },
+        "references": references(plan, evaluation),
         "lpips": {"backbone": "alex", "version": "0.1", "hash": file_hash(&config.models.lpips)?},
+        "lpips_vgg": config.models.lpips_vgg.as_deref().map(file_hash).transpose()?,
+        "inception": config.models.inception.as_deref().map(file_hash).transpose()?,
+        "clarity": config.models.clarity.as_ref().map(clarity).transpose()?,
+        "compatibility": config.compatibility,
         "base": {"name": shown(&plan.base.0), "hashes": diffusion::pipeline::Hashes::of(&plan.base.1)?},
         "style_images": config.style_images.as_ref().zip(evaluation.style.as_ref()).map(|(images, account)| {
             json!({"shards": shown(&images.shards), "filter": images.filter, "found": account})
@@ -64,6 +74,27 @@ fn baseline(planned: &PlannedBaseline) -> Result<Value> {
         runs.insert(emotion.name().into(), account);
     }
     Ok(json!({"settings": settings, "strengths": planned.sweep.strengths, "runs": runs}))
+}
+
+/// Which images of the target's own the edits were compared with, and how many.
+fn references(plan: &Plan, evaluation: &Evaluation) -> Value {
+    let config = &plan.config.references;
+    let counts: Map<String, Value> =
+        evaluation.sets.reference_counts().map(|(emotion, n)| (emotion.name().to_string(), n.into())).collect();
+    json!({
+        "shards": shown(config.shards.as_ref().unwrap_or(&plan.config.sources.shards)),
+        "filter": reference_filter(&plan.config),
+        "n": counts,
+    })
+}
+
+/// Whether the classifier reads a CLIP that a run was trained to please.
+fn shares_clip_with_losses(plan: &Plan, classifier: &Classifier) -> bool {
+    classifier.embedder().is_some_and(|clip| plan.runs.iter().any(|r| trained_with(r, clip.hash())))
+}
+
+fn clarity(weights: &ClarityWeights) -> Result<Value> {
+    Ok(json!({"scenes": file_hash(&weights.scenes)?, "objects": file_hash(&weights.objects)?}))
 }
 
 fn run(planned: &PlannedRun) -> Result<Value> {

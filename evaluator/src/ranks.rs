@@ -77,12 +77,12 @@ impl Ranks {
         Ok(PathBuf::from(String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    /// Leaves this process's `rows` (n, columns) in `folder`, and returns all processes' rows, in no order, on the
-    /// first; the others' own on the others.
+    /// Leaves this process's `rows` (n, columns) in `folder`, and returns all processes' rows on the
+    /// first, its own before theirs; the others' own on the others. `name` tells one gathering from the next.
     ///
     /// The folder must be one that all see. A process that dies is its launcher's to notice, which ends the others.
-    pub fn gather(&self, folder: &Path, rows: &Tensor) -> Result<Tensor> {
-        let path = |rank: usize| folder.join(format!("rank-{rank}.safetensors"));
+    pub fn gather(&self, folder: &Path, name: &str, rows: &Tensor) -> Result<Tensor> {
+        let path = |rank: usize| folder.join(format!("{name}-{rank}.safetensors"));
         if self.size == 1 {
             return Ok(rows.shallow_clone());
         }

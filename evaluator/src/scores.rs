@@ -99,7 +99,7 @@ impl Board {
 
     /// Brings all processes' cases together on the first; their boards have the same series open.
     pub fn gather(self, ranks: &Ranks, folder: &Path) -> Result<Self> {
-        let rows = ranks.gather(folder, &self.rows())?;
+        let rows = ranks.gather(folder, "cases", &self.rows())?;
         let width = CASE_COLUMNS + self.metrics.len();
         let numbers: Vec<f64> = Vec::try_from(rows.flatten(0, -1))?;
         let mut gathered = self;

@@ -5,15 +5,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use dataloader::row::RowRef;
-use dataloader::{Access, Dataset, Emotion, Stream};
+use dataloader::{Access, Dataset, Emotion, Filter, Stream};
 use diffusion::edit::Source;
 use diffusion::images;
 use diffusion::pipeline::Pipeline;
 use image::RgbImage;
 use tch::Tensor;
 
-use crate::config;
-use crate::error::Result;
+use crate::config::{self, Config};
+use crate::error::{Error, Result};
 
 /// The photos of a report, ordered by image_id.
 #[derive(Debug)]
@@ -53,12 +53,27 @@ pub type InversionKey = (String, usize);
 impl Sources {
     /// Opens the shards and chooses the rows.
     pub fn open(config: &config::Sources, store: &Access) -> Result<Self> {
-        let dataset = Dataset::open_with(&config.shards, store)?;
+        Self::choose(&config.shards, &config.filter, config.max_images, store)
+    }
+
+    /// An emotion's own images, for comparison with edits towards it; none where the data set has none.
+    pub fn references(config: &Config, emotion: Emotion) -> Result<Option<Self>> {
+        let references = &config.references;
+        let shards = references.shards.as_ref().unwrap_or(&config.sources.shards);
+        let filter = Filter { emotions: vec![emotion], ..reference_filter(config) };
+        match Self::choose(shards, &filter, references.max_images, &config.store) {
+            Err(Error::Data(dataloader::Error::Empty { .. })) => Ok(None),
+            chosen => chosen.map(Some),
+        }
+    }
+
+    fn choose(shards: &str, filter: &Filter, most: Option<usize>, store: &Access) -> Result<Self> {
+        let dataset = Dataset::open_with(shards, store)?;
         let manifest_hash = dataset.manifest().checksum.clone();
-        let stream = Stream::new(Arc::new(dataset), &config.filter, 0)?;
+        let stream = Stream::new(Arc::new(dataset), filter, 0)?;
         let mut rows = stream.rows().to_vec();
         rows.sort_by(|a, b| (&a.image_id, &a.path).cmp(&(&b.image_id, &b.path)));
-        let rows = spread(rows.len(), config.max_images.unwrap_or(rows.len())).map(|i| rows[i].clone()).collect();
+        let rows = spread(rows.len(), most.unwrap_or(rows.len())).map(|i| rows[i].clone()).collect();
         Ok(Self { stream, rows, manifest_hash })
     }
 
@@ -146,6 +161,12 @@ impl Batch {
         self.inversions.borrow_mut().push((key, source.clone()));
         source
     }
+}
+
+/// Which rows may be references: the recipe's filter, else the sources' split.
+pub fn reference_filter(config: &Config) -> Filter {
+    let split = || Filter { split: config.sources.filter.split.clone(), ..Filter::default() };
+    config.references.filter.clone().unwrap_or_else(split)
 }
 
 /// Pictures of one size as (b, 3, h, w) in [−1, 1].

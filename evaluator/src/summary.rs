@@ -12,6 +12,7 @@ use crate::metrics::bootstrap::{mean, Bootstrap};
 use crate::metrics::confusion::Confusion;
 use crate::plan::Plan;
 use crate::scores::{Board, Case, Series};
+use crate::sets::Sets;
 
 /// A mean and its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,7 +32,7 @@ pub struct Row {
     pub strength: Option<f64>,
     /// Number of edits counted.
     pub n: usize,
-    /// One measure a metric, in the board's order.
+    /// One measure a metric: the board's, then those of whole sets, which headline rows alone have.
     pub measures: Vec<Measure>,
     /// Asked against found.
     pub confusion: Confusion,
@@ -66,6 +67,7 @@ pub struct Section {
 /// Makes rows.
 pub(crate) struct Summariser<'a> {
     pub(crate) board: &'a Board,
+    sets: &'a Sets,
     pub(crate) sources: usize,
     pub(crate) emotions: Vec<Emotion>,
     bootstrap: Bootstrap,
@@ -78,6 +80,7 @@ impl Section {
     pub fn new(plan: &Plan, evaluation: &Evaluation, emotions: &[Emotion]) -> Self {
         let summariser = Summariser {
             board: &evaluation.board,
+            sets: &evaluation.sets,
             bootstrap: Bootstrap { samples: plan.config.bootstrap.samples, seed: plan.config.bootstrap.seed },
             sources: evaluation.sources.len(),
             exclude_target: plan.config.sources.exclude_target,
@@ -111,8 +114,11 @@ fn entrants_of(evaluation: &Evaluation, emotions: &[Emotion]) -> Vec<Entrant> {
 impl Summariser<'_> {
     fn headline(&self, entrant: &Entrant) -> Headline {
         let row = |include: &dyn Fn(&Case) -> bool| self.row(entrant.about, entrant.headline, include);
+        let mut counted = row(&|case| self.counts(case));
+        counted.measures.truncate(self.board.metrics.len());
+        counted.measures.extend(self.measures_of_sets(entrant.about.key));
         Headline {
-            row: row(&|case| self.counts(case)),
+            row: counted,
             showing: row(&|case| case.shows_target),
             not_showing: row(&|case| !case.shows_target),
             at_equal_lpips: None,
@@ -146,14 +152,27 @@ impl Summariser<'_> {
             series.iter().map(|s| self.values(s, metric, include)).collect()
         };
         let confusion = Confusion::of(cases().map(|case| (case.target, case.predicted)));
+        let mut measures: Vec<Measure> =
+            (0..self.board.metrics.len()).map(|m| self.measure(&strata(&series, m))).collect();
+        measures.extend(self.sets.abouts().map(|_| Measure { value: None, interval: None }));
         Row {
             about,
             strength,
             n: cases().count(),
-            measures: (0..self.board.metrics.len()).map(|m| self.measure(&strata(&series, m))).collect(),
+            measures,
             macro_f1: (self.emotions.len() > 1).then(|| confusion.macro_f1()),
             confusion,
         }
+    }
+
+    /// The means over the emotions; sums have no interval.
+    fn measures_of_sets(&self, method: &str) -> Vec<Measure> {
+        let by_emotion: Vec<Vec<Option<f64>>> = self.emotions.iter().map(|&e| self.sets.values(method, e)).collect();
+        let measure = |metric: usize| {
+            let strata: Vec<Vec<f64>> = by_emotion.iter().map(|v| v[metric].into_iter().collect()).collect();
+            Measure { value: mean(&strata), interval: None }
+        };
+        (0..self.sets.abouts().count()).map(measure).collect()
     }
 
     /// One value a source, NaN for none.

@@ -4,11 +4,15 @@ mod cheat;
 mod classifier;
 mod methods;
 mod metrics;
+mod networks;
+mod published;
 mod refusals;
 mod report;
+mod sets;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use clap::Parser;
 use dataloader::config::ShardConfig;
@@ -53,14 +57,7 @@ impl Workshop {
 
     /// Shards of an image folder.
     fn encode(&self, pictures: &Path, name: &str) {
-        let text = format!(
-            "source: {{kind: folder, path: {}}}\nresolution: 64\nvae: {}\noutput: {}\n",
-            pictures.display(),
-            pocket("vae").display(),
-            self.path(name).display(),
-        );
-        let config: ShardConfig = recipe::parse(Path::new("shards.yaml"), &text, &[]).expect("a valid recipe");
-        shard::run(&config, &offline(), &Share::ALONE).expect("encoded");
+        encode(pictures, &self.path(name));
     }
 
     fn save_untrained_run(&self) {
@@ -77,6 +74,15 @@ impl Workshop {
         let config = untrained(&pipeline, emotions);
         let learned = Learned { tokens: Some(tokens), deltas: Some(deltas) };
         Run::save(&self.path("run"), &config, &learned).expect("saved");
+    }
+
+    /// Has the run say that the embedded CLIP was in its loss.
+    fn say_loss_clip(&self) {
+        let path = self.path("run").join(diffusion::run::CONFIG_FILE);
+        let mut config = read_json(&path);
+        let hash = diffusion::weights::hash(&pocket("clip"), "model").expect("readable");
+        config["loss_clip"] = serde_json::json!({"name": "assets/pocket/clip", "hash": hash});
+        fs::write(&path, config.to_string()).expect("written");
     }
 
     /// A recipe over the workshop's shards and run.
@@ -131,6 +137,47 @@ impl Workshop {
             assert!(message.contains(part), "{part:?} is not in {message:?}");
         }
     }
+}
+
+/// Three faces of each of four emotions, with the embedded CLIP's embeddings, made once for all tests.
+fn emoji_shards() -> PathBuf {
+    static SHARDS: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let folder = SHARDS.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let photos = folder.path().join("photos/train");
+        for entry in walk(&fixture("metrics/faces/test")) {
+            let emotion = entry.parent().and_then(Path::file_name).expect("an emotion").to_owned();
+            fs::create_dir_all(photos.join(&emotion)).expect("made");
+            let face = image::open(&entry).expect("a picture");
+            for (name, turned) in [("a", face.clone()), ("b", face.fliph()), ("c", face.blur(1.0))] {
+                turned.save(photos.join(&emotion).join(format!("{name}.png"))).expect("written");
+            }
+        }
+        encode(&folder.path().join("photos"), &folder.path().join("shards"));
+        folder
+    });
+    folder.path().join("shards")
+}
+
+/// The files two levels down.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let entries = |folder: &Path| -> Vec<PathBuf> {
+        fs::read_dir(folder).expect("readable").map(|e| e.expect("an entry").path()).collect()
+    };
+    entries(folder).iter().flat_map(|below| entries(below)).collect()
+}
+
+/// Shards of an image folder, with CLIP's embeddings.
+fn encode(photos: &Path, output: &Path) {
+    let text = format!(
+        "source: {{kind: folder, path: {}}}\nresolution: 64\nvae: {}\nclip: {}\noutput: {}\n",
+        photos.display(),
+        pocket("vae").display(),
+        pocket("clip").display(),
+        output.display(),
+    );
+    let config: ShardConfig = recipe::parse(Path::new("shards.yaml"), &text, &[]).expect("a valid recipe");
+    shard::run(&config, &offline(), &Share::ALONE).expect("encoded");
 }
 
 fn offline() -> Hub {

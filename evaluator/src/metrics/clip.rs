@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{numbers, About, Better, Metric, Pair};
+use super::{numbers, About, Better, Family, Metric, Pair};
 
 /// Shorter differences of unit vectors than this have no direction.
 const SHORTEST: f64 = 1e-6;
@@ -21,6 +21,7 @@ impl Metric for Identity {
             unit: "",
             decimals: 3,
             percent: false,
+            family: Family::Headline,
         }
     }
 
@@ -44,6 +45,7 @@ impl Metric for Direction {
             unit: "",
             decimals: 3,
             percent: false,
+            family: Family::Headline,
         }
     }
 

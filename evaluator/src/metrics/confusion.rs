@@ -37,6 +37,20 @@ impl Confusion {
         (asked > 0).then(|| f64::from(row[emotion.index()]) / f64::from(asked))
     }
 
+    /// Share of all edits that were found right; 0 of none.
+    pub fn accuracy(&self) -> f64 {
+        let hits: u32 = (0..8).map(|class| self.counts[class][class]).sum();
+        let total: u32 = self.counts.iter().flatten().sum();
+        f64::from(hits) / f64::from(total.max(1))
+    }
+
+    /// The mean of the classes' accuracies, those that were never asked for left out (scikit-learn's
+    /// `balanced_accuracy_score`); 0 of none.
+    pub fn balanced_accuracy(&self) -> f64 {
+        let known: Vec<f64> = Emotion::ALL.into_iter().filter_map(|e| self.accuracy_of(e)).collect();
+        known.iter().sum::<f64>() / known.len().max(1) as f64
+    }
+
     /// The unweighted mean of the eight classes' F1, a class that never occurs counting 0
     /// (scikit-learn's `f1_score(labels=…, average="macro", zero_division=0)`).
     pub fn macro_f1(&self) -> f64 {

@@ -1,6 +1,6 @@
 //! Emo-A and Emo-S: Yang et al., *EmoEdit: Evoking Emotions through Image Manipulation* (CVPR 2025), section 5.1.
 
-use super::{About, Better, Metric, Pair};
+use super::{About, Better, Family, Metric, Pair};
 
 /// Emo-A, 8-way: whether the edit's most probable class is the target.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ impl Metric for Accuracy {
             unit: "%",
             decimals: 1,
             percent: true,
+            family: Family::Headline,
         }
     }
 
@@ -42,6 +43,7 @@ impl Metric for Polarity {
             unit: "%",
             decimals: 1,
             percent: true,
+            family: Family::Headline,
         }
     }
 
@@ -68,6 +70,7 @@ impl Metric for Shift {
             unit: "",
             decimals: 3,
             percent: false,
+            family: Family::Headline,
         }
     }
 

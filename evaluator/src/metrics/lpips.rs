@@ -1,38 +1,50 @@
 //! LPIPS: Zhang et al., *The Unreasonable Effectiveness of Deep Features as a Perceptual Metric* (CVPR 2018).
 
-use diffusion::networks::lpips::Lpips;
+use std::rc::Rc;
+
+use diffusion::networks::lpips::{Backbone, Lpips};
 use tch::no_grad;
 
-use super::{numbers, About, Better, Metric, Pair};
+use super::{numbers, About, Better, Family, Metric, Observed, Pair};
 
-/// LPIPS (AlexNet, version 0.1) between edit and source, inputs in [−1, 1].
+/// LPIPS (version 0.1) between edit and source, inputs in [−1, 1].
 #[derive(Debug)]
 pub struct Distance {
-    network: Lpips,
+    network: Rc<Lpips>,
+    backbone: Backbone,
 }
 
 impl Distance {
     /// Takes the loaded network.
-    pub fn new(network: Lpips) -> Self {
-        Self { network }
+    pub fn new(network: Rc<Lpips>, backbone: Backbone) -> Self {
+        Self { network, backbone }
     }
 }
 
 impl Metric for Distance {
     fn about(&self) -> About {
-        About {
-            key: "lpips",
-            title: "LPIPS",
-            definition: "Perceptual distance of edit and source (Zhang et al. 2018, AlexNet, v0.1, inputs in [−1, 1]).",
-            better: Better::Lower,
-            unit: "",
-            decimals: 3,
-            percent: false,
-        }
+        let (family, key, title, definition) = match self.backbone {
+            Backbone::Alex => (
+                Family::Headline,
+                "lpips",
+                "LPIPS",
+                "Perceptual distance of edit and source (Zhang et al. 2018, AlexNet, v0.1, inputs in [−1, 1]).",
+            ),
+            Backbone::Vgg => (
+                Family::Further,
+                "lpips_vgg",
+                "LPIPS vgg",
+                "Perceptual distance of edit and source (Zhang et al. 2018, VGG-16, v0.1, inputs in [−1, 1]).",
+            ),
+        };
+        About { key, title, definition, better: Better::Lower, unit: "", decimals: 3, percent: false, family }
     }
 
     fn values(&self, pair: &Pair<'_>) -> Vec<f64> {
-        let (edit, source) = (&pair.edit.images * 2.0 - 1.0, &pair.source.images * 2.0 - 1.0);
-        numbers(&no_grad(|| self.network.distance(&edit, &source)))
+        let key = self.about().key;
+        let features = |seen: &Observed| no_grad(|| self.network.unit_features(&(&seen.images * 2.0 - 1.0)));
+        // One source is compared with many edits: its features are kept.
+        let source = pair.source.kept(key, || features(pair.source));
+        numbers(&no_grad(|| self.network.distance_of(&features(pair.edit), &source)))
     }
 }

@@ -1,22 +1,41 @@
-//! The metrics, one file each, all with the signature of [`Metric`]: source and edit in, one value an image out.
+//! The metrics, one file each, with one of two signatures: [`Metric`] takes source and edit and gives one value an
+//! image; [`SetMetric`] takes the sums over a set of edits and over the target's own images and gives one value.
 //!
-//! Adding one is adding a file and a line in [`all`]. NaN stands for "undefined for this image" and is left out of
-//! means; infinity (the PSNR of equal images) is kept.
+//! Adding one is adding a file and a line in [`all`] or [`all_of_sets`]. NaN stands for "undefined for this image" and
+//! is left out of means; infinity (the PSNR of equal images) is kept.
 //!
 //! Shapes: b batch, h height, w width, p CLIP's projection.
 
 pub mod bootstrap;
+pub mod calibration;
+pub mod clarity;
 pub mod clip;
 pub mod confusion;
+pub mod diversity;
+pub mod emoedit;
 pub mod emotion;
+pub mod esmi;
+pub mod fid;
+pub mod kld;
 pub mod lpips;
+pub mod moments;
+pub mod population;
 pub mod psnr;
 pub mod sharpness;
 pub mod ssim;
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
 use dataloader::Emotion;
+use diffusion::networks::lpips::{Backbone, Lpips};
 use serde::Serialize;
 use tch::{Kind, Tensor};
+
+use crate::classifier::Classifier;
+use crate::embedder::unit;
+use population::Population;
 
 /// What the metrics look at in one batch of images: the pixels as a user gets them and what the networks make of them.
 #[derive(Debug)]
@@ -25,11 +44,31 @@ pub struct Observed {
     pub images: Tensor, // (b, 3, h, w)
     /// The classifier's softmax over [`Emotion::ALL`].
     pub probabilities: Tensor, // (b, 8)
-    /// CLIP's image embeddings, of length 1.
+    /// CLIP's image embeddings before normalisation.
+    pub features: Tensor, // (b, p)
+    /// The same with length 1.
     pub embeddings: Tensor, // (b, p)
+    /// InceptionV3's features, where its weights were named.
+    pub inception: Option<Tensor>, // (b, 2048)
+    kept: RefCell<BTreeMap<&'static str, Rc<Vec<Tensor>>>>,
 }
 
 impl Observed {
+    /// Takes images in [0, 1], the classifier's softmax and CLIP's embeddings before normalisation.
+    pub fn new(images: Tensor, probabilities: Tensor, features: Tensor) -> Self {
+        Self { images, probabilities, embeddings: unit(&features), features, inception: None, kept: RefCell::default() }
+    }
+
+    /// What a metric made of these images under `key`, computed once: a source is compared with many edits.
+    pub fn kept(&self, key: &'static str, make: impl FnOnce() -> Vec<Tensor>) -> Rc<Vec<Tensor>> {
+        if let Some(tensors) = self.kept.borrow().get(key) {
+            return tensors.clone();
+        }
+        let tensors = Rc::new(make());
+        self.kept.borrow_mut().insert(key, tensors.clone());
+        tensors
+    }
+
     /// The class with the highest probability, per image.
     pub fn predicted(&self) -> Vec<Emotion> {
         let classes = self.probabilities.argmax(1, false);
@@ -86,6 +125,20 @@ pub struct About {
     pub decimals: usize,
     /// Whether tables show 100 times the value with a percent sign.
     pub percent: bool,
+    /// In which table it stands.
+    pub family: Family,
+}
+
+/// The tables of the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// What decides: emotion against identity.
+    Headline,
+    /// What explains: whole sets, structure, other backbones.
+    Further,
+    /// EmoEdit's arithmetic, for comparison with its table.
+    EmoEdit,
 }
 
 /// One number per edited image.
@@ -97,19 +150,61 @@ pub trait Metric {
     fn values(&self, pair: &Pair<'_>) -> Vec<f64>;
 }
 
-/// Every metric of the report, in the order of its columns.
-pub fn all(lpips: diffusion::networks::lpips::Lpips) -> Vec<Box<dyn Metric>> {
-    vec![
+/// One number for all edits of a method towards one emotion.
+pub trait SetMetric {
+    /// Name and definition.
+    fn about(&self) -> About;
+
+    /// The number of the edits' sums and the sums over the target's own images; none where it is undefined.
+    fn value(&self, edits: &Population, references: &Population) -> Option<f64>;
+}
+
+/// The networks that the metrics themselves look through.
+#[derive(Debug)]
+pub struct Networks {
+    /// LPIPS over AlexNet.
+    pub lpips: Rc<Lpips>,
+    /// LPIPS over VGG-16, where its weights were named.
+    pub lpips_vgg: Option<Rc<Lpips>>,
+    /// The report's classifier.
+    pub classifier: Rc<Classifier>,
+    /// The scene and object classifiers of Sem-C, where their weights were named.
+    pub clarity: Option<clarity::Clarity>,
+}
+
+/// Every metric of single images, in the order of the report's columns; EmoEdit's own arithmetic where it was asked for.
+pub fn all(networks: Networks, emoedit: bool) -> Vec<Box<dyn Metric>> {
+    let distance = |network: &Rc<Lpips>, backbone| Box::new(lpips::Distance::new(network.clone(), backbone));
+    let mut metrics: Vec<Box<dyn Metric>> = vec![
         Box::new(emotion::Accuracy),
         Box::new(emotion::Polarity),
         Box::new(emotion::Shift),
-        Box::new(lpips::Distance::new(lpips)),
+        distance(&networks.lpips, Backbone::Alex),
         Box::new(psnr::Psnr),
         Box::new(ssim::Ssim),
         Box::new(clip::Identity),
         Box::new(clip::Direction),
         Box::new(sharpness::Ratio),
-    ]
+        Box::new(esmi::Esmi::new(networks.classifier.clone())),
+    ];
+    metrics.extend(networks.lpips_vgg.iter().map(|n| distance(n, Backbone::Vgg) as Box<dyn Metric>));
+    metrics.extend(networks.clarity.map(|clarity| Box::new(clarity) as Box<dyn Metric>));
+    if emoedit {
+        metrics.extend(emoedit::all(&networks.lpips));
+    }
+    metrics
+}
+
+/// Every metric of whole sets; their columns follow those of [`all`]. `inception`: whether its features are there.
+pub fn all_of_sets(inception: bool) -> Vec<Box<dyn SetMetric>> {
+    let mut metrics: Vec<Box<dyn SetMetric>> = vec![Box::new(fid::ClipFid)];
+    if inception {
+        metrics.push(Box::new(fid::Fid));
+    }
+    metrics.push(Box::new(kld::Divergence));
+    metrics.push(Box::new(diversity::Edits));
+    metrics.push(Box::new(diversity::Changes));
+    metrics
 }
 
 /// A one-dimensional tensor as numbers.

@@ -3,7 +3,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{numbers, About, Better, Metric, Pair};
+use super::{numbers, About, Better, Family, Metric, Pair};
 
 /// scikit-image's rgb2gray: the luma weights of Rec. 709.
 const LUMA: [f64; 3] = [0.2125, 0.7154, 0.0721];
@@ -24,6 +24,7 @@ impl Metric for Ratio {
             unit: "×",
             decimals: 2,
             percent: false,
+            family: Family::Headline,
         }
     }
 

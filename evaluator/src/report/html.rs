@@ -7,6 +7,7 @@ use super::numbers::{arrow, flags, heading, interval, strength, value};
 use super::{equal, plots, Report};
 use crate::error::Result;
 use crate::metrics::confusion::Confusion;
+use crate::metrics::{About, Family};
 use crate::summary::{Measure, Row, Section};
 
 const TEMPLATE: &str = include_str!("template.html");
@@ -72,7 +73,10 @@ pub fn render(report: &Report) -> Result<String> {
         title => report.title,
         date => report.date,
         sources => super::markdown::sources_line(report),
-        headline => headlines(report, &report.summary),
+        headline => headlines(report, Family::Headline),
+        further => headlines(report, Family::Further),
+        references => super::markdown::references_line(report),
+        emoedit => headlines(report, Family::EmoEdit),
         equal_title => equal::title(report, &report.summary),
         equal_note => equal::NOTE,
         equal => equal_table(report, &report.summary),
@@ -80,7 +84,7 @@ pub fn render(report: &Report) -> Result<String> {
         several => report.emotions.len() > 1,
         by_emotion => by_emotion(report),
         landed => landed(report),
-        sweep => rows(report, report.summary.curves.iter().flatten().map(|r| (r.about.name.to_string(), r))),
+        sweep => rows(report, Family::Headline, report.summary.curves.iter().flatten().map(|r| (r.about.name.to_string(), r))),
         by_source => by_source(report),
         shown => report.pictures,
         gates => report.gates,
@@ -93,8 +97,9 @@ pub fn render(report: &Report) -> Result<String> {
     Ok(environment.get_template("index.html")?.render(page)?)
 }
 
-fn headlines(report: &Report, section: &Section) -> Table {
-    let mut table = rows(report, section.headlines.iter().map(|h| (h.row.about.name.to_string(), &h.row)));
+fn headlines(report: &Report, family: Family) -> Table {
+    let section = &report.summary;
+    let mut table = rows(report, family, section.headlines.iter().map(|h| (h.row.about.name.to_string(), &h.row)));
     for (row, headline) in table.rows.iter_mut().zip(&section.headlines) {
         row.flags = flags(headline);
     }
@@ -106,31 +111,35 @@ fn equal_table(report: &Report, section: &Section) -> Table {
         name: line.name.into(),
         control: false,
         flags: Vec::new(),
-        cells: cells(report, line.made_of, line.n, line.measures),
+        cells: cells(report, Family::Headline, line.made_of, line.n, line.measures),
     };
-    Table { columns: columns(report, "Made of"), rows: equal::lines(section).into_iter().map(row).collect() }
+    Table {
+        columns: columns(report, Family::Headline, "Made of"),
+        rows: equal::lines(section).into_iter().map(row).collect(),
+    }
 }
 
-fn rows<'a>(report: &Report, rows: impl Iterator<Item = (String, &'a Row)>) -> Table {
+fn rows<'a>(report: &Report, family: Family, rows: impl Iterator<Item = (String, &'a Row)>) -> Table {
     let row = |(name, row): (String, &Row)| TableRow {
         name,
         control: row.about.control,
         flags: Vec::new(),
-        cells: cells(report, strength(row), row.n, &row.measures),
+        cells: cells(report, family, strength(row), row.n, &row.measures),
     };
-    Table { columns: columns(report, "Strength"), rows: rows.map(row).collect() }
+    Table { columns: columns(report, family, "Strength"), rows: rows.map(row).collect() }
 }
 
-/// The first column as given, then n and every metric.
-fn columns(report: &Report, first: &str) -> Vec<Column> {
+/// The first column as given, then n and every metric of the family.
+fn columns(report: &Report, family: Family, first: &str) -> Vec<Column> {
     let mut columns = vec![Column { heading: first.into(), arrow: "" }, Column { heading: "n".into(), arrow: "" }];
-    columns.extend(report.metrics.iter().map(|m| Column { heading: heading(m), arrow: arrow(m.better) }));
+    let column = |m: &About| Column { heading: heading(m), arrow: arrow(m.better) };
+    columns.extend(report.columns(family).into_iter().map(|place| column(&report.metrics[place])));
     columns
 }
 
-fn cells(report: &Report, first: String, n: usize, measures: &[Measure]) -> Vec<Cell> {
+fn cells(report: &Report, family: Family, first: String, n: usize, measures: &[Measure]) -> Vec<Cell> {
     let mut cells = vec![Cell { text: first, interval: None }, Cell { text: n.to_string(), interval: None }];
-    let measured = report.metrics.iter().zip(measures);
+    let measured = report.columns(family).into_iter().map(|place| (&report.metrics[place], &measures[place]));
     cells.extend(measured.map(|(about, m)| Cell { text: value(about, m), interval: interval(about, m) }));
     cells
 }
@@ -189,7 +198,7 @@ fn by_source(report: &Report) -> Table {
         let name = h.row.about.name;
         [(format!("{name}: shows it already"), &h.showing), (format!("{name}: does not"), &h.not_showing)]
     });
-    rows(report, split)
+    rows(report, Family::Headline, split)
 }
 
 fn place(report: &Report, key: &str) -> usize {

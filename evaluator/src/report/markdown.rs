@@ -3,20 +3,27 @@
 use super::numbers::{arrow, flags, heading, interval, strength, value};
 use super::pictures::Shown;
 use super::{equal, Report};
+use crate::metrics::Family;
 use crate::summary::{Headline, Measure, Row, Section};
 
 /// The report in Markdown; pictures are linked from images/.
 pub fn render(report: &Report) -> String {
     let mut out = format!("# {}\n\n{}\n\n", report.title, report.date);
     out += &format!("{}\n\n", sources_line(report));
-    out += &headlines(report, &report.summary);
+    out += &headlines(report, &report.summary, Family::Headline);
     if let Some(title) = equal::title(report, &report.summary) {
         out += &format!("\n## {title}\n\n{}\n{}", equal_table(report, &report.summary), equal::NOTE);
         out.push('\n');
     }
+    let further = headlines(report, &report.summary, Family::Further);
+    out += &format!("\n## Further measures\n\n{further}\n{}\n", references_line(report));
+    if !report.columns(Family::EmoEdit).is_empty() {
+        let table = headlines(report, &report.summary, Family::EmoEdit);
+        out += &format!("\n## EmoEdit's arithmetic\n\nFor comparison with its published table only.\n\n{table}");
+    }
     if report.emotions.len() > 1 {
         for (emotion, section) in &report.emotions {
-            out += &format!("\n## {emotion}\n\n{}", headlines(report, section));
+            out += &format!("\n## {emotion}\n\n{}", headlines(report, section, Family::Headline));
         }
     }
     out += &format!("\n## Strength\n\n{}", curves(report));
@@ -43,12 +50,16 @@ pub fn sources_line(report: &Report) -> String {
         }
         _ => "",
     };
+    let shared = match report.provenance.pointer("/classifier/shares_clip_with_losses") {
+        Some(serde_json::Value::Bool(true)) => " The classifier reads the CLIP of the runs' losses: it favours them.",
+        _ => "",
+    };
     let excluded = match report.provenance.pointer("/sources/target_excluded_from_headline") {
         Some(serde_json::Value::Bool(true)) => " Those that show the target already are left out of the headline.",
         _ => "",
     };
     format!(
-        "{} held-out sources from {} (split {}).{excluded} Classifier {} ({}), in no loss.{clip} \
+        "{} held-out sources from {} (split {}).{excluded} Classifier {} ({}), in no loss.{shared}{clip} \
          Intervals: 95 % bootstrap over sources.",
         text("/sources/n"),
         text("/sources/shards"),
@@ -58,22 +69,36 @@ pub fn sources_line(report: &Report) -> String {
     )
 }
 
-fn headlines(report: &Report, section: &Section) -> String {
+/// How many images the sets of edits are compared with.
+pub fn references_line(report: &Report) -> String {
+    let counts = report.provenance.pointer("/references/n").and_then(|n| n.as_object());
+    let count = |(emotion, n): (&String, &serde_json::Value)| format!("{emotion} {n}");
+    let counts: Vec<String> = counts.into_iter().flatten().map(count).collect();
+    format!("CLIP-FID, FID and KLD compare with the target's own images, of which there are: {}.", counts.join(", "))
+}
+
+fn headlines(report: &Report, section: &Section, family: Family) -> String {
     let name = |h: &Headline| [h.row.about.name.to_string()].into_iter().chain(flags(h)).collect::<Vec<_>>().join(" ");
-    rows(report, section.headlines.iter().map(|h| (name(h), &h.row)))
+    rows(report, family, section.headlines.iter().map(|h| (name(h), &h.row)))
 }
 
 fn equal_table(report: &Report, section: &Section) -> String {
-    let mut out = head(report, "method | made of");
+    let mut out = head(report, Family::Headline, "method | made of");
     for line in equal::lines(section) {
-        out += &format!("| {} | {} | {} |{}\n", line.name, line.made_of, line.n, cells(report, line.measures));
+        out += &format!(
+            "| {} | {} | {} |{}\n",
+            line.name,
+            line.made_of,
+            line.n,
+            cells(report, Family::Headline, line.measures)
+        );
     }
     out
 }
 
 fn curves(report: &Report) -> String {
     let points = report.summary.curves.iter().flatten();
-    rows(report, points.map(|row| (row.about.name.to_string(), row)))
+    rows(report, Family::Headline, points.map(|row| (row.about.name.to_string(), row)))
 }
 
 fn by_source(report: &Report) -> String {
@@ -81,29 +106,31 @@ fn by_source(report: &Report) -> String {
         let name = h.row.about.name;
         [(format!("{name}, shows it"), &h.showing), (format!("{name}, does not"), &h.not_showing)]
     });
-    rows(report, split)
+    rows(report, Family::Headline, split)
 }
 
-fn rows<'a>(report: &Report, rows: impl Iterator<Item = (String, &'a Row)>) -> String {
-    let mut out = head(report, "method | strength");
+fn rows<'a>(report: &Report, family: Family, rows: impl Iterator<Item = (String, &'a Row)>) -> String {
+    let mut out = head(report, family, "method | strength");
     for (name, row) in rows {
-        out += &format!("| {name} | {} | {} |{}\n", strength(row), row.n, cells(report, &row.measures));
+        out += &format!("| {name} | {} | {} |{}\n", strength(row), row.n, cells(report, family, &row.measures));
     }
     out
 }
 
-/// The first two columns as given, then n and every metric.
-fn head(report: &Report, first: &str) -> String {
-    let heads = report.metrics.iter().map(|m| format!(" {} {} |", heading(m), arrow(m.better))).collect::<String>();
-    format!("| {first} | n |{heads}\n|---|---:|---:|{}\n", "---:|".repeat(report.metrics.len()))
+/// The first two columns as given, then n and every metric of the family.
+fn head(report: &Report, family: Family, first: &str) -> String {
+    let metrics = report.columns(family).into_iter().map(|place| &report.metrics[place]);
+    let heads: Vec<String> = metrics.map(|m| format!(" {} {} |", heading(m), arrow(m.better))).collect();
+    format!("| {first} | n |{}\n|---|---:|---:|{}\n", heads.concat(), "---:|".repeat(heads.len()))
 }
 
-fn cells(report: &Report, measures: &[Measure]) -> String {
-    let cell = |(about, measure)| {
+fn cells(report: &Report, family: Family, measures: &[Measure]) -> String {
+    let cell = |place: usize| {
+        let (about, measure) = (&report.metrics[place], &measures[place]);
         let interval = interval(about, measure).map(|i| format!(" ({i})")).unwrap_or_default();
         format!(" {}{interval} |", value(about, measure))
     };
-    report.metrics.iter().zip(measures).map(cell).collect()
+    report.columns(family).into_iter().map(cell).collect()
 }
 
 fn gates(report: &Report) -> String {

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::Evaluation;
 use crate::gates::Outcome;
 use crate::methods::About;
-use crate::metrics;
+use crate::metrics::{self, Family};
 use crate::plan::Plan;
 use crate::provenance;
 use crate::summary::Section;
@@ -54,7 +54,7 @@ impl Report {
         let mut report = Self {
             title: plan.config.title.clone(),
             date: date.to_string(),
-            metrics: evaluation.board.metrics.clone(),
+            metrics: evaluation.board.metrics.iter().copied().chain(evaluation.sets.abouts()).collect(),
             summary: Section::new(plan, &evaluation, &plan.emotions),
             emotions: sections.collect(),
             pictures: pictures::choose(plan, &evaluation, folder)?,
@@ -77,6 +77,11 @@ impl Report {
             std::fs::write(&path, text).map_err(|e| Error::io(&path, e))?;
         }
         Ok(())
+    }
+
+    /// The places of a family's metrics among every row's measures.
+    pub fn columns(&self, family: Family) -> Vec<usize> {
+        (0..self.metrics.len()).filter(|&place| self.metrics[place].family == family).collect()
     }
 
     /// Every method of any emotion, in the order of the tables; the mean over the emotions has those alone that took

@@ -3,6 +3,7 @@
 use super::equal;
 use super::numbers::{flags, heading, interval, strength, value, NOTHING};
 use super::Report;
+use crate::metrics::Family;
 use crate::summary::{Headline, Section};
 
 /// Headline table, one line an emotion where there are several, the comparison at equal LPIPS, flags and gates.
@@ -32,7 +33,7 @@ pub fn render(report: &Report) -> String {
 
 fn headline_rows(report: &Report, section: &Section) -> Vec<Vec<String>> {
     let mut head = vec!["method".to_string(), "strength".into(), "n".into()];
-    for about in &report.metrics {
+    for about in report.columns(Family::Headline).into_iter().map(|place| &report.metrics[place]) {
         head.push(heading(about));
         if about.key == "emo_a" {
             head.push("95 %".into());
@@ -46,7 +47,8 @@ fn headline_rows(report: &Report, section: &Section) -> Vec<Vec<String>> {
 fn headline_row(report: &Report, headline: &Headline) -> Vec<String> {
     let row = &headline.row;
     let mut cells = vec![row.about.name.to_string(), strength(row), row.n.to_string()];
-    for (about, measure) in report.metrics.iter().zip(&row.measures) {
+    for (about, measure) in report.columns(Family::Headline).into_iter().map(|p| (&report.metrics[p], &row.measures[p]))
+    {
         cells.push(value(about, measure));
         if about.key == "emo_a" {
             cells.push(interval(about, measure).unwrap_or_default());

@@ -3,13 +3,14 @@
 //! Fixture: python tests/fixtures/metrics/make.py FOLDER
 
 use std::fs;
+use std::rc::Rc;
 
 use dataloader::Emotion;
 use diffusion::networks::lpips::{Backbone, Lpips};
 use evaluator::config::Template;
 use evaluator::metrics::bootstrap::Bootstrap;
 use evaluator::metrics::confusion::Confusion;
-use evaluator::metrics::{self, clip, psnr, sharpness, ssim, Observed, Pair};
+use evaluator::metrics::{self, clip, psnr, sharpness, ssim, Networks, Observed, Pair};
 use evaluator::observe::Observer;
 use evaluator::sources::tensor_of;
 use image::RgbImage;
@@ -18,19 +19,19 @@ use tch::{Device, Kind, Tensor};
 
 use crate::fixtures::{fixture, pocket, root};
 
-const TOLERANCE: f64 = 1e-4;
+pub const TOLERANCE: f64 = 1e-4;
 
 fn expected() -> Value {
     let text = fs::read_to_string(fixture("metrics/expected.json")).expect("the fixture is readable");
     serde_json::from_str(&text).expect("the fixture is JSON")
 }
 
-fn numbers(value: &Value) -> Vec<f64> {
+pub fn numbers(value: &Value) -> Vec<f64> {
     value.as_array().expect("a list").iter().map(|v| v.as_f64().expect("a number")).collect()
 }
 
 /// The four sources, or (with `_edit`) their edits.
-fn photos(suffix: &str) -> Vec<RgbImage> {
+pub fn photos(suffix: &str) -> Vec<RgbImage> {
     let names = expected()["names"].as_array().expect("a list").clone();
     let read = |name: &Value| {
         let path = fixture("metrics").join(format!("{}{suffix}.png", name.as_str().expect("a name")));
@@ -43,16 +44,23 @@ fn unit_range(pictures: &[RgbImage]) -> Tensor {
     (tensor_of(pictures) + 1.0) / 2.0
 }
 
-fn lpips() -> Lpips {
-    Lpips::load(&root().join("assets/lpips/lpips_alex.safetensors"), Backbone::Alex, Device::Cpu).expect("LPIPS")
+/// What the metrics look through, without VGG.
+pub fn networks(observer: &Observer) -> Networks {
+    let weights = root().join("assets/lpips/lpips_alex.safetensors");
+    Networks {
+        lpips: Rc::new(Lpips::load(&weights, Backbone::Alex, Device::Cpu).expect("LPIPS")),
+        lpips_vgg: None,
+        classifier: observer.classifier().clone(),
+        clarity: None,
+    }
 }
 
-fn observer() -> Observer {
-    Observer::load(&pocket("emotion_classifier"), &pocket("clip"), Device::Cpu).expect("the judges")
+pub fn observer() -> Observer {
+    Observer::load(&pocket("emotion_classifier"), &pocket("clip"), None, Device::Cpu).expect("the judges")
 }
 
 #[track_caller]
-fn assert_near(name: &str, found: &[f64], expected: &[f64], tolerance: f64) {
+pub fn assert_near(name: &str, found: &[f64], expected: &[f64], tolerance: f64) {
     assert_eq!(found.len(), expected.len(), "{name}");
     for (place, (a, b)) in found.iter().zip(expected).enumerate() {
         assert!((a - b).abs() <= tolerance, "{name}[{place}]: {a} instead of {b}");
@@ -97,7 +105,7 @@ fn value_of(key: &str, source: &Observed, edit: &Observed, direction: &Tensor) -
     let targets = vec![Emotion::Sadness; edit.images.size()[0] as usize];
     let text_directions = direction.expand_as(&edit.embeddings);
     let pair = Pair { source, edit, targets: &targets, text_directions: &text_directions };
-    let metrics = metrics::all(lpips());
+    let metrics = metrics::all(networks(&observer()), false);
     metrics.iter().find(|m| m.about().key == key).expect("a metric").values(&pair)
 }
 
@@ -151,6 +159,7 @@ fn metrics_know_identity_symmetry_and_bounds() {
         ("emo_a", 0.0, 1.0),
         ("emo_a_polarity", 0.0, 1.0),
         ("emo_s", -1.0, 1.0),
+        ("esmi", 0.0, 1.0),
         ("lpips", 0.0, f64::INFINITY),
     ] {
         let values = value_of(key, &source, &edit, &direction);

@@ -64,6 +64,11 @@ fn check_methods(methods: &Value) {
             4
         );
     }
+    for metric in ["kld", "sem_d", "esmi"] {
+        assert!(methods["joint"][metric].is_f64(), "joint.{metric} is {}", methods["joint"][metric]);
+    }
+    assert_eq!(methods["joint"]["clip_fid"], Value::Null, "one sad face has no covariance");
+    assert_eq!(methods["no_edit"]["change_diversity"], Value::Null, "nothing changed");
     let no_edit = &methods["no_edit"];
     assert_eq!(no_edit["lpips"], 0.0);
     assert_eq!((&no_edit["psnr"], &no_edit["psnr_text"]), (&Value::Null, &Value::from("inf")));
@@ -97,6 +102,26 @@ fn check_pages(folder: &Path, report: &Value, workshop: &Path) {
         assert!(folder.join("images").join(name.as_str().expect("a name")).is_file());
     }
     assert!(!folder.join("kept").exists(), "pictures that are not shown are gone");
+}
+
+#[test]
+fn emoedits_arithmetic_stands_beside_the_usual_one() {
+    let workshop = Workshop::new();
+    let outcome = workshop.evaluate(&["compatibility=emoedit", "strengths=[1.0]", "references.max_images=1"]);
+    let folder = outcome.expect("evaluated").folder;
+    let report = read_json(&folder.join("report.json"));
+    assert_eq!(report["provenance"]["references"]["n"]["sadness"], 1);
+    let round_trip = &report["methods"]["vae_round_trip"];
+    for key in ["lpips", "psnr", "ssim", "mse", "emo_a_polarity"] {
+        let theirs = &round_trip[format!("emoedit_{key}")];
+        let differs = *theirs != round_trip[key] || key == "emo_a_polarity"; // which may agree
+        assert!(theirs.is_f64() && differs, "{key}: {theirs}");
+    }
+    let page = fs::read_to_string(folder.join("index.html")).expect("readable");
+    for words in ["EmoEdit's arithmetic", "Further measures", "own images, of which there are: sadness 1."] {
+        let escaped = words.replace('\'', "&#x27;");
+        assert!(page.contains(words) || page.contains(&escaped), "{words}");
+    }
 }
 
 #[test]

@@ -6,5 +6,5 @@ mod images;
 mod lpips;
 mod schedule;
 mod tokenizer;
-mod unet;
+pub(crate) mod unet;
 mod vae;

@@ -23,7 +23,7 @@ struct Model {
 }
 
 /// The generator of the fixture's script: FNV-1a of the name seeds SplitMix64, a value sums four 16-bit quarters.
-pub(super) fn draw(name: &str, shape: &[i64]) -> Tensor {
+pub(crate) fn draw(name: &str, shape: &[i64]) -> Tensor {
     let seed = name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |v, b| (v ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
     let value = |i: i64| {
         let mut z = seed.wrapping_add((i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));

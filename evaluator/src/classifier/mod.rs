@@ -1,0 +1,207 @@
+//! The emotion classifiers that score: Mikels' eight categories, one file a network.
+//!
+//! A folder with config.json, whose `architecture` says which, and model.safetensors. Shapes: b batch, (h, w) pixels,
+//! p CLIP's projection.
+
+pub mod alexnet;
+pub mod clip_mlp;
+pub mod head;
+pub mod resnet;
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use dataloader::Emotion;
+use diffusion::weights::{hash, read_json, Weights};
+use serde::de::DeserializeOwned;
+use tch::{Device, Kind, Tensor};
+
+use crate::embedder::Embedder;
+use crate::error::{Error, Result};
+use alexnet::AlexNetMlp;
+use clip_mlp::ClipMlp;
+use resnet::ResNetClassifier;
+
+/// The architectures that can be read.
+const ARCHITECTURES: [&str; 4] = ["alexnet_features_mlp", "clip_mlp", "resnet18", "resnet50"];
+
+#[derive(Debug)]
+enum Network {
+    AlexNet(Box<AlexNetMlp>),
+    Clip(ClipMlp, Rc<Embedder>),
+    ResNet(Box<ResNetClassifier>),
+}
+
+/// A classifier over [`Emotion::ALL`].
+#[derive(Debug)]
+pub struct Classifier {
+    network: Network,
+    architecture: String,
+    order: Tensor, // (8): place of each emotion among the labels
+    temperature: f64,
+    name: String,
+    hash: String,
+}
+
+/// What every config.json says.
+struct Common {
+    labels: Vec<Emotion>,
+    temperature: f64,
+}
+
+/// The name of the CLIP that the classifier in `folder` reads; none for one that reads pixels.
+pub fn clip_of(folder: &Path) -> Result<Option<String>> {
+    let path = folder.join("config.json");
+    Ok(match architecture(&path)?.as_str() {
+        "clip_mlp" => Some(parse::<clip_mlp::Config>(&path)?.clip.name),
+        _ => None,
+    })
+}
+
+impl Classifier {
+    /// Reads config.json and model.safetensors; refuses a classifier that took part in a loss.
+    ///
+    /// `clip` gives the CLIP that a classifier over embeddings reads; it is not asked for another.
+    pub fn load(folder: &Path, device: Device, clip: impl FnOnce() -> Result<Rc<Embedder>>) -> Result<Self> {
+        let path = folder.join("config.json");
+        let architecture = architecture(&path)?;
+        let weights = Weights::from_folder(folder, "model", device, Kind::Float)?;
+        let (network, common) = match architecture.as_str() {
+            "alexnet_features_mlp" => {
+                let config: alexnet::Config = parse(&path)?;
+                let common = Common::check(&path, &config.labels, config.temperature, config.takes_part_in_losses)?;
+                (Network::AlexNet(Box::new(AlexNetMlp::load(&path, &config, &weights)?)), common)
+            }
+            "clip_mlp" => {
+                let config: clip_mlp::Config = parse(&path)?;
+                let common = Common::check(&path, &config.labels, config.temperature, config.takes_part_in_losses)?;
+                let clip = clip()?;
+                let network = ClipMlp::load(&path, &config, &weights, clip.projection_dim(), clip.hash())?;
+                (Network::Clip(network, clip), common)
+            }
+            _ => {
+                let config: resnet::Config = parse(&path)?;
+                let common = Common::check(&path, &config.labels, config.temperature, config.takes_part_in_losses)?;
+                (Network::ResNet(Box::new(ResNetClassifier::load(&path, &config, &weights)?)), common)
+            }
+        };
+        weights.finish(|_| false)?;
+        Ok(Self {
+            network,
+            architecture,
+            order: order(&common.labels).to_device(device),
+            temperature: common.temperature,
+            name: folder.file_name().map_or_else(|| "classifier".into(), |n| n.to_string_lossy().into_owned()),
+            hash: hash(folder, "model")?,
+        })
+    }
+
+    /// The network's kind, as config.json names it.
+    pub fn architecture(&self) -> &str {
+        &self.architecture
+    }
+
+    /// The folder's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// blake3 of the weights file.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// The CLIP whose embeddings it takes; none where it takes images.
+    pub fn embedder(&self) -> Option<&Rc<Embedder>> {
+        match &self.network {
+            Network::AlexNet(_) | Network::ResNet(_) => None,
+            Network::Clip(_, clip) => Some(clip),
+        }
+    }
+
+    /// Softmax probabilities over [`Emotion::ALL`], (b, 8), of images (b, 3, h, w) in [−1, 1], or, where there is an
+    /// [`embedder`](Self::embedder), of its embeddings (b, p).
+    pub fn probabilities(&self, input: &Tensor) -> Tensor {
+        self.logits(input).softmax(-1, Kind::Float)
+    }
+
+    /// As [`Classifier::probabilities`], before the softmax.
+    pub fn logits(&self, input: &Tensor) -> Tensor {
+        let _no_grad = tch::no_grad_guard();
+        let logits = match &self.network {
+            Network::AlexNet(network) => network.forward(input).1,
+            Network::Clip(network, _) => network.forward(input),
+            Network::ResNet(network) => network.forward(input).1,
+        };
+        logits.index_select(1, &self.order) / self.temperature
+    }
+
+    /// Where images (b, 3, h, w) in [−1, 1] show their most probable class: Selvaraju et al., *Grad-CAM* (2017), eq. 2,
+    /// on the last feature map (b, y, x). None for a network that has no map.
+    pub fn saliency(&self, images: &Tensor) -> Option<Tensor> {
+        tch::with_grad(|| {
+            let images = images.detach().set_requires_grad(true);
+            let (map, logits) = match &self.network {
+                Network::AlexNet(network) => network.forward(&images),
+                Network::ResNet(network) => network.forward(&images),
+                Network::Clip(..) => return None,
+            };
+            let top = logits.amax([1i64].as_slice(), false).sum(Kind::Float);
+            let gradient = Tensor::run_backward(&[&top], &[&map], false, false).remove(0); // (b, c, y, x)
+            let weights = gradient.mean_dim([2i64, 3].as_slice(), true, Kind::Float);
+            Some((weights * map).sum_dim_intlist([1i64].as_slice(), false, Kind::Float).relu().detach())
+        })
+    }
+}
+
+impl Common {
+    fn check(path: &Path, labels: &[Emotion], temperature: f64, takes_part_in_losses: bool) -> Result<Self> {
+        if takes_part_in_losses {
+            return Err(Error::ClassifierInLoss(PathBuf::from(path)));
+        }
+        let mut sorted = labels.to_vec();
+        sorted.sort_unstable();
+        if sorted != Emotion::ALL {
+            return unsupported(path, "labels", "must name each of the eight emotions once".into());
+        }
+        if !(temperature.is_finite() && temperature > 0.0) {
+            return unsupported(path, "temperature", format!("{temperature}; must be above 0"));
+        }
+        Ok(Self { labels: labels.to_vec(), temperature })
+    }
+}
+
+fn architecture(path: &Path) -> Result<String> {
+    let json = read_json(path)?;
+    let found = json.get("architecture").and_then(|a| a.as_str()).unwrap_or("none").to_string();
+    if ARCHITECTURES.contains(&found.as_str()) {
+        return Ok(found);
+    }
+    unsupported(path, "architecture", format!("{found}; supported: {}", ARCHITECTURES.join(", ")))
+}
+
+fn parse<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let json = |source| diffusion::Error::Json { path: path.to_path_buf(), source };
+    Ok(serde_json::from_value(read_json(path)?).map_err(json)?)
+}
+
+/// The widths must lead from the embedding to the eight classes.
+fn check_head(path: &Path, widths: &[i64], embedding: i64) -> Result<()> {
+    if widths.len() < 2 || widths.first() != Some(&embedding) || widths.last() != Some(&8) {
+        return unsupported(path, "head", format!("{widths:?}; must lead from {embedding} to 8"));
+    }
+    Ok(())
+}
+
+fn unsupported<T>(path: &Path, key: &str, message: String) -> Result<T> {
+    Err(Error::Model(diffusion::Error::Unsupported { path: path.to_path_buf(), key: key.into(), message }))
+}
+
+fn order(labels: &[Emotion]) -> Tensor {
+    let place = |e: Emotion| labels.iter().position(|&l| l == e).expect("the labels were checked") as i64;
+    Tensor::from_slice(&Emotion::ALL.map(place))
+}
+
+fn one() -> f64 {
+    1.0
+}

@@ -1,0 +1,147 @@
+//! The recipe of a classifier as written.
+
+use std::path::PathBuf;
+
+use collective::DeviceChoice;
+use dataloader::{Access, Filter};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// A whole recipe.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The labelled images.
+    pub data: Data,
+    /// How shards in object stores are reached and kept.
+    #[serde(default)]
+    pub store: Access,
+    /// The CLIP that embeds, folder or hub id. Embeddings in the shards are used if they are this CLIP's.
+    pub clip: String,
+    /// Never fetch from the hub.
+    #[serde(default)]
+    pub offline: bool,
+    /// Where to compute.
+    #[serde(default)]
+    pub device: DeviceChoice,
+    /// Whether embeddings are brought to length 1 first.
+    #[serde(default)]
+    pub normalize: bool,
+    /// Widths of the hidden layers; none for a linear classifier.
+    #[serde(default = "hidden")]
+    pub hidden: Vec<i64>,
+    /// The training.
+    #[serde(default)]
+    pub train: Train,
+    /// Seed of initial weights, order, dropout and the validation part.
+    #[serde(default)]
+    pub seed: u64,
+    /// Where config.json, model.safetensors, metrics.json and README.md go.
+    pub output_dir: PathBuf,
+}
+
+/// Which rows teach, which stop the training and set the temperature, which test.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// Folder or URL of shards.
+    pub shards: String,
+    /// Rows to learn from; those without an emotion are left out everywhere.
+    pub train: Filter,
+    /// Rows held back.
+    #[serde(default)]
+    pub validation: Validation,
+    /// Rows that the card's figures come from; nothing is chosen by them.
+    pub test: Filter,
+}
+
+/// The rows that are held back from learning.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Validation {
+    /// Rows of their own; by default a part of the training rows.
+    #[serde(default)]
+    pub filter: Option<Filter>,
+    /// The part of the training rows, where there is no filter.
+    #[serde(default = "fraction")]
+    pub fraction: f64,
+    /// An attribute whose value rows share that must stay together, such as several drawings of one thing.
+    #[serde(default)]
+    pub group: Option<String>,
+}
+
+/// The training.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Train {
+    /// AdamW's rate.
+    pub learning_rate: f64,
+    /// AdamW's decay.
+    pub weight_decay: f64,
+    /// Rows a step.
+    pub batch_size: usize,
+    /// Passes over the training rows, at most.
+    pub max_epochs: usize,
+    /// Passes without a better validation loss after which the best weights are taken.
+    pub patience: usize,
+    /// Share of hidden units dropped.
+    pub dropout: f64,
+    /// Share of each label spread over all classes.
+    pub label_smoothing: f64,
+    /// Whether every emotion weighs the same, however many images it has.
+    pub balanced: bool,
+}
+
+impl Default for Validation {
+    fn default() -> Self {
+        Self { filter: None, fraction: fraction(), group: None }
+    }
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Self {
+            learning_rate: 1e-3,
+            weight_decay: 1e-2,
+            batch_size: 256,
+            max_epochs: 200,
+            patience: 10,
+            dropout: 0.5,
+            label_smoothing: 0.0,
+            balanced: false,
+        }
+    }
+}
+
+impl Config {
+    /// Refuses values that cannot work.
+    pub fn check(&self) -> Result<()> {
+        let train = &self.train;
+        let share = |value: f64| (0.0..1.0).contains(&value);
+        let above = |value: f64| value.is_finite() && value > 0.0;
+        let rules = [
+            ("data.validation.fraction", share(self.data.validation.fraction), "must be at least 0 and below 1"),
+            ("hidden", self.hidden.iter().all(|&width| width > 0), "widths must be at least 1"),
+            ("train.learning_rate", above(train.learning_rate), "must be above 0"),
+            ("train.weight_decay", train.weight_decay >= 0.0, "must be at least 0"),
+            ("train.batch_size", train.batch_size > 0, "must be at least 1"),
+            ("train.max_epochs", train.max_epochs > 0, "must be at least 1"),
+            ("train.patience", train.patience > 0, "must be at least 1"),
+            ("train.dropout", share(train.dropout), "must be at least 0 and below 1"),
+            ("train.label_smoothing", share(train.label_smoothing), "must be at least 0 and below 1"),
+        ];
+        match rules.into_iter().find(|(_, holds, _)| !holds) {
+            Some((key, _, message)) => Err(Error::config(key, message)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn hidden() -> Vec<i64> {
+    vec![256]
+}
+
+fn fraction() -> f64 {
+    0.1
+}

@@ -1,0 +1,91 @@
+//! `evaluator fit-classifier`: trains an emotion classifier over CLIP's embeddings, calibrates it, and writes it with a
+//! card that says how good it is.
+
+pub mod card;
+pub mod config;
+pub mod samples;
+pub mod training;
+
+use std::path::Path;
+
+use dataloader::Emotion;
+use diffusion::hub::{resolve, Hub};
+
+use crate::classifier::clip_mlp::{self, ClipName};
+use crate::embedder::Embedder;
+use crate::error::{Error, Result};
+use crate::metrics::calibration::temperature;
+use crate::ranks::Ranks;
+use card::Card;
+use config::Config;
+use samples::Parts;
+use training::Trained;
+
+/// Trains by the recipe and writes the classifier's folder; gives its card.
+pub fn run(config: &Config, hub: &Hub) -> Result<Card> {
+    config.check()?;
+    let hub = Hub { offline: hub.offline || config.offline, ..hub.clone() };
+    let device = Ranks::alone().device(config.device)?;
+    let clip = Embedder::load(&resolve(&config.clip, &hub)?, device)?;
+    let parts = samples::read(config, &clip)?;
+    tracing::info!(
+        "{} rows to learn from, {} to stop by, {} to test on; embeddings {}",
+        parts.train.len(),
+        parts.validation.len(),
+        parts.test.len(),
+        if parts.stored { "from the shards" } else { "computed" },
+    );
+    let trained = training::train(config, &parts.train, &parts.validation)?;
+    let logits = |rows: &samples::Samples| {
+        training::forward(&trained.layers, &training::prepared(&rows.embeddings, config.normalize), |x| x)
+    };
+    let scored = [&parts.validation, &parts.test].map(|rows| (logits(rows), rows.labels.shallow_clone()));
+    let temperature = temperature(&scored[0].0, &scored[0].1);
+    let card = Card::new(config, &clip, &parts, &trained, temperature, &scored);
+    write(config, &clip, &parts, &trained, &card)?;
+    Ok(card)
+}
+
+/// Writes the folder; config.json last, so that what has one is whole.
+fn write(config: &Config, clip: &Embedder, parts: &Parts, trained: &Trained, card: &Card) -> Result<()> {
+    let folder = &config.output_dir;
+    let io = |path: &Path| {
+        let path = path.to_path_buf();
+        move |e| Error::io(path, e)
+    };
+    std::fs::create_dir_all(folder).map_err(io(folder))?;
+    let described = folder.join("config.json");
+    if described.exists() {
+        std::fs::remove_file(&described).map_err(io(&described))?;
+    }
+    let weights = training::named(&trained.layers);
+    diffusion::weights::write_file(&folder.join("model.safetensors"), &weights, None)?;
+    let texts = [
+        ("metrics.json", pretty(&card.json())),
+        ("README.md", card.markdown()),
+        ("config.json", pretty(&described_as(config, clip, parts, card))),
+    ];
+    for (name, text) in texts {
+        let path = folder.join(name);
+        std::fs::write(&path, text).map_err(io(&path))?;
+    }
+    Ok(())
+}
+
+fn described_as(config: &Config, clip: &Embedder, parts: &Parts, card: &Card) -> clip_mlp::Config {
+    let embedding = parts.train.embeddings.size()[1];
+    let widths = [embedding].into_iter().chain(config.hidden.iter().copied()).chain([8]);
+    clip_mlp::Config {
+        architecture: "clip_mlp".into(),
+        labels: Emotion::ALL.to_vec(),
+        clip: ClipName { name: config.clip.clone(), hash: Some(clip.hash().into()) },
+        normalize: config.normalize,
+        head: widths.collect(),
+        temperature: card.temperature,
+        takes_part_in_losses: false,
+    }
+}
+
+fn pretty(value: &impl serde::Serialize) -> String {
+    serde_json::to_string_pretty(value).expect("plain data") + "\n"
+}
