@@ -79,6 +79,7 @@ bench: build $(VENV)/ready $(BENCH_VENV)/ready ## timings against PyTorch, diffu
 	$(VENV)/bin/python tests/benches/networks.py
 	$(VENV)/bin/python tests/benches/step.py
 	$(PYTHON) tests/benches/scaling.py
+	$(VENV)/bin/python tests/benches/evaluator.py
 	$(BENCH_VENV)/bin/python tests/benches/data.py
 
 ablation: data ## what each choice of the method is worth, three seeds each: hours; writes docs/ablation.md
