@@ -75,6 +75,14 @@ pub struct ModelSection {
     /// An AutoencoderTiny or AutoencoderKL that decodes P_t for CLIP; without it the pipeline's own VAE does.
     #[serde(default)]
     pub preview_decoder: Option<String>,
+    /// P_t is decoded at this share of its sides, above 0 and at most 1: CLIP looks at 224 px in any case, and half the
+    /// side costs a quarter.
+    #[serde(default = "full_size")]
+    pub preview_scale: f64,
+}
+
+fn full_size() -> f64 {
+    1.0
 }
 
 /// Where hub ids are looked up.

@@ -11,7 +11,7 @@ use diffusion::process::asyrp::{Condition, Process};
 use diffusion::weights;
 
 use crate::config::TrajectoryKind;
-use crate::models::Folders;
+use crate::models::{preview_side, Folders};
 use crate::resolved::Resolved;
 use crate::weights_header::num_parameters;
 
@@ -55,13 +55,15 @@ impl Cost {
     /// Reads the configurations below `folders`; images have `resolution` pixels a side.
     pub fn of(recipe: &Resolved, folders: &Folders, resolution: u32) -> anyhow::Result<Self> {
         let networks = Networks::read(recipe, folders)?;
-        let side = i64::from(resolution) / networks.downscale(folders)?;
+        let downscale = networks.downscale(folders)?;
+        let side = i64::from(resolution) / downscale;
+        let preview = preview_side(side, recipe.config.model.preview_scale) * downscale;
         let unet = cost::unet(&networks.unet, side, networks.text.max_position_embeddings);
         Ok(Self {
             frozen: frozen(recipe, folders)?,
             trained: trained(recipe, &networks),
-            pieces: pieces(recipe, &networks, unet, resolution.into()),
-            activations: activations(recipe, &networks, side, u64::from(resolution)),
+            pieces: pieces(recipe, &networks, unet, preview),
+            activations: activations(recipe, &networks, side, preview as u64),
         })
     }
 
@@ -156,7 +158,7 @@ fn trained(recipe: &Resolved, networks: &Networks) -> u64 {
     tokens + delta
 }
 
-fn pieces(recipe: &Resolved, networks: &Networks, unet: UnetMacs, resolution: i64) -> Vec<Piece> {
+fn pieces(recipe: &Resolved, networks: &Networks, unet: UnetMacs, preview: i64) -> Vec<Piece> {
     let (edit, loss) = (&recipe.config.edit, &recipe.config.loss);
     let learns_prompt = recipe.config.tokens.on().is_some();
     let both = |macs: Macs| macs.forward() + macs.backward();
@@ -173,7 +175,7 @@ fn pieces(recipe: &Resolved, networks: &Networks, unet: UnetMacs, resolution: i6
         add("decoder, edited", both(unet.up));
     }
     if let Some(clip) = networks.clip.as_ref().filter(|_| loss.clip > 0.0) {
-        let passes = [networks.decoder.macs(resolution), cost::clip_image(clip)];
+        let passes = [networks.decoder.macs(preview), cost::clip_image(clip)];
         let reference = u64::from(loss.directional == Directional::Target);
         for (name, pass) in ["preview decoder", "CLIP"].into_iter().zip(passes) {
             add(name, both(pass) + reference * pass.forward());
@@ -187,7 +189,7 @@ fn pieces(recipe: &Resolved, networks: &Networks, unet: UnetMacs, resolution: i6
 
 /// Numbers kept for the backward pass through one image's up path, the whole UNet of the denoising term and the preview:
 /// about 10 a residual block and 16 a transformer block, times channels and positions.
-fn activations(recipe: &Resolved, networks: &Networks, side: i64, resolution: u64) -> u64 {
+fn activations(recipe: &Resolved, networks: &Networks, side: i64, preview: u64) -> u64 {
     let blocks = networks.unet.levels.iter().enumerate();
     let blocks: Vec<u64> = blocks
         .map(|(k, level)| (level.layers as u64 + 1) * level.channels as u64 * ((side * side) as u64 >> (2 * k)) * 26)
@@ -207,7 +209,7 @@ fn activations(recipe: &Resolved, networks: &Networks, side: i64, resolution: u6
         numbers += up + encoder;
     }
     if recipe.config.loss.clip > 0.0 {
-        numbers += networks.decoder.numbers_a_pixel() * resolution * resolution;
+        numbers += networks.decoder.numbers_a_pixel() * preview * preview;
     }
     numbers
 }

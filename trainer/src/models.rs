@@ -98,6 +98,7 @@ pub struct Models {
     /// For the directional and the alignment loss.
     pub clip: Option<LossClip>,
     preview: Option<Box<dyn LatentDecoder>>,
+    preview_scale: f64,
     /// The element type the networks run in.
     pub kind: Kind,
     /// Where they lie.
@@ -121,7 +122,8 @@ impl Models {
             ));
         }
         let preview = folders.preview_decoder.as_ref().map(|f| preview_decoder(f, device, kind)).transpose()?;
-        Ok(Self { pipeline, clip, preview, kind, device })
+        let preview_scale = recipe.config.model.preview_scale;
+        Ok(Self { pipeline, clip, preview, preview_scale, kind, device })
     }
 
     /// What decodes P_t for CLIP.
@@ -129,8 +131,11 @@ impl Models {
         self.preview.as_deref().unwrap_or(&self.pipeline.vae)
     }
 
-    /// Decodes scaled latents through the preview decoder, differentiable; images (b, 3, h, w).
+    /// Decodes scaled latents through the preview decoder at the preview's scale, differentiable; images (b, 3, h, w).
     pub fn decode_preview(&self, latents: &Tensor) -> Tensor {
+        let side = |dimension: i64| preview_side(latents.size()[dimension as usize], self.preview_scale);
+        let pooled = (self.preview_scale < 1.0).then(|| latents.adaptive_avg_pool2d([side(2), side(3)]));
+        let latents = pooled.as_ref().unwrap_or(latents);
         self.preview().decode_scaled(&latents.to_kind(self.preview().kind())).to_kind(Kind::Float)
     }
 
@@ -138,6 +143,11 @@ impl Models {
     pub fn loss_clip(&self) -> &LossClip {
         self.clip.as_ref().expect("resolved: CLIP is loaded where it is needed")
     }
+}
+
+/// A side of the latents that the preview decodes.
+pub fn preview_side(side: i64, scale: f64) -> i64 {
+    ((side as f64 * scale).round() as i64).max(1)
 }
 
 fn preview_decoder(folder: &Path, device: Device, kind: Kind) -> anyhow::Result<Box<dyn LatentDecoder>> {

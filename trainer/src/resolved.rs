@@ -183,6 +183,10 @@ fn check_losses(config: &Config) -> anyhow::Result<()> {
     if clip_wanted && config.model.clip.is_none() {
         return Err(refuse("model.clip: missing, and loss.clip or loss.alignment needs it"));
     }
+    let scale = config.model.preview_scale;
+    if !(scale > 0.0 && scale <= 1.0) {
+        return Err(refuse(format!("model.preview_scale: {scale} is not above 0 and at most 1")));
+    }
     if config.edit.t_edit == Threshold::Auto && config.model.clip.is_none() {
         return Err(refuse("model.clip: missing, and edit.t_edit: auto needs it; or give t_edit a timestep"));
     }
@@ -390,6 +394,7 @@ mod tests {
             ("validation.split=train", "validation.split"),
             ("checkpoint.keep_best={metric: validation/lipps}", "validation/lpips, validation/clip_direction"),
             ("train.ema_decay=1", "train.ema_decay"),
+            ("model.preview_scale=0", "model.preview_scale"),
             ("direction.templates=[{source: a, target: \"{mood}\"}]", "{mood}"),
         ];
         for (set, named) in cases {

@@ -15,7 +15,12 @@ fn every_variant_trains() {
         &["emotions=[sadness, amusement]", "delta.condition_on_token=true", "edit.trajectory=source"],
         &["edit.t_edit=auto", "edit.t_boost=auto", "edit.detail=none", "loss.min_snr_gamma=5"],
         &["train.mixed_precision=bf16", "direction.kind=prototype", "loss.directional=linear"],
-        &["loss.reconstruction_by_cosine=true", "watch.histogram_steps=1", "watch.prometheus=127.0.0.1:0"],
+        &[
+            "loss.reconstruction_by_cosine=true",
+            "watch.histogram_steps=1",
+            "watch.prometheus=127.0.0.1:0",
+            "model.preview_scale=0.5",
+        ],
         &[
             "train.allow_tf32=true",
             "train.deterministic=true",
