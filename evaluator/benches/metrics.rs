@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use diffusion::networks::lpips::{Backbone, Lpips};
+use evaluator::batch::tensor_of;
 use evaluator::metrics::fid::frechet_distance;
 use evaluator::metrics::moments::Moments;
 use evaluator::metrics::psnr::psnr;
 use evaluator::metrics::ssim::ssim;
-use evaluator::sources::tensor_of;
 use tch::{Device, Tensor};
 
 /// Pictures of each side.

@@ -8,7 +8,7 @@ use dataloader::{Access, Emotion, Filter};
 use serde::{Deserialize, Serialize};
 
 use crate::methods::baseline::Baseline;
-use crate::style::StyleImages;
+use crate::style::section::StyleImages;
 
 /// A whole recipe.
 #[derive(Clone, Debug, Deserialize, Serialize)]

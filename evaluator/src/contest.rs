@@ -3,12 +3,15 @@
 use std::rc::Rc;
 
 use dataloader::Emotion;
+use diffusion::pipeline::Pipeline;
 use serde_json::Value;
+use tch::Kind;
 
 use crate::error::Result;
-use crate::methods::{self, lineups, Lineup, Method};
+use crate::methods::{self, Method, NoEdit, TrainedRun, VaeRoundTrip};
 use crate::plan::Plan;
 use crate::sources::Sources;
+use crate::style::Style;
 
 /// Who takes part, and on which photos.
 pub struct Contest {
@@ -64,4 +67,41 @@ pub(crate) fn entrants(plan: &Plan, lineups: &[Lineup]) -> Vec<(Emotion, Vec<Ent
         (lineup.emotion, entrants)
     };
     lineups.iter().map(all).collect()
+}
+
+/// The methods that compete for one emotion, controls first.
+pub struct Lineup {
+    /// The target.
+    pub emotion: Emotion,
+    /// The methods.
+    pub methods: Vec<Rc<dyn Method>>,
+}
+
+/// Loads the pipeline, the statistics of the style images and every run of the plan.
+fn lineups(plan: &Plan, sources: &Sources) -> Result<(Vec<Lineup>, Option<Style>)> {
+    let pipeline = Rc::new(Pipeline::load(&plan.base.1, plan.device, Kind::Float)?);
+    let style = plan.config.style_images.as_ref().filter(|_| plan.baselines.iter().any(|b| b.settings.needs_style()));
+    let style =
+        style.map(|style| Style::gather(style, &plan.config.store, &plan.emotions, sources, &pipeline)).transpose()?;
+    let controls: [Rc<dyn Method>; 2] = [Rc::new(NoEdit), Rc::new(VaeRoundTrip::new(pipeline.clone()))];
+    let mut lineups = Vec::new();
+    for &emotion in &plan.emotions {
+        let mut methods = controls.to_vec();
+        for baseline in &plan.baselines {
+            methods.push(baseline.load(emotion, pipeline.clone(), style.as_ref())?);
+        }
+        let mut runs: Vec<_> = plan.runs.iter().filter(|r| r.emotion == emotion).collect();
+        runs.sort_by_key(|r| r.method);
+        for run in runs {
+            methods.push(Rc::new(TrainedRun::load(
+                run.method,
+                &run.run,
+                emotion,
+                plan.sweep(run.method),
+                pipeline.clone(),
+            )?));
+        }
+        lineups.push(Lineup { emotion, methods });
+    }
+    Ok((lineups, style))
 }

@@ -11,11 +11,13 @@ use rand::Rng;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
+use crate::batch::Batch;
 use crate::config::Compatibility;
+use crate::contest::Lineup;
 use crate::contest::{entrants, featured, Contest, Entrant};
 use crate::error::Result;
 use crate::gallery::{Gallery, Key};
-use crate::methods::{pictures_of, Lineup, Method, SHUFFLED};
+use crate::methods::{pictures_of, Method, SHUFFLED};
 use crate::metrics::clarity::Clarity;
 use crate::metrics::{self, Metric, Networks, Observed, Pair};
 use crate::observe::Observer;
@@ -24,7 +26,7 @@ use crate::progress::Progress;
 use crate::ranks::Ranks;
 use crate::scores::{measure, Board, Case};
 use crate::sets::Sets;
-use crate::sources::{spread, Batch, Sources};
+use crate::sources::{spread, Sources};
 
 /// A finished evaluation.
 pub struct Evaluation {

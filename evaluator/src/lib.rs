@@ -5,6 +5,8 @@
 //! makes means and intervals of the [`scores`] and the [`sets`], [`report`] renders them, [`gates`] decide the exit code.
 //! [`fit`] trains classifiers of its own.
 
+pub mod baselines;
+pub mod batch;
 pub mod classifier;
 pub mod cli;
 pub mod config;
@@ -31,5 +33,6 @@ pub mod sets;
 pub mod sources;
 pub mod style;
 pub mod summary;
+pub mod sweep;
 
 pub use error::{Error, Result};

@@ -8,13 +8,13 @@ use diffusion::text::tokenizer::Tokenizer;
 use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
+use crate::batch::tensor_of;
 use crate::classifier::Classifier;
 use crate::config::Template;
 use crate::embedder::{unit, Embedder};
 use crate::error::Result;
 use crate::metrics::Observed;
 use crate::networks::inception::Inception;
-use crate::sources::tensor_of;
 
 /// The networks that look at pictures.
 #[derive(Debug)]

@@ -9,13 +9,13 @@ use diffusion::pipeline::TRANSFORMERS_STEM;
 use diffusion::run::Run;
 use tch::Device;
 
+use crate::baselines::PlannedBaseline;
 use crate::classifier;
 use crate::config::{Config, Models, RunMethod};
 use crate::error::{Error, Result};
 use crate::gates::Gate;
-use crate::methods::baseline::PlannedBaseline;
-use crate::methods::Sweep;
 use crate::ranks::Ranks;
+use crate::sweep::Sweep;
 
 /// What will be evaluated.
 #[derive(Debug)]
@@ -85,7 +85,12 @@ impl Plan {
 
     /// The strengths of a trained run.
     pub fn sweep(&self, method: RunMethod) -> Sweep {
-        Sweep::new(&self.config, method.key(), &self.config.strengths, self.config.headline.strength)
+        Sweep::new(
+            &self.config.headline.per_method,
+            method.key(),
+            &self.config.strengths,
+            self.config.headline.strength,
+        )
     }
 }
 

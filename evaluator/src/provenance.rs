@@ -6,11 +6,11 @@ use std::path::Path;
 use diffusion::run::{Run, CONFIG_FILE, DELTA_FILE, TOKENS_FILE};
 use serde_json::{json, Map, Value};
 
+use crate::baselines::PlannedBaseline;
 use crate::classifier::Classifier;
 use crate::config::ClarityWeights;
 use crate::error::{Error, Result};
 use crate::evaluate::Evaluation;
-use crate::methods::baseline::PlannedBaseline;
 use crate::plan::{Plan, PlannedRun};
 use crate::sources::reference_filter;
 

@@ -3,36 +3,23 @@
 //!
 //! Shapes: c latent channels, (h, w) latent cells.
 
+pub mod section;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use dataloader::row::RowRef;
-use dataloader::{Access, Dataset, Emotion, Filter, Stream};
+use dataloader::{Access, Dataset, Emotion, Stream};
 use diffusion::images;
 use diffusion::pipeline::Pipeline;
-use serde::{Deserialize, Serialize};
 use serde_json::{json, Value};
 use tch::{Device, Tensor};
 
-use crate::config;
 use crate::error::{Error, Result};
 use crate::methods::moments::{Moments, RunningMean, RunningMoments};
 use crate::methods::{adain, colour_transfer};
 use crate::sources::{spread, Sources};
-
-/// The section `style_images`: which images show what an emotion looks like.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct StyleImages {
-    /// Folder or URL of shards, latents of the evaluated pipeline's VAE.
-    pub shards: String,
-    /// Which rows; never those of a split that sources are taken from.
-    pub filter: Filter,
-    /// At most so many images of each emotion, and of all, evenly spaced in the data set's order.
-    #[serde(default)]
-    pub max_images: Option<usize>,
-}
+use section::StyleImages;
 
 /// The means. Memory does not grow with the number of images.
 #[derive(Debug)]
@@ -49,32 +36,6 @@ struct Means {
     colours: RunningMoments,  // (1, 3, 1, 1), lαβ
     channels: RunningMoments, // (1, c, 1, 1)
     latent: RunningMean,      // (1, c, h, w)
-}
-
-impl StyleImages {
-    /// Refuses rows of the split that the sources are of: a photo must not be edited towards itself.
-    pub fn check_apart_from(&self, sources: &config::Sources) -> Result<()> {
-        let (ours, theirs) = (&self.filter.split, &sources.filter.split);
-        let apart = ours.is_some() && theirs.is_some() && ours != theirs;
-        if apart || place_of(&self.shards) != place_of(&sources.shards) {
-            return Ok(());
-        }
-        let split = |split: &Option<String>| split.clone().unwrap_or_else(|| "any".into());
-        let message = format!(
-            "{} of {} holds sources too (theirs is {}): a held-out photo must not show what its edit should look like; \
-             name two splits, such as train here and test under sources",
-            split(ours),
-            self.shards,
-            split(theirs),
-        );
-        Err(Error::config("style_images.filter.split", message))
-    }
-}
-
-/// A folder by its real path, so that two spellings of one are seen; a URL as it is.
-fn place_of(shards: &str) -> String {
-    let real = Path::new(shards).canonicalize().map(|path| path.to_string_lossy().into_owned());
-    real.unwrap_or_else(|_| shards.trim_end_matches('/').to_string())
 }
 
 impl Style {

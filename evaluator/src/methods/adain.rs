@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::moments::Moments;
-use super::{decoded, no_detail, About, Method, Sweep};
+use super::{decoded, no_detail, About, Method};
+use crate::batch::Batch;
 use crate::error::Result;
-use crate::sources::Batch;
+use crate::sweep::Sweep;
 
 /// Added to every variance, as instance normalisation does.
 const EPSILON: f64 = 1e-5;

@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::moments::Moments;
-use super::{About, Method, Sweep};
+use super::{About, Method};
+use crate::batch::Batch;
 use crate::error::Result;
-use crate::sources::Batch;
+use crate::sweep::Sweep;
 
 /// RGB to the cones' responses, eq. 4.
 const LMS_FROM_RGB: [f32; 9] = [0.3811, 0.5783, 0.0402, 0.1967, 0.7244, 0.0782, 0.0241, 0.1288, 0.8444];

@@ -10,9 +10,10 @@ use diffusion::pipeline::Pipeline;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::{decoded, no_detail, About, Method, Sweep};
+use super::{decoded, no_detail, About, Method};
+use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::sources::Batch;
+use crate::sweep::Sweep;
 
 /// `{method: latent_arithmetic}`.
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -12,14 +12,11 @@ pub mod sdedit;
 mod trained_run;
 mod vae_round_trip;
 
-use std::rc::Rc;
-
-use dataloader::Emotion;
 use diffusion::detail::Detail;
 use diffusion::images;
 use diffusion::pipeline::Pipeline;
 use image::RgbImage;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 pub use adain::Adain;
 pub use colour_transfer::ColourTransfer;
@@ -29,11 +26,8 @@ pub use sdedit::Sdedit;
 pub use trained_run::TrainedRun;
 pub use vae_round_trip::VaeRoundTrip;
 
-use crate::config::Config;
+use crate::batch::{Batch, Encoded};
 use crate::error::Result;
-use crate::plan::Plan;
-use crate::sources::{Batch, Encoded, Sources};
-use crate::style::Style;
 
 /// The key of the control that scores the featured method's edits against other targets.
 pub const SHUFFLED: &str = "shuffled";
@@ -61,26 +55,6 @@ pub const ABOUT_SHUFFLED: About = About {
     control: true,
 };
 
-/// The strengths that a method is run at.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sweep {
-    /// Ascending, the headline's among them.
-    pub strengths: Vec<f64>,
-    /// The strength of the headline table.
-    pub headline: f64,
-}
-
-impl Sweep {
-    /// `strengths` and the recipe's headline strength for the method `key`, or `headline` if it names none.
-    pub fn new(config: &Config, key: &str, strengths: &[f64], headline: f64) -> Self {
-        let headline = config.headline.per_method.get(key).copied().unwrap_or(headline);
-        let mut strengths: Vec<f64> = strengths.iter().copied().chain([headline]).collect();
-        strengths.sort_by(f64::total_cmp);
-        strengths.dedup();
-        Self { strengths, headline }
-    }
-}
-
 /// Something that edits photos.
 pub trait Method {
     /// Name and definition.
@@ -95,37 +69,6 @@ pub trait Method {
     /// The edits of a batch towards its emotion, in [−1, 1]: one (b, 3, h, w) for each of [`Method::strengths`], or one
     /// alone where there are none.
     fn edits(&self, batch: &Batch) -> Result<Vec<Tensor>>;
-}
-
-/// The methods that compete for one emotion, controls first.
-pub struct Lineup {
-    /// The target.
-    pub emotion: Emotion,
-    /// The methods.
-    pub methods: Vec<Rc<dyn Method>>,
-}
-
-/// Loads the pipeline, the statistics of the style images and every run of the plan.
-pub fn lineups(plan: &Plan, sources: &Sources) -> Result<(Vec<Lineup>, Option<Style>)> {
-    let pipeline = Rc::new(Pipeline::load(&plan.base.1, plan.device, Kind::Float)?);
-    let style = plan.config.style_images.as_ref().filter(|_| plan.baselines.iter().any(|b| b.settings.needs_style()));
-    let style =
-        style.map(|style| Style::gather(style, &plan.config.store, &plan.emotions, sources, &pipeline)).transpose()?;
-    let controls: [Rc<dyn Method>; 2] = [Rc::new(NoEdit), Rc::new(VaeRoundTrip::new(pipeline.clone()))];
-    let mut lineups = Vec::new();
-    for &emotion in &plan.emotions {
-        let mut methods = controls.to_vec();
-        for baseline in &plan.baselines {
-            methods.push(baseline.load(emotion, pipeline.clone(), style.as_ref())?);
-        }
-        let mut runs: Vec<_> = plan.runs.iter().filter(|r| r.emotion == emotion).collect();
-        runs.sort_by_key(|r| r.method);
-        for run in runs {
-            methods.push(Rc::new(TrainedRun::load(plan, run, pipeline.clone())?));
-        }
-        lineups.push(Lineup { emotion, methods });
-    }
-    Ok((lineups, style))
 }
 
 /// Edited latents (b, c, h, w) as images (b, 3, h, w), with what `detail` says of the sources'.

@@ -18,9 +18,10 @@ use diffusion::tokens::Prompt;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::{decoded, no_detail, About, Method, Sweep};
+use super::{decoded, no_detail, About, Method};
+use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::sources::Batch;
+use crate::sweep::Sweep;
 
 /// The headline's strength unless the recipe names another: the middle of the range that the paper recommends.
 pub const HEADLINE: f64 = 0.5;

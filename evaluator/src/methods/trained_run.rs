@@ -2,15 +2,17 @@
 
 use std::rc::Rc;
 
+use dataloader::Emotion;
 use diffusion::edit::Editor;
 use diffusion::pipeline::Pipeline;
+use diffusion::run::Run;
 use tch::Tensor;
 
-use super::{About, Method, Sweep};
+use super::{About, Method};
+use crate::batch::Batch;
 use crate::config::RunMethod;
 use crate::error::Result;
-use crate::plan::{Plan, PlannedRun};
-use crate::sources::Batch;
+use crate::sweep::Sweep;
 
 /// One run, asked for one emotion.
 #[derive(Debug)]
@@ -24,13 +26,14 @@ pub struct TrainedRun {
 
 impl TrainedRun {
     /// Loads the run's tensors for `pipeline`.
-    pub fn load(plan: &Plan, planned: &PlannedRun, pipeline: Rc<Pipeline>) -> Result<Self> {
+    pub fn load(method: RunMethod, run: &Run, emotion: Emotion, sweep: Sweep, pipeline: Rc<Pipeline>) -> Result<Self> {
+        let device = pipeline.unet.device();
         Ok(Self {
-            method: planned.method,
-            editor: Editor::new(pipeline.clone(), &planned.run, plan.device)?,
-            emotion: planned.emotion.name(),
+            method,
+            editor: Editor::new(pipeline.clone(), run, device)?,
+            emotion: emotion.name(),
             pipeline,
-            sweep: plan.sweep(planned.method),
+            sweep,
         })
     }
 }

@@ -4,13 +4,15 @@ use std::fs;
 use std::rc::Rc;
 
 use dataloader::Emotion;
+use evaluator::batch::{tensor_of, Batch};
 use evaluator::contest::Contest;
+use evaluator::contest::Lineup;
 use evaluator::error::Result;
 use evaluator::evaluate::evaluate;
-use evaluator::methods::{About, Lineup, Method, NoEdit};
+use evaluator::methods::{About, Method, NoEdit};
 use evaluator::ranks::Ranks;
 use evaluator::report::{html, json, markdown, terminal, Report};
-use evaluator::sources::{tensor_of, Batch, Sources};
+use evaluator::sources::Sources;
 use tch::Tensor;
 
 use super::{read_json, Workshop};

@@ -7,10 +7,10 @@ use std::rc::Rc;
 use dataloader::Emotion;
 use diffusion::pipeline::Pipeline;
 use diffusion::tokens::Prompt;
+use evaluator::batch::Batch;
 use evaluator::contest::Contest;
 use evaluator::methods::sdedit::{sdedit, Conditions, Sampler};
 use evaluator::methods::Method;
-use evaluator::sources::Batch;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
