@@ -59,7 +59,7 @@ pub type Tensors = BTreeMap<String, Tensor>;
 /// What a checkpoint holds.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// Tensors by file: tokens, delta, optimizer, trajectory.
+    /// Tensors by file: tokens, delta, optimizer, and where there are any ema and trajectory.
     pub files: BTreeMap<String, Tensors>,
     /// Counters, thresholds and the configuration of the run.
     pub state: serde_json::Value,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::moments::Moments;
-use super::{decoded, no_detail, About, Method};
+use super::{along, no_detail, About, Method};
 use crate::batch::Batch;
 use crate::error::Result;
 use crate::sweep::Sweep;
@@ -61,21 +61,15 @@ impl Method for Adain {
         Self::ABOUT
     }
 
-    fn strengths(&self) -> &[f64] {
-        &self.sweep.strengths
-    }
-
-    fn headline(&self) -> Option<f64> {
-        Some(self.sweep.headline)
+    fn sweep(&self) -> Option<&Sweep> {
+        Some(&self.sweep)
     }
 
     fn edits(&self, batch: &Batch) -> Result<Vec<Tensor>> {
         let _no_grad = tch::no_grad_guard();
         let encoded = batch.encoded(&self.pipeline);
         let moved = adain(&encoded.latents, &self.target) - &encoded.latents;
-        let edit =
-            |&strength: &f64| decoded(&self.pipeline, encoded, &(&encoded.latents + strength * &moved), self.detail);
-        Ok(self.sweep.strengths.iter().map(edit).collect())
+        Ok(along(&moved, &self.pipeline, encoded, self.detail, &self.sweep))
     }
 }
 

@@ -57,12 +57,8 @@ impl Method for ColourTransfer {
         Self::ABOUT
     }
 
-    fn strengths(&self) -> &[f64] {
-        &self.sweep.strengths
-    }
-
-    fn headline(&self) -> Option<f64> {
-        Some(self.sweep.headline)
+    fn sweep(&self) -> Option<&Sweep> {
+        Some(&self.sweep)
     }
 
     fn edits(&self, batch: &Batch) -> Result<Vec<Tensor>> {

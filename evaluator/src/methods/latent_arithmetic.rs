@@ -10,7 +10,7 @@ use diffusion::pipeline::Pipeline;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use super::{decoded, no_detail, About, Method};
+use super::{along, no_detail, About, Method};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::sweep::Sweep;
@@ -57,12 +57,8 @@ impl Method for LatentArithmetic {
         Self::ABOUT
     }
 
-    fn strengths(&self) -> &[f64] {
-        &self.sweep.strengths
-    }
-
-    fn headline(&self) -> Option<f64> {
-        Some(self.sweep.headline)
+    fn sweep(&self) -> Option<&Sweep> {
+        Some(&self.sweep)
     }
 
     fn edits(&self, batch: &Batch) -> Result<Vec<Tensor>> {
@@ -73,10 +69,7 @@ impl Method for LatentArithmetic {
             let message = format!("its latents are {ours:?}, the sources' {theirs:?}: take shards of one resolution");
             return Err(Error::config("style_images.shards", message));
         }
-        let edit = |&strength: &f64| {
-            decoded(&self.pipeline, encoded, &(&encoded.latents + strength * &self.direction), self.detail)
-        };
-        Ok(self.sweep.strengths.iter().map(edit).collect())
+        Ok(along(&self.direction, &self.pipeline, encoded, self.detail, &self.sweep))
     }
 }
 

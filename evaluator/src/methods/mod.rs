@@ -28,6 +28,7 @@ pub use vae_round_trip::VaeRoundTrip;
 
 use crate::batch::{Batch, Encoded};
 use crate::error::Result;
+use crate::sweep::Sweep;
 
 /// The key of the control that scores the featured method's edits against other targets.
 pub const SHUFFLED: &str = "shuffled";
@@ -60,11 +61,20 @@ pub trait Method {
     /// Name and definition.
     fn about(&self) -> About;
 
-    /// The strengths it is run at, ascending; none where strength means nothing, nor the emotion.
-    fn strengths(&self) -> &[f64];
+    /// The strengths it is run at; none where strength means nothing, nor the emotion.
+    fn sweep(&self) -> Option<&Sweep> {
+        None
+    }
+
+    /// Its strengths, ascending; empty where there are none.
+    fn strengths(&self) -> &[f64] {
+        self.sweep().map_or(&[], |sweep| &sweep.strengths)
+    }
 
     /// The strength of the headline table; none where there are none.
-    fn headline(&self) -> Option<f64>;
+    fn headline(&self) -> Option<f64> {
+        self.sweep().map(|sweep| sweep.headline)
+    }
 
     /// The edits of a batch towards its emotion, in [−1, 1]: one (b, 3, h, w) for each of [`Method::strengths`], or one
     /// alone where there are none.
@@ -75,6 +85,12 @@ pub trait Method {
 fn decoded(pipeline: &Pipeline, source: &Encoded, latents: &Tensor, detail: Detail) -> Tensor {
     let decoded = pipeline.images_from_latents(latents);
     detail.restore(&source.images, &source.round_trip, &decoded, Tensor::shallow_clone)
+}
+
+/// Edits along a change of the latents (b or 1, c, h, w): strength s adds s times of it, 0 is the VAE round trip.
+fn along(change: &Tensor, pipeline: &Pipeline, source: &Encoded, detail: Detail, sweep: &Sweep) -> Vec<Tensor> {
+    let edit = |&strength: &f64| decoded(pipeline, source, &(&source.latents + strength * change), detail);
+    sweep.strengths.iter().map(edit).collect()
 }
 
 /// Baselines are run as they were published, unless their recipe says otherwise.

@@ -20,14 +20,6 @@ impl Method for NoEdit {
         }
     }
 
-    fn strengths(&self) -> &[f64] {
-        &[]
-    }
-
-    fn headline(&self) -> Option<f64> {
-        None
-    }
-
     fn edits(&self, batch: &Batch) -> Result<Vec<Tensor>> {
         Ok(vec![batch.images.shallow_clone()])
     }

@@ -168,12 +168,8 @@ impl Method for Sdedit {
         self.about
     }
 
-    fn strengths(&self) -> &[f64] {
-        &self.sweep.strengths
-    }
-
-    fn headline(&self) -> Option<f64> {
-        Some(self.sweep.headline)
+    fn sweep(&self) -> Option<&Sweep> {
+        Some(&self.sweep)
     }
 
     fn edits(&self, batch: &Batch) -> Result<Vec<Tensor>> {

@@ -51,12 +51,8 @@ impl Method for TrainedRun {
         About { key: self.method.key(), name, definition, control: false }
     }
 
-    fn strengths(&self) -> &[f64] {
-        &self.sweep.strengths
-    }
-
-    fn headline(&self) -> Option<f64> {
-        Some(self.sweep.headline)
+    fn sweep(&self) -> Option<&Sweep> {
+        Some(&self.sweep)
     }
 
     fn edits(&self, batch: &Batch) -> Result<Vec<Tensor>> {

@@ -32,14 +32,6 @@ impl Method for VaeRoundTrip {
         }
     }
 
-    fn strengths(&self) -> &[f64] {
-        &[]
-    }
-
-    fn headline(&self) -> Option<f64> {
-        None
-    }
-
     fn edits(&self, batch: &Batch) -> Result<Vec<Tensor>> {
         Ok(vec![batch.encoded(&self.pipeline).round_trip.shallow_clone()])
     }
