@@ -36,6 +36,7 @@ VARIANTS = [
     ("alignment", "0.1", {"loss.alignment": "0.1"}),
     ("reconstruction", "0.2", {"loss.reconstruction": "0.2"}),
     ("reconstruction", "2.0", {"loss.reconstruction": "2.0"}),
+    ("preview", "full-vae", {"model.preview_decoder": "null"}),
 ]
 CHOSEN = {
     "trajectory": "edited",
@@ -46,6 +47,7 @@ CHOSEN = {
     "detail": "gated",
     "alignment": "0",
     "reconstruction": "0.6",
+    "preview": "tiny",
 }
 # Choices that training does not see: the chosen run is scored again with another edit_config.json.
 ONLY_EDITING = {"detail"}
@@ -79,6 +81,7 @@ def overrides(changes):
 
 def train(options, folder, seed, changes):
     settings = {
+        "model.preview_decoder": "assets/pocket/preview_decoder",
         "train.seed": seed,
         "train.train_batch_size": options.batch,
         "train.micro_batch_size": options.batch,
@@ -100,7 +103,7 @@ def score(options, folder):
         "emotion": options.emotion,
         "runs.0.run": folder,
         "strengths": STRENGTHS,
-        "shuffled_target": "false",
+        "shuffled": "false",
         "sources.max_images": options.images,
         "bootstrap.samples": 100,
         "gates": "[]",

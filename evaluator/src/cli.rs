@@ -12,9 +12,11 @@ use crate::contest::Contest;
 use crate::error::{Error, Result};
 use crate::evaluate::evaluate;
 use crate::fit;
+use crate::history::History;
 use crate::plan::Plan;
+use crate::provenance;
 use crate::ranks::Ranks;
-use crate::report::publish::Staging;
+use crate::report::publish::{Lock, Staging};
 use crate::report::{terminal, Report};
 
 /// Edits held-out photos with trained runs, scores the edits, and writes a report.
@@ -134,17 +136,21 @@ pub fn run(args: &Args, today: &str, hub: Hub, env: Lookup<'_>, ranks: &Ranks) -
     let config: Config = dataloader::recipe::load(&args.config, &args.sets)?;
     let config = Config { store: config.store.with_env(env), ..config };
     let plan = Plan::new(config, hub, ranks)?;
-    let staging = Staging::open(&plan.config.output_dir, date, ranks)?;
+    let output_dir = &plan.config.output_dir;
+    let _lock = ranks.is_first().then(|| Lock::take(output_dir)).transpose()?;
+    let history = History::read(output_dir, date)?;
     let contest = Contest::open(&plan)?;
     if let Some(style) = contest.style.as_ref().filter(|_| ranks.is_first()) {
         tracing::info!("style images: {} read", style["n"]);
     }
-    let Some(evaluation) = evaluate(&plan, contest, staging.folder().join("kept"), ranks)? else {
+    let staging = Staging::open(output_dir, date, &provenance::identity(&plan, &contest, ranks.size)?, ranks)?;
+    let Some(evaluation) = evaluate(&plan, contest, &staging.parts(), staging.pictures(), ranks)? else {
         return Ok(None);
     };
-    let report = Report::new(&plan, evaluation, date, staging.folder())?;
+    let report = Report::new(&plan, &evaluation, &history, staging.folder())?;
     report.write(staging.folder())?;
     let folder = staging.publish()?;
+    history.remember(report.night())?;
     tracing::info!("report written: {}", folder.join("index.html").display());
     Ok(Some(Outcome { folder, table: terminal::render(&report), passed: report.passed() }))
 }

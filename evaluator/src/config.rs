@@ -66,6 +66,9 @@ pub struct Config {
     /// When an edit counts as a failure.
     #[serde(default)]
     pub failures: FailureLimits,
+    /// Files with figures of papers, shown beside the report's own.
+    #[serde(default)]
+    pub published: Vec<PathBuf>,
     /// Conditions on report.json that decide the exit code.
     #[serde(default)]
     pub gates: Vec<GateEntry>,

@@ -1,4 +1,4 @@
-//! Who takes part in an evaluation, and on which photos.
+//! Who takes part in an evaluation, on which photos, before which judges.
 
 use std::rc::Rc;
 
@@ -9,11 +9,12 @@ use tch::Kind;
 
 use crate::error::Result;
 use crate::methods::{self, Method, NoEdit, TrainedRun, VaeRoundTrip};
+use crate::observe::Observer;
 use crate::plan::Plan;
 use crate::sources::Sources;
 use crate::style::Style;
 
-/// Who takes part, and on which photos.
+/// Who takes part, on which photos, before which judges.
 pub struct Contest {
     /// The photos.
     pub sources: Sources,
@@ -21,15 +22,24 @@ pub struct Contest {
     pub lineups: Vec<Lineup>,
     /// What the style images were, where a method looks at them.
     pub style: Option<Value>,
+    /// The networks that look at the edits.
+    pub observer: Observer,
 }
 
 impl Contest {
-    /// Opens the sources and loads every method of the plan.
+    /// Opens the sources and loads every method and judge of the plan.
     pub fn open(plan: &Plan) -> Result<Self> {
         let sources = Sources::open(&plan.config.sources, &plan.config.store)?;
         let (lineups, style) = lineups(plan, &sources)?;
-        Ok(Self { sources, lineups, style: style.map(|style| style.account()) })
+        Ok(Self { sources, lineups, style: style.map(|style| style.account()), observer: observer(plan)? })
     }
+}
+
+/// Loads the judges of a plan.
+pub fn observer(plan: &Plan) -> Result<Observer> {
+    let models = &plan.config.models;
+    let observer = Observer::load(&models.classifier, &plan.clip, plan.classifier_clip.as_deref(), plan.device)?;
+    observer.with_inception(models.inception.as_deref())
 }
 
 /// A method as it took part.

@@ -48,6 +48,19 @@ pub enum Error {
     /// A tensor cannot be made, read or written.
     #[error(transparent)]
     Tensor(#[from] tch::TchError),
+    /// Another evaluation holds the output folder.
+    #[error("{}: another evaluator is writing there; wait until it has finished, or name another output_dir", .0.display())]
+    Busy(PathBuf),
+    /// A line of the history cannot be read.
+    #[error("{}, line {line}: {reason}; mend or delete the line, or delete the file to make it anew from the reports", path.display())]
+    History {
+        /// The history.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: serde_json::Error,
+    },
     /// The report cannot be written.
     #[error("{}: {source}", path.display())]
     Io {
@@ -79,11 +92,17 @@ impl Error {
             Error::Config { .. }
             | Error::ClassifierInLoss(_)
             | Error::ClassifierOnLossClip { .. }
-            | Error::Recipe(_) => true,
+            | Error::Recipe(_)
+            | Error::History { .. } => true,
             Error::Model(diffusion::Error::Torch(_)) => false,
             Error::Model(_) => true,
             Error::Data(error) => error.is_bad_input(),
-            Error::Ranks(_) | Error::Tensor(_) | Error::Io { .. } | Error::Picture(_) | Error::Template(_) => false,
+            Error::Ranks(_)
+            | Error::Tensor(_)
+            | Error::Busy(_)
+            | Error::Io { .. }
+            | Error::Picture(_)
+            | Error::Template(_) => false,
         }
     }
 }

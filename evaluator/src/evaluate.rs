@@ -21,6 +21,7 @@ use crate::methods::{pictures_of, Method, SHUFFLED};
 use crate::metrics::clarity::Clarity;
 use crate::metrics::{self, Metric, Networks, Observed, Pair};
 use crate::observe::Observer;
+use crate::parts::{Part, Parts};
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::ranks::Ranks;
@@ -65,13 +66,12 @@ struct Judges<'a> {
     sweep: Vec<usize>,
 }
 
-/// Loads the judges, edits and scores this process's share of the sources; pictures go to `folder`. The first process
-/// gets the whole, the others none.
-pub fn evaluate(plan: &Plan, contest: Contest, folder: PathBuf, ranks: &Ranks) -> Result<Option<Evaluation>> {
-    let Contest { sources, lineups, style } = contest;
-    let models = &plan.config.models;
-    let observer = Observer::load(&models.classifier, &plan.clip, plan.classifier_clip.as_deref(), plan.device)?;
-    let observer = observer.with_inception(models.inception.as_deref())?;
+/// Edits and scores this process's share of the sources, but for what `parts` has already; pictures go to `folder`. The
+/// first process gets the whole, the others none.
+pub fn evaluate(
+    plan: &Plan, contest: Contest, parts: &Parts, folder: PathBuf, ranks: &Ranks,
+) -> Result<Option<Evaluation>> {
+    let Contest { sources, lineups, style, observer } = contest;
     let metrics = metrics::all(networks(plan, &observer)?, plan.config.compatibility == Some(Compatibility::EmoEdit));
     let directions: Vec<Tensor> =
         Emotion::ALL.iter().map(|&e| observer.text_direction(&plan.config.templates, e)).collect();
@@ -81,15 +81,11 @@ pub fn evaluate(plan: &Plan, contest: Contest, folder: PathBuf, ranks: &Ranks) -
         observer,
         metrics,
         directions: Tensor::cat(&directions, 0),
-        gallery: Gallery::create(folder.clone())?,
+        gallery: Gallery::create(folder)?,
         sweep: spread(sources.len(), plan.config.pictures.sweep).collect(),
     };
     let (featured, entrants) = (featured(&lineups), entrants(plan, &lineups));
-    let found = judges.run(&lineups, &entrants, ranks)?;
-    let (board, sets) = (found.board.gather(ranks, &folder)?, found.sets.gather(ranks, &folder)?);
-    if !ranks.is_first() {
-        return Ok(None);
-    }
+    let Some((board, sets)) = judges.run(&lineups, &entrants, parts, ranks)? else { return Ok(None) };
     let Judges { observer, gallery, sweep, .. } = judges;
     Ok(Some(Evaluation { board, sets, gallery, style, entrants, featured, sweep, observer, sources }))
 }
@@ -107,10 +103,33 @@ fn networks(plan: &Plan, observer: &Observer) -> Result<Networks> {
     })
 }
 
-/// What is found out, edit by edit and over whole sets.
-struct Found {
+/// What is found out of one batch, edit by edit and for whole sets.
+struct Found<'a> {
     board: Board,
-    sets: Sets,
+    sets: &'a Sets, // their places
+    seen: Vec<Tensor>,
+}
+
+impl Found<'_> {
+    fn into_part(self) -> Part {
+        let rows: Vec<Tensor> = std::iter::once(self.sets.no_rows()).chain(self.seen).collect();
+        Part { cases: self.board.rows(), seen: Tensor::cat(&rows, 0) }
+    }
+}
+
+/// What one part of the evaluation is made of.
+enum Piece {
+    Sources(Range<usize>),
+    References(Emotion, Rc<Sources>, Range<usize>),
+}
+
+impl Piece {
+    fn name(&self) -> String {
+        match self {
+            Piece::Sources(span) => format!("sources-{:06}", span.start),
+            Piece::References(emotion, _, span) => format!("references-{emotion}-{:06}", span.start),
+        }
+    }
 }
 
 /// A batch of sources as the judges see it before any edit.
@@ -124,6 +143,11 @@ struct Before<'a> {
 fn another_emotion(seed: u64, emotion: Emotion, place: u64) -> Emotion {
     let others: Vec<Emotion> = Emotion::ALL.into_iter().filter(|&e| e != emotion).collect();
     others[diffusion::noise::generator(seed, emotion.name(), place).random_range(0..others.len())]
+}
+
+/// Every entrant of every emotion.
+fn each(entrants: &[(Emotion, Vec<Entrant>)]) -> impl Iterator<Item = (Emotion, &Entrant)> {
+    entrants.iter().flat_map(|(emotion, all)| all.iter().map(|entrant| (*emotion, entrant)))
 }
 
 /// One entry a strength, or a single none for a method that has no strengths.
@@ -142,63 +166,99 @@ fn spans(count: usize, size: usize, ranks: usize) -> Vec<Range<usize>> {
 }
 
 impl Judges<'_> {
-    /// This process's share.
-    fn run(&self, lineups: &[Lineup], entrants: &[(Emotion, Vec<Entrant>)], ranks: &Ranks) -> Result<Found> {
-        let mut found = self.open(entrants);
-        self.see_references(&mut found.sets, ranks)?;
-        let spans = spans(self.sources.len(), self.plan.config.batch_size, ranks.size);
-        let ours: Vec<Range<usize>> =
-            spans.into_iter().enumerate().filter(|(k, _)| ranks.owns(*k)).map(|(_, span)| span).collect();
+    /// This process's share; all processes' numbers on the first.
+    fn run(
+        &self, lineups: &[Lineup], entrants: &[(Emotion, Vec<Entrant>)], parts: &Parts, ranks: &Ranks,
+    ) -> Result<Option<(Board, Sets)>> {
+        let (mut board, mut sets) = (self.board(entrants), self.sets(entrants));
+        let pieces = self.pieces(ranks)?;
         let edits_each: usize = lineups.iter().flat_map(|l| &l.methods).map(|m| m.strengths().len().max(1)).sum();
-        let sources: usize = ours.iter().map(|span| span.len()).sum();
-        let mut progress = Progress::new(sources * edits_each, ranks.is_first());
-        for span in ours {
-            let mut first = span.start;
-            while first < span.end {
-                let batch = self.sources.batch(first, span.end - first)?;
-                self.judge(&mut found, lineups, &batch, &mut progress)?;
-                first += batch.pictures.len();
+        let missing = |k: &usize| ranks.owns(*k) && !parts.has(&pieces[*k].name());
+        let ours: Vec<&Piece> = (0..pieces.len()).filter(missing).map(|k| &pieces[k]).collect();
+        let sources = |piece: &&Piece| if let Piece::Sources(span) = piece { span.len() } else { 0 };
+        let mut progress = Progress::new(ours.iter().map(sources).sum::<usize>() * edits_each, ranks.is_first());
+        for piece in ours {
+            let mut found = Found { board: self.board(entrants), sets: &sets, seen: Vec::new() };
+            match piece {
+                Piece::Sources(span) => self.judge_all(&mut found, lineups, span, &mut progress)?,
+                Piece::References(emotion, own, span) => self.see_references(&mut found, *emotion, own, span)?,
             }
+            parts.save(&piece.name(), &found.into_part())?;
         }
         progress.finish();
-        Ok(found)
+        if !ranks.is_first() {
+            return Ok(None);
+        }
+        for piece in &pieces {
+            let part = parts.wait(&piece.name())?;
+            board.add_rows(&part.cases)?;
+            sets.see(&part.seen);
+        }
+        board.series.iter_mut().for_each(|series| series.cases.sort_by_key(|case| case.source));
+        Ok(Some((board, sets)))
     }
 
-    /// A board and sums with a place for every entrant.
-    fn open(&self, entrants: &[(Emotion, Vec<Entrant>)]) -> Found {
+    /// Everything that there is to look at, cut alike on every process, which takes every world-th.
+    fn pieces(&self, ranks: &Ranks) -> Result<Vec<Piece>> {
+        let cut = |count: usize| spans(count, self.plan.config.batch_size, ranks.size);
+        let mut pieces: Vec<Piece> = cut(self.sources.len()).into_iter().map(Piece::Sources).collect();
+        for &emotion in &self.plan.emotions {
+            let Some(own) = Sources::references(&self.plan.config, emotion)?.map(Rc::new) else { continue };
+            pieces.extend(cut(own.len()).into_iter().map(|span| Piece::References(emotion, own.clone(), span)));
+        }
+        Ok(pieces)
+    }
+
+    /// A board with a place for every entrant.
+    fn board(&self, entrants: &[(Emotion, Vec<Entrant>)]) -> Board {
         let mut board = Board::new(&self.metrics);
-        let projection = self.observer.clip().projection_dim();
-        let mut sets = Sets::new(&self.plan.emotions, projection, self.plan.config.models.inception.is_some());
-        for (emotion, entrant) in entrants.iter().flat_map(|(emotion, all)| all.iter().map(move |e| (*emotion, e))) {
+        for (emotion, entrant) in each(entrants) {
             for strength in strengths_or_none(&entrant.strengths) {
                 board.open(entrant.about.key, emotion, strength);
             }
-            if entrant.about.key != SHUFFLED {
-                sets.open(entrant.about.key, emotion); // the shuffled edits are another row's
-            }
         }
-        Found { board, sets }
+        board
     }
 
-    /// This process's share of every emotion's own images.
-    fn see_references(&self, sets: &mut Sets, ranks: &Ranks) -> Result<()> {
-        for &emotion in &self.plan.emotions {
-            let Some(references) = Sources::references(&self.plan.config, emotion)? else { continue };
-            let spans = spans(references.len(), self.plan.config.batch_size, ranks.size);
-            for (_, span) in spans.into_iter().enumerate().filter(|(k, _)| ranks.owns(*k)) {
-                let mut first = span.start;
-                while first < span.end {
-                    let pictures = references.batch(first, span.end - first)?.pictures;
-                    sets.add_references(emotion, &self.observer.observe(&pictures));
-                    first += pictures.len();
-                }
-            }
+    /// Sums with a place for every entrant but the shuffled control, whose edits are another row's.
+    fn sets(&self, entrants: &[(Emotion, Vec<Entrant>)]) -> Sets {
+        let projection = self.observer.clip().projection_dim();
+        let mut sets = Sets::new(&self.plan.emotions, projection, self.plan.config.models.inception.is_some());
+        for (emotion, entrant) in each(entrants).filter(|(_, entrant)| entrant.about.key != SHUFFLED) {
+            sets.open(entrant.about.key, emotion);
+        }
+        sets
+    }
+
+    fn see_references(
+        &self, found: &mut Found<'_>, emotion: Emotion, own: &Sources, span: &Range<usize>,
+    ) -> Result<()> {
+        let Some(place) = found.sets.place_of_references(emotion) else { return Ok(()) };
+        let mut first = span.start;
+        while first < span.end {
+            let pictures = own.batch(first, span.end - first)?.pictures;
+            let rows: Vec<i64> = (0..pictures.len() as i64).collect();
+            found.seen.push(Sets::rows(place, &self.observer.observe(&pictures), None, &rows));
+            first += pictures.len();
+        }
+        Ok(())
+    }
+
+    /// The sources of a span, those of one shape at once.
+    fn judge_all(
+        &self, found: &mut Found<'_>, lineups: &[Lineup], span: &Range<usize>, progress: &mut Progress,
+    ) -> Result<()> {
+        let mut first = span.start;
+        while first < span.end {
+            let batch = self.sources.batch(first, span.end - first)?;
+            self.judge(found, lineups, &batch, progress)?;
+            first += batch.pictures.len();
         }
         Ok(())
     }
 
     /// Every method of every emotion on one batch.
-    fn judge(&self, found: &mut Found, lineups: &[Lineup], batch: &Batch, progress: &mut Progress) -> Result<()> {
+    fn judge(&self, found: &mut Found<'_>, lineups: &[Lineup], batch: &Batch, progress: &mut Progress) -> Result<()> {
         let featured = featured(lineups);
         let before = self.before(batch)?;
         self.keep_all(&batch.pictures, batch.first, "source", None, None)?;
@@ -227,7 +287,7 @@ impl Judges<'_> {
 
     /// A method that looks at no emotion: its edits are made and observed for the first one, and measured for each.
     fn score_once(
-        &self, found: &mut Found, method: &dyn Method, emotion: Emotion, before: &Before<'_>,
+        &self, found: &mut Found<'_>, method: &dyn Method, emotion: Emotion, before: &Before<'_>,
         observed: &mut BTreeMap<&'static str, Observed>,
     ) -> Result<()> {
         let key = method.about().key;
@@ -238,12 +298,12 @@ impl Judges<'_> {
         }
         let targets = vec![emotion; before.batch.pictures.len()];
         found.board.add(key, emotion, None, self.measure(before, &observed[key], &targets, emotion));
-        found.sets.add(key, emotion, &observed[key], &before.source, &self.counted(emotion, before.batch));
+        self.see(found, key, emotion, &observed[key], before);
         Ok(())
     }
 
     fn score(
-        &self, found: &mut Found, method: &dyn Method, emotion: Emotion, before: &Before<'_>, headline: f64,
+        &self, found: &mut Found<'_>, method: &dyn Method, emotion: Emotion, before: &Before<'_>, headline: f64,
         shuffled: bool,
     ) -> Result<()> {
         let (key, batch) = (method.about().key, before.batch);
@@ -254,7 +314,7 @@ impl Judges<'_> {
             let edit = self.observer.observe(&pictures);
             found.board.add(key, emotion, strength, self.measure(before, &edit, &targets, emotion));
             if is_headline {
-                found.sets.add(key, emotion, &edit, &before.source, &self.counted(emotion, batch));
+                self.see(found, key, emotion, &edit, before);
             }
             self.keep(&pictures, batch.first, key, emotion, strength, is_headline)?;
             if is_headline && shuffled {
@@ -265,6 +325,14 @@ impl Judges<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Keeps what whole sets look at in the edits that the headline counts.
+    fn see(&self, found: &mut Found<'_>, key: &str, emotion: Emotion, edit: &Observed, before: &Before<'_>) {
+        let rows = self.counted(emotion, before.batch);
+        if let Some(place) = found.sets.place_of_edits(key, emotion).filter(|_| !rows.is_empty()) {
+            found.seen.push(Sets::rows(place, edit, Some(&before.source), &rows));
+        }
     }
 
     /// The rows of a batch that the headline counts.

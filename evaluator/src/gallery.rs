@@ -8,7 +8,7 @@ use image::{ImageEncoder, RgbImage};
 
 use crate::error::{Error, Result};
 
-/// A folder of PNG files by source, emotion, method and strength; deleted before the report is published.
+/// A folder of PNG files by source, emotion, method and strength; gone when the report is published.
 #[derive(Debug)]
 pub struct Gallery {
     folder: PathBuf,
@@ -37,7 +37,7 @@ impl Key {
 }
 
 impl Gallery {
-    /// An empty gallery in a new folder.
+    /// A gallery in `folder`, made where it is missing.
     pub fn create(folder: PathBuf) -> Result<Self> {
         std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
         Ok(Self { folder })
@@ -57,11 +57,6 @@ impl Gallery {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io(&path, error)),
         }
-    }
-
-    /// Deletes the folder.
-    pub fn clear(self) -> Result<()> {
-        std::fs::remove_dir_all(&self.folder).map_err(|e| Error::io(&self.folder, e))
     }
 }
 

@@ -6,6 +6,11 @@ use serde_json::Value;
 use crate::config::GateEntry;
 use crate::error::{Error, Result};
 
+/// Where a number's path may begin.
+const ROOTS: [&str; 3] = ["methods.", "emotions.", PREVIOUS];
+/// The last comparable night's headline, such as history.previous.methods.joint.values.emo_a.
+const PREVIOUS: &str = "history.previous.";
+
 /// A gate, checked for form.
 #[derive(Clone, Debug)]
 pub struct Gate {
@@ -33,14 +38,17 @@ pub struct Outcome {
     pub value: Option<f64>,
     /// Whether the condition holds.
     pub passed: bool,
+    /// Whether it holds because no night before can be compared.
+    pub first_night: bool,
 }
 
 impl Gate {
     /// Checks the entry; `place` is its index in the recipe.
     pub fn parse(place: usize, entry: &GateEntry) -> Result<Self> {
         for path in std::iter::once(&entry.metric).chain(&entry.minus) {
-            if !path.starts_with("methods.") && !path.starts_with("emotions.") {
-                let message = format!("{path}: paths begin with methods. or emotions., such as methods.joint.emo_a");
+            if !ROOTS.iter().any(|root| path.starts_with(root)) {
+                let roots = ROOTS.join(", ");
+                let message = format!("{path}: paths begin with one of {roots}, such as methods.joint.emo_a");
                 return Err(Error::config(format!("gates.{place}"), message));
             }
         }
@@ -51,8 +59,11 @@ impl Gate {
         Ok(Self { metric: entry.metric.clone(), minus: entry.minus.clone(), bound })
     }
 
-    /// Looks the numbers up in a finished report; a number that is not there fails the gate.
+    /// Looks the numbers up in a finished report; a number that is not there fails the gate, but for that of an earlier
+    /// night where there was none under the same conditions.
     pub fn check(&self, report: &Value) -> Outcome {
+        let first_night = report.pointer("/history/previous").is_none_or(Value::is_null)
+            && std::iter::once(&self.metric).chain(&self.minus).any(|path| path.starts_with(PREVIOUS));
         let value = number(report, &self.metric);
         let value = match &self.minus {
             None => value,
@@ -63,7 +74,8 @@ impl Gate {
             minus: self.minus.clone(),
             bound: self.bound.to_string(),
             value,
-            passed: value.is_some_and(|v| self.bound.holds(v)),
+            passed: first_night || value.is_some_and(|v| self.bound.holds(v)),
+            first_night,
         }
     }
 }
@@ -116,6 +128,20 @@ mod tests {
         assert!(passes("methods.joint.emo_a", None, "<= 0.7"));
         assert!(!passes("methods.joint.psnr", None, "<= 0.7"), "a missing number fails");
         assert!(!passes("methods.asyrp.emo_a", None, ">= 0"));
+    }
+
+    #[test]
+    fn a_night_is_held_against_the_one_before_if_there_was_one() {
+        let minus = Some("history.previous.methods.joint.values.emo_a");
+        let gate = gate("methods.joint.emo_a", minus, ">= -0.05").expect("valid");
+        let night = |then: Value| {
+            let history = serde_json::json!({"previous": then});
+            gate.check(&serde_json::json!({"methods": {"joint": {"emo_a": 0.6}}, "history": history}))
+        };
+        let then = |emo_a: f64| serde_json::json!({"methods": {"joint": {"values": {"emo_a": emo_a}}}});
+        assert!(night(then(0.62)).passed && !night(then(0.7)).passed);
+        assert!(night(Value::Null).passed && night(Value::Null).first_night);
+        assert!(!night(serde_json::json!({"methods": {}})).passed, "a method that is gone fails");
     }
 
     #[test]

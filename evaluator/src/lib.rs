@@ -3,6 +3,7 @@
 //! From the outside in: [`cli`] takes the arguments, [`config`] is the recipe as written, [`plan`] checks it,
 //! [`evaluate`] edits and scores in batches ([`methods`], [`observe`], [`metrics`]) that the [`ranks`] share, [`summary`]
 //! makes means and intervals of the [`scores`] and the [`sets`], [`report`] renders them, [`gates`] decide the exit code.
+//! What is finished lies in [`parts`] until then, and what earlier nights found in the [`history`].
 //! [`fit`] trains classifiers of its own.
 
 pub mod baselines;
@@ -19,10 +20,12 @@ pub mod failures;
 pub mod fit;
 pub mod gallery;
 pub mod gates;
+pub mod history;
 pub mod methods;
 pub mod metrics;
 pub mod networks;
 pub mod observe;
+pub mod parts;
 pub mod plan;
 pub mod progress;
 pub mod provenance;

@@ -15,6 +15,7 @@ use crate::config::{Config, Models, RunMethod};
 use crate::error::{Error, Result};
 use crate::gates::Gate;
 use crate::ranks::Ranks;
+use crate::report::published::Published;
 use crate::sweep::Sweep;
 
 /// What will be evaluated.
@@ -36,6 +37,8 @@ pub struct Plan {
     pub classifier_clip: Option<PathBuf>,
     /// The conditions on the report.
     pub gates: Vec<Gate>,
+    /// Figures of papers.
+    pub published: Vec<Published>,
     /// Where to compute.
     pub device: Device,
 }
@@ -79,8 +82,12 @@ impl Plan {
             refuse_eyes_of_a_loss(&config.models.classifier, folder, &runs, &baselines)?;
         }
         let gates = config.gates.iter().enumerate().map(|(i, g)| Gate::parse(i, g)).collect::<Result<_>>()?;
+        let published = config.published.iter().enumerate();
+        let published = published.map(|(i, path)| Published::read(&format!("published.{i}"), path));
+        let published = published.collect::<Result<_>>()?;
         let device = ranks.device(config.models.device)?;
-        Ok(Self { emotions, runs, baselines, base: (base_name, base), clip, classifier_clip, gates, device, config })
+        let base = (base_name, base);
+        Ok(Self { emotions, runs, baselines, base, clip, classifier_clip, gates, published, device, config })
     }
 
     /// The strengths of a trained run.

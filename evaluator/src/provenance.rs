@@ -3,31 +3,50 @@
 
 use std::path::Path;
 
+use dataloader::Emotion;
 use diffusion::run::{Run, CONFIG_FILE, DELTA_FILE, TOKENS_FILE};
 use serde_json::{json, Map, Value};
 
 use crate::baselines::PlannedBaseline;
 use crate::classifier::Classifier;
 use crate::config::ClarityWeights;
+use crate::contest::Contest;
 use crate::error::{Error, Result};
 use crate::evaluate::Evaluation;
+use crate::observe::Observer;
 use crate::plan::{Plan, PlannedRun};
-use crate::sources::reference_filter;
+use crate::sources::{reference_filter, Sources};
 
 /// The libtorch that this workspace is built against.
 const LIBTORCH: &str = "2.11";
 
 /// The account that report.json carries.
 pub fn of(plan: &Plan, evaluation: &Evaluation) -> Result<Value> {
-    let (config, classifier) = (&plan.config, evaluation.observer.classifier());
-    let clip_hash = evaluation.observer.clip().hash().to_string();
+    let mut account = inputs(plan, &evaluation.sources, &evaluation.observer, evaluation.style.as_ref())?;
+    let count = |(emotion, n): (Emotion, usize)| (emotion.name().to_string(), n.into());
+    account["references"]["n"] = Value::Object(evaluation.sets.reference_counts().map(count).collect());
+    Ok(account)
+}
+
+/// A name for what an evaluation by `processes` of this very program will find: its inputs' hashes, hashed.
+pub fn identity(plan: &Plan, contest: &Contest, processes: usize) -> Result<String> {
+    let account = inputs(plan, &contest.sources, &contest.observer, contest.style.as_ref())?;
+    let program = std::env::current_exe().map_err(|e| Error::io("the evaluator's own program file", e))?;
+    let named = json!({"inputs": account, "processes": processes, "program": file_hash(&program)?});
+    Ok(blake3::hash(named.to_string().as_bytes()).to_hex().to_string())
+}
+
+/// Everything that is known before the first edit.
+fn inputs(plan: &Plan, sources: &Sources, observer: &Observer, style: Option<&Value>) -> Result<Value> {
+    let (config, classifier) = (&plan.config, observer.classifier());
+    let clip_hash = observer.clip().hash().to_string();
     Ok(json!({
         "sources": {
-            "n": evaluation.sources.len(),
+            "n": sources.len(),
             "shards": shown(&config.sources.shards),
             "filter": config.sources.filter,
             "target_excluded_from_headline": config.sources.exclude_target,
-            "manifest": evaluation.sources.manifest_hash(),
+            "manifest": sources.manifest_hash(),
         },
         "classifier": {
             "name": classifier.name(),
@@ -44,14 +63,14 @@ pub fn of(plan: &Plan, evaluation: &Evaluation) -> Result<Value> {
             "took_part_in_losses": plan.runs.iter().any(|r| trained_with(r, &clip_hash)),
             "templates": config.templates,
         },
-        "references": references(plan, evaluation),
+        "references": references(plan),
         "lpips": {"backbone": "alex", "version": "0.1", "hash": file_hash(&config.models.lpips)?},
         "lpips_vgg": config.models.lpips_vgg.as_deref().map(file_hash).transpose()?,
         "inception": config.models.inception.as_deref().map(file_hash).transpose()?,
         "clarity": config.models.clarity.as_ref().map(clarity).transpose()?,
         "compatibility": config.compatibility,
         "base": {"name": shown(&plan.base.0), "hashes": diffusion::pipeline::Hashes::of(&plan.base.1)?},
-        "style_images": config.style_images.as_ref().zip(evaluation.style.as_ref()).map(|(images, account)| {
+        "style_images": config.style_images.as_ref().zip(style).map(|(images, account)| {
             json!({"shards": shown(&images.shards), "filter": images.filter, "found": account})
         }),
         "methods": plan.baselines.iter().map(baseline).collect::<Result<Vec<_>>>()?,
@@ -76,16 +95,10 @@ fn baseline(planned: &PlannedBaseline) -> Result<Value> {
     Ok(json!({"settings": settings, "strengths": planned.sweep.strengths, "runs": runs}))
 }
 
-/// Which images of the target's own the edits were compared with, and how many.
-fn references(plan: &Plan, evaluation: &Evaluation) -> Value {
-    let config = &plan.config.references;
-    let counts: Map<String, Value> =
-        evaluation.sets.reference_counts().map(|(emotion, n)| (emotion.name().to_string(), n.into())).collect();
-    json!({
-        "shards": shown(config.shards.as_ref().unwrap_or(&plan.config.sources.shards)),
-        "filter": reference_filter(&plan.config),
-        "n": counts,
-    })
+/// Which images of the target's own the edits were compared with.
+fn references(plan: &Plan) -> Value {
+    let shards = plan.config.references.shards.as_ref().unwrap_or(&plan.config.sources.shards);
+    json!({"shards": shown(shards), "filter": reference_filter(&plan.config)})
 }
 
 /// Whether the classifier reads a CLIP that a run was trained to please.

@@ -1,19 +1,15 @@
 //! The processes that share one evaluation: each takes every world-th batch of sources, the first writes the report.
 //!
-//! Pictures and numbers of all processes meet in one folder, so that none ever waits for another's batch inside a
-//! collective: the slowest may take as long as it likes.
+//! Pictures and numbers of all processes meet in one folder ([`crate::parts`]), so that none ever waits for another's
+//! batch inside a collective: the slowest may take as long as it likes.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use collective::rendezvous::Rendezvous;
 use collective::{share_cores, Backend, DeviceChoice, ProcessGroup, DEFAULT_TIMEOUT};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-
-/// Between two looks at what the other processes have left.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// This process among those that evaluate.
 pub struct Ranks {
@@ -75,32 +71,5 @@ impl Ranks {
         self.group.broadcast(&text, 0)?;
         let bytes: Vec<u8> = Vec::try_from(text.to_kind(Kind::Uint8))?;
         Ok(PathBuf::from(String::from_utf8_lossy(&bytes).into_owned()))
-    }
-
-    /// Leaves this process's `rows` (n, columns) in `folder`, and returns all processes' rows on the
-    /// first, its own before theirs; the others' own on the others. `name` tells one gathering from the next.
-    ///
-    /// The folder must be one that all see. A process that dies is its launcher's to notice, which ends the others.
-    pub fn gather(&self, folder: &Path, name: &str, rows: &Tensor) -> Result<Tensor> {
-        let path = |rank: usize| folder.join(format!("{name}-{rank}.safetensors"));
-        if self.size == 1 {
-            return Ok(rows.shallow_clone());
-        }
-        if !self.is_first() {
-            let aside = path(self.rank).with_extension("partial");
-            Tensor::write_safetensors(&[("rows", rows)], &aside)?;
-            std::fs::rename(&aside, path(self.rank)).map_err(|e| Error::io(&aside, e))?;
-            return Ok(rows.shallow_clone());
-        }
-        let mut all = vec![rows.shallow_clone()];
-        for rank in 1..self.size {
-            while !path(rank).exists() {
-                std::thread::sleep(LOOK_EVERY);
-            }
-            let tensors = Tensor::read_safetensors(path(rank))?;
-            all.extend(tensors.into_iter().map(|(_, tensor)| tensor));
-            std::fs::remove_file(path(rank)).map_err(|e| Error::io(path(rank), e))?;
-        }
-        Ok(Tensor::cat(&all, 0))
     }
 }

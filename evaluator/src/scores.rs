@@ -1,13 +1,10 @@
 //! What was measured: one case an edit, gathered into series by method, emotion and strength.
 
-use std::path::Path;
-
 use dataloader::Emotion;
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
 use crate::metrics::{About, Metric, Observed, Pair};
-use crate::ranks::Ranks;
 
 /// Columns of a row before the values: the series and [`Case`]'s own fields.
 const CASE_COLUMNS: usize = 7;
@@ -97,22 +94,17 @@ impl Board {
         series.cases.extend(cases);
     }
 
-    /// Brings all processes' cases together on the first; their boards have the same series open.
-    pub fn gather(self, ranks: &Ranks, folder: &Path) -> Result<Self> {
-        let rows = ranks.gather(folder, "cases", &self.rows())?;
-        let width = CASE_COLUMNS + self.metrics.len();
+    /// Adds cases that [`rows`](Self::rows) gave, of a board with the same series and metrics.
+    pub fn add_rows(&mut self, rows: &Tensor) -> Result<()> {
         let numbers: Vec<f64> = Vec::try_from(rows.flatten(0, -1))?;
-        let mut gathered = self;
-        gathered.series.iter_mut().for_each(|series| series.cases.clear());
-        for row in numbers.chunks_exact(width) {
-            gathered.series[row[0] as usize].cases.push(Case::from_row(&row[1..]));
+        for row in numbers.chunks_exact(CASE_COLUMNS + self.metrics.len()) {
+            self.series[row[0] as usize].cases.push(Case::from_row(&row[1..]));
         }
-        gathered.series.iter_mut().for_each(|series| series.cases.sort_by_key(|case| case.source));
-        Ok(gathered)
+        Ok(())
     }
 
     /// One row a case, f64: the series' place, the case's fields, its values.
-    fn rows(&self) -> Tensor {
+    pub fn rows(&self) -> Tensor {
         let row = |(place, case): (usize, &Case)| std::iter::once(place as f64).chain(case.row()).collect::<Vec<f64>>();
         let cases = self.series.iter().enumerate().flat_map(|(place, s)| s.cases.iter().map(move |case| (place, case)));
         let numbers: Vec<f64> = cases.flat_map(row).collect();

@@ -1,17 +1,14 @@
-//! The sums over whole sets, gathered over processes: each method's headline edits towards each emotion, and each
-//! emotion's own images, which FID and KLD compare them with.
-
-use std::path::Path;
+//! The sums over whole sets: each method's headline edits towards each emotion, and each emotion's own images, which FID
+//! and KLD compare them with.
 
 use dataloader::Emotion;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
-use crate::error::Result;
 use crate::metrics::population::Population;
+use crate::metrics::seen::Seen;
 use crate::metrics::{all_of_sets, About, Observed, SetMetric};
-use crate::ranks::Ranks;
 
-/// Sums of several processes add up in another order: values are rounded to where that does not show.
+/// Sums over other batches add up in another order: values are rounded to where that does not show.
 const DIGITS: i32 = 9;
 
 /// All sums of one evaluation, and the metrics that look at them.
@@ -40,40 +37,47 @@ impl Sets {
         self.edits.push((method, emotion, Population::new(self.projection, self.inception)));
     }
 
-    /// Sees the edits at `rows` of a batch; of a method whose sums are not open, nothing.
-    pub fn add(&mut self, method: &str, emotion: Emotion, edit: &Observed, source: &Observed, rows: &[i64]) {
-        let open = self.edits.iter_mut().find(|(m, e, _)| *m == method && *e == emotion);
-        if let Some((_, _, population)) = open.filter(|_| !rows.is_empty()) {
-            population.add(edit, Some(source), rows);
+    /// The place of a method's edits towards an emotion; none if their sums are not open.
+    pub fn place_of_edits(&self, method: &str, emotion: Emotion) -> Option<usize> {
+        self.edits.iter().position(|(m, e, _)| *m == method && *e == emotion)
+    }
+
+    /// The place of an emotion's own images.
+    pub fn place_of_references(&self, emotion: Emotion) -> Option<usize> {
+        self.references.iter().position(|(e, _)| *e == emotion).map(|place| self.edits.len() + place)
+    }
+
+    /// What the set at `place` would see of the pictures at `rows` of a batch, made from `sources`: one row a picture,
+    /// the place in front, f32.
+    pub fn rows(place: usize, pictures: &Observed, sources: Option<&Observed>, rows: &[i64]) -> Tensor {
+        let places = Tensor::from_slice(&vec![place as f32; rows.len()]).view([-1, 1]);
+        Tensor::cat(&[places, Seen::new(pictures, sources, rows).to_rows()], 1)
+    }
+
+    /// No row: what the rows of a part are joined to.
+    pub fn no_rows(&self) -> Tensor {
+        Tensor::zeros([0, 1 + Seen::width(self.projection, self.inception)], (Kind::Float, Device::Cpu))
+    }
+
+    /// Sees what [`rows`](Self::rows) gave, of any places; those of one place stand together.
+    pub fn see(&mut self, rows: &Tensor) {
+        let (projection, inception) = (self.projection, self.inception);
+        let (places, _, counts) = rows.select(1, 0).unique_consecutive(false, true, 0);
+        let width = rows.size()[1] - 1;
+        let mut first = 0;
+        for group in 0..places.size()[0] {
+            let count = counts.int64_value(&[group]);
+            let seen = Seen::from_rows(&rows.narrow(0, first, count).narrow(1, 1, width), projection, inception);
+            self.population(places.double_value(&[group]) as usize).add(&seen);
+            first += count;
         }
     }
 
-    /// Sees an emotion's own images.
-    pub fn add_references(&mut self, emotion: Emotion, seen: &Observed) {
-        let rows: Vec<i64> = (0..seen.images.size()[0]).collect();
-        if let Some((_, population)) = self.references.iter_mut().find(|(e, _)| *e == emotion) {
-            population.add(seen, None, &rows);
+    fn population(&mut self, place: usize) -> &mut Population {
+        match place.checked_sub(self.edits.len()) {
+            None => &mut self.edits[place].2,
+            Some(place) => &mut self.references[place].1,
         }
-    }
-
-    /// Brings all processes' sums together on the first.
-    pub fn gather(mut self, ranks: &Ranks, folder: &Path) -> Result<Self> {
-        if ranks.size == 1 {
-            return Ok(self);
-        }
-        let mine: Vec<Tensor> = self.populations().map(|p| p.sums().unsqueeze(0)).collect();
-        let count = mine.len() as i64;
-        let all = ranks.gather(folder, "sets", &Tensor::cat(&mine, 0))?; // (processes · sets, sums), the own ones first
-        for row in count..all.size()[0] {
-            let population = self.populations().nth((row % count) as usize);
-            population.expect("invariant: every process has the same sets").merge(&all.get(row));
-        }
-        Ok(self)
-    }
-
-    fn populations(&mut self) -> impl Iterator<Item = &mut Population> {
-        let edits = self.edits.iter_mut().map(|(_, _, population)| population);
-        edits.chain(self.references.iter_mut().map(|(_, population)| population))
     }
 
     /// One value a metric for a method's edits towards an emotion; none where one is undefined.

@@ -5,6 +5,7 @@ mod classifier;
 mod methods;
 mod metrics;
 mod networks;
+mod nights;
 mod published;
 mod refusals;
 mod report;

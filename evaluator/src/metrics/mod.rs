@@ -21,6 +21,7 @@ pub mod lpips;
 pub mod moments;
 pub mod population;
 pub mod psnr;
+pub mod seen;
 pub mod sharpness;
 pub mod ssim;
 

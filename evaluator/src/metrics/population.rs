@@ -5,7 +5,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::moments::Moments;
-use super::Observed;
+use super::seen::Seen;
 use crate::networks::inception::FEATURES;
 
 /// Shorter changes of an embedding have no direction.
@@ -43,20 +43,16 @@ impl Population {
         }
     }
 
-    /// Sees the pictures of a batch at `rows`; with `sources`, what they were made from.
-    pub fn add(&mut self, seen: &Observed, sources: Option<&Observed>, rows: &[i64]) {
-        let rows = Tensor::from_slice(rows).to_device(seen.embeddings.device());
-        let chosen = |tensor: &Tensor| tensor.index_select(0, &rows).to_device(Device::Cpu).to_kind(Kind::Double);
-        let embeddings = chosen(&seen.embeddings);
-        self.features.add(&chosen(&seen.features));
+    /// Sees pictures.
+    pub fn add(&mut self, seen: &Seen) {
+        let features = seen.features.to_kind(Kind::Double);
+        self.features.add(&features);
         if let (Some(moments), Some(features)) = (&mut self.inception, &seen.inception) {
-            moments.add(&chosen(features));
+            moments.add(features);
         }
-        self.probabilities += chosen(&seen.probabilities).sum_dim_intlist([0i64].as_slice(), false, Kind::Double);
-        if let Some(sources) = sources {
-            self.changes.add(&(&embeddings - chosen(&sources.embeddings)));
-        }
-        self.embeddings.add(&embeddings);
+        self.probabilities += seen.probabilities.sum_dim_intlist([0i64].as_slice(), false, Kind::Double);
+        self.changes.add(&seen.changes.to_kind(Kind::Double));
+        self.embeddings.add(&features);
     }
 
     /// How many pictures were seen.
@@ -68,28 +64,6 @@ impl Population {
     pub fn mean_probabilities(&self) -> Option<Vec<f64>> {
         let mean = || super::numbers(&(&self.probabilities / self.count()));
         (self.count() > 0.0).then(mean)
-    }
-
-    /// Everything as one vector; those of two parts may be added.
-    pub fn sums(&self) -> Tensor {
-        let mut parts = vec![self.features.sums(), &self.embeddings.sums, &self.changes.sums, &self.probabilities];
-        parts.extend(self.inception.as_ref().map(|moments| moments.sums()));
-        Tensor::cat(&parts, 0)
-    }
-
-    /// Adds what [`sums`](Self::sums) of another part gave.
-    pub fn merge(&mut self, sums: &Tensor) {
-        let unit = self.embeddings.sums.size()[0];
-        let mut lengths = vec![self.features.sums().size()[0], unit, unit, 8];
-        lengths.extend(self.inception.as_ref().map(|moments| moments.sums().size()[0]));
-        let parts = sums.split_with_sizes(lengths.as_slice(), 0);
-        self.features.merge(&parts[0]);
-        self.embeddings.sums += &parts[1];
-        self.changes.sums += &parts[2];
-        self.probabilities += &parts[3];
-        if let Some(moments) = &mut self.inception {
-            moments.merge(&parts[4]);
-        }
     }
 }
 

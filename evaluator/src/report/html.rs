@@ -3,7 +3,9 @@
 use minijinja::{context, AutoEscape, Environment, Value};
 use serde::Serialize;
 
-use super::numbers::{arrow, flags, heading, interval, strength, value};
+use super::numbers::{arrow, flags, heading, interval, number, signed, strength, value};
+use super::published::Published;
+use super::trend::Change;
 use super::{equal, plots, Report};
 use crate::error::Result;
 use crate::metrics::confusion::Confusion;
@@ -80,6 +82,12 @@ pub fn render(report: &Report) -> Result<String> {
         equal_title => equal::title(report, &report.summary),
         equal_note => equal::NOTE,
         equal => equal_table(report, &report.summary),
+        trend_title => report.trend.title(),
+        trend_note => report.trend.note(),
+        changes => changes(report),
+        trend => Value::from_safe_string(report.trend.plot(&report.metrics)),
+        published => report.published.iter().map(|table| published(report, table)).collect::<Vec<_>>(),
+        published_note => super::published::NOTE,
         curve => Value::from_safe_string(plots::curve(report, &report.summary)),
         several => report.emotions.len() > 1,
         by_emotion => by_emotion(report),
@@ -142,6 +150,55 @@ fn cells(report: &Report, family: Family, first: String, n: usize, measures: &[M
     let measured = report.columns(family).into_iter().map(|place| (&report.metrics[place], &measures[place]));
     cells.extend(measured.map(|(about, m)| Cell { text: value(about, m), interval: interval(about, m) }));
     cells
+}
+
+/// The headline's metrics as changes since the last comparable night, small print: then and now.
+fn changes(report: &Report) -> Table {
+    let places = report.columns(Family::Headline);
+    let metrics: Vec<&About> = places.into_iter().map(|place| &report.metrics[place]).collect();
+    let keys = report.summary.headlines.iter().map(|h| h.row.about.key);
+    let cell = |change: &Change<'_>, about: &About| {
+        let found = change.of(about.key);
+        let text = found.map_or(super::numbers::NOTHING.into(), |(then, now)| signed(about, now - then));
+        let interval = found.map(|(then, now)| format!("{} → {}", number(about, then), number(about, now)));
+        Cell { text, interval }
+    };
+    let row = |change: Change<'_>| TableRow {
+        name: change.now.name.clone(),
+        control: change.now.control,
+        flags: metrics.iter().filter(|m| change.is_clear(m.key)).map(|m| format!("⚑ {}", m.title)).collect(),
+        cells: metrics.iter().map(|about| cell(&change, about)).collect(),
+    };
+    Table {
+        columns: metrics.iter().map(|m| Column { heading: heading(m), arrow: arrow(m.better) }).collect(),
+        rows: report.trend.changes(keys).into_iter().map(row).collect(),
+    }
+}
+
+/// A paper's table, its rows first, then this report's headline in the same columns.
+#[derive(Debug, Serialize)]
+struct PublishedTable {
+    source: String,
+    protocol: String,
+    table: Table,
+}
+
+fn published(report: &Report, published: &Published) -> PublishedTable {
+    let metrics = super::published::columns(report, published);
+    let row = |(name, control, values): (String, bool, Vec<Option<f64>>)| TableRow {
+        name,
+        control,
+        flags: Vec::new(),
+        cells: metrics.iter().zip(values).map(|(m, v)| Cell { text: m.text(v), interval: None }).collect(),
+    };
+    PublishedTable {
+        source: published.source.clone(),
+        protocol: published.protocol.clone(),
+        table: Table {
+            columns: metrics.iter().map(|m| Column { heading: m.heading(), arrow: "" }).collect(),
+            rows: super::published::rows(report, published).into_iter().map(row).collect(),
+        },
+    }
 }
 
 /// The headline tables of each emotion, and a small one of Emo-A by method with the mean at the end.

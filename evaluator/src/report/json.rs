@@ -34,6 +34,8 @@ pub fn render(report: &Report) -> Value {
         "passed": report.passed(),
         "metrics": report.metrics,
         "confidence": crate::metrics::bootstrap::CONFIDENCE,
+        "history": report.trend.json(),
+        "published": report.published,
         "provenance": report.provenance,
     })
 }

@@ -1,7 +1,8 @@
 //! report.md: the same tables for a terminal pager or a code host.
 
-use super::numbers::{arrow, flags, heading, interval, strength, value};
+use super::numbers::{arrow, flags, heading, interval, number, signed, strength, value, NOTHING};
 use super::pictures::Shown;
+use super::published::{self, Published};
 use super::{equal, Report};
 use crate::metrics::Family;
 use crate::summary::{Headline, Measure, Row, Section};
@@ -15,11 +16,18 @@ pub fn render(report: &Report) -> String {
         out += &format!("\n## {title}\n\n{}\n{}", equal_table(report, &report.summary), equal::NOTE);
         out.push('\n');
     }
+    if let Some(title) = report.trend.title() {
+        out += &format!("\n## {title}\n\n{}\n{}\n", changes(report), report.trend.note());
+    }
     let further = headlines(report, &report.summary, Family::Further);
     out += &format!("\n## Further measures\n\n{further}\n{}\n", references_line(report));
     if !report.columns(Family::EmoEdit).is_empty() {
         let table = headlines(report, &report.summary, Family::EmoEdit);
         out += &format!("\n## EmoEdit's arithmetic\n\nFor comparison with its published table only.\n\n{table}");
+    }
+    for table in &report.published {
+        out += &format!("\n## Published: {}\n\n{}. {}\n\n", table.source, table.protocol, published::NOTE);
+        out += &published_table(report, table);
     }
     if report.emotions.len() > 1 {
         for (emotion, section) in &report.emotions {
@@ -96,6 +104,41 @@ fn equal_table(report: &Report, section: &Section) -> String {
     out
 }
 
+/// The headline's metrics as changes since the last comparable night.
+fn changes(report: &Report) -> String {
+    let places = report.columns(Family::Headline);
+    let metrics: Vec<_> = places.into_iter().map(|place| &report.metrics[place]).collect();
+    let mut out = table_head("method", metrics.iter().map(|m| heading(m)));
+    for change in report.trend.changes(report.summary.headlines.iter().map(|h| h.row.about.key)) {
+        out += &format!("| {} |", change.now.name);
+        for about in &metrics {
+            let flag = if change.is_clear(about.key) { "⚑ " } else { "" };
+            let text = change.of(about.key).map_or(NOTHING.into(), |(then, now)| {
+                format!("{flag}{} ({} → {})", signed(about, now - then), number(about, then), number(about, now))
+            });
+            out += &format!(" {text} |");
+        }
+        out.push('\n');
+    }
+    out
+}
+
+fn published_table(report: &Report, table: &Published) -> String {
+    let columns = published::columns(report, table);
+    let mut out = table_head("method", columns.iter().map(|column| column.heading()));
+    for (name, _, values) in published::rows(report, table) {
+        let cells: String = columns.iter().zip(values).map(|(c, value)| format!(" {} |", c.text(value))).collect();
+        out += &format!("| {name} |{cells}\n");
+    }
+    out
+}
+
+/// The first column on the left, the others on the right.
+fn table_head(first: &str, others: impl Iterator<Item = String>) -> String {
+    let others: Vec<String> = others.map(|heading| format!(" {heading} |")).collect();
+    format!("| {first} |{}\n|---|{}\n", others.concat(), "---:|".repeat(others.len()))
+}
+
 fn curves(report: &Report) -> String {
     let points = report.summary.curves.iter().flatten();
     rows(report, Family::Headline, points.map(|row| (row.about.name.to_string(), row)))
@@ -136,7 +179,8 @@ fn cells(report: &Report, family: Family, measures: &[Measure]) -> String {
 fn gates(report: &Report) -> String {
     let line = |gate: &crate::gates::Outcome| {
         let minus = gate.minus.as_ref().map(|m| format!(" − {m}")).unwrap_or_default();
-        let value = gate.value.map_or("not in the report".into(), |v| format!("{v:.4}"));
+        let nothing = if gate.first_night { "no comparable night before" } else { "not in the report" };
+        let value = gate.value.map_or(nothing.into(), |v| format!("{v:.4}"));
         format!(
             "- {}: {}{minus} {}, found {value}\n",
             if gate.passed { "passed" } else { "FAILED" },

@@ -8,7 +8,9 @@ pub mod numbers;
 pub mod pictures;
 pub mod plots;
 pub mod publish;
+pub mod published;
 pub mod terminal;
+pub mod trend;
 
 use std::path::Path;
 
@@ -18,11 +20,15 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::evaluate::Evaluation;
 use crate::gates::Outcome;
+use crate::history::{History, Night};
 use crate::methods::About;
 use crate::metrics::{self, Family};
 use crate::plan::Plan;
 use crate::provenance;
 use crate::summary::Section;
+
+use published::Published;
+use trend::Trend;
 
 /// Everything the three renderings share.
 #[derive(Debug)]
@@ -45,27 +51,39 @@ pub struct Report {
     pub provenance: Value,
     /// How the gates came out.
     pub gates: Vec<Outcome>,
+    /// Tonight beside the nights before.
+    pub trend: Trend,
+    /// Figures of papers.
+    pub published: Vec<Published>,
 }
 
 impl Report {
     /// Summarises an evaluation; the shown pictures go to `folder`/images.
-    pub fn new(plan: &Plan, evaluation: Evaluation, date: &str, folder: &Path) -> Result<Self> {
-        let sections = plan.emotions.iter().map(|&e| (e, Section::new(plan, &evaluation, &[e])));
+    pub fn new(plan: &Plan, evaluation: &Evaluation, history: &History, folder: &Path) -> Result<Self> {
+        let sections = plan.emotions.iter().map(|&e| (e, Section::new(plan, evaluation, &[e])));
         let mut report = Self {
             title: plan.config.title.clone(),
-            date: date.to_string(),
+            date: history.date.clone(),
             metrics: evaluation.board.metrics.iter().copied().chain(evaluation.sets.abouts()).collect(),
-            summary: Section::new(plan, &evaluation, &plan.emotions),
+            summary: Section::new(plan, evaluation, &plan.emotions),
             emotions: sections.collect(),
-            pictures: pictures::choose(plan, &evaluation, folder)?,
+            pictures: pictures::choose(plan, evaluation, folder)?,
             featured: evaluation.featured,
-            provenance: provenance::of(plan, &evaluation)?,
+            provenance: provenance::of(plan, evaluation)?,
             gates: Vec::new(),
+            trend: Trend::new(&[], Night::default()),
+            published: plan.published.clone(),
         };
-        evaluation.gallery.clear()?;
+        report.trend = Trend::new(history.before(), Night::of(&json::render(&report)));
         let numbers = json::render(&report);
         report.gates = plan.gates.iter().map(|gate| gate.check(&numbers)).collect();
+        report.trend.decide(report.passed());
         Ok(report)
+    }
+
+    /// What the history keeps of it.
+    pub fn night(&self) -> &Night {
+        self.trend.tonight()
     }
 
     /// Writes report.json, report.md and index.html into `folder`.

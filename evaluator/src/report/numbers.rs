@@ -49,7 +49,17 @@ pub fn flags(headline: &Headline) -> Vec<String> {
     headline.flags.iter().map(|flag| format!("⚑ {} in {} of {}", flag.reason, flag.edits, flag.of)).collect()
 }
 
-fn number(about: &About, value: f64) -> String {
+/// A change with its sign: `+1.2`.
+pub fn signed(about: &About, change: f64) -> String {
+    let text = number(about, change);
+    if text.starts_with('−') || text.chars().all(|c| c == '0' || c == '.') {
+        return text;
+    }
+    format!("+{text}")
+}
+
+/// A value in the metric's unit and decimals.
+pub fn number(about: &About, value: f64) -> String {
     let value = if about.percent { value * 100.0 } else { value };
     let text = format!("{value:.*}", about.decimals).replace('-', "−");
     // A rounded zero has no sign.

@@ -17,10 +17,10 @@ const CHANCE: f64 = 0.125;
 
 /// A mark, a dash pattern and the class that colours them.
 #[derive(Clone, Copy)]
-struct Look {
+pub(super) struct Look {
     mark: &'static str,
-    dash: &'static str,
-    class: &'static str,
+    pub(super) dash: &'static str,
+    pub(super) class: &'static str,
     labelled: bool, // with its strengths; all methods' would cover the plot
 }
 
@@ -55,7 +55,7 @@ pub fn curve(report: &Report, section: &Section) -> String {
         out += &axes.line(line);
     }
     out += "</svg>";
-    out + &legend(&lines)
+    out + &legend(lines.iter().map(|line| (line.key, line.name, line.rows.len() > 1)))
 }
 
 fn lines(section: &Section) -> Vec<Line<'_>> {
@@ -152,24 +152,25 @@ impl Axes {
     }
 }
 
-fn legend(lines: &[Line<'_>]) -> String {
+/// What the marks mean: each method's key, its name, and whether it has a line.
+pub(super) fn legend<'a>(methods: impl Iterator<Item = (&'a str, &'a str, bool)>) -> String {
     let mut out = String::from("<ul class=\"legend\">");
-    for line in lines {
-        let look = look(line.key);
+    for (key, name, has_line) in methods {
+        let look = look(key);
         let _ = write!(
             out,
             "<li><svg viewBox=\"0 0 36 14\" width=\"36\" height=\"14\" aria-hidden=\"true\"><g class=\"{}\">",
             look.class
         );
-        if line.rows.len() > 1 {
+        if has_line {
             let _ = write!(out, "<polyline points=\"1,7 35,7\" stroke-dasharray=\"{}\"/>", look.dash);
         }
-        let _ = write!(out, "{}</g></svg>{}</li>", mark(look, 18.0, 7.0, 4.5), line.name);
+        let _ = write!(out, "{}</g></svg>{name}</li>", mark(look, 18.0, 7.0, 4.5));
     }
     out + "</ul>"
 }
 
-fn look(key: &str) -> Look {
+pub(super) fn look(key: &str) -> Look {
     let (mark, dash, class) = match key {
         "joint" => ("circle", "none", "m-joint"),
         "asyrp" => ("square", "7 3", "m-asyrp"),
@@ -186,7 +187,7 @@ fn look(key: &str) -> Look {
     Look { mark, dash, class, labelled: ["joint", "asyrp", "textual_inversion"].contains(&key) }
 }
 
-fn mark(look: Look, x: f64, y: f64, r: f64) -> String {
+pub(super) fn mark(look: Look, x: f64, y: f64, r: f64) -> String {
     let width = 2.0 * r;
     let shape = match look.mark {
         "circle" => return format!("<circle class=\"mark\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{r}\"/>"),
@@ -202,18 +203,18 @@ fn mark(look: Look, x: f64, y: f64, r: f64) -> String {
 }
 
 /// The next of 0.05, 0.1, 0.2, 0.3, … that holds `value`.
-fn nice_ceiling(value: f64) -> f64 {
+pub(super) fn nice_ceiling(value: f64) -> f64 {
     let step = nice_step(value);
     (value / step).ceil() * step
 }
 
 /// A distance of ticks that gives four to eight of them.
-fn nice_step(range: f64) -> f64 {
+pub(super) fn nice_step(range: f64) -> f64 {
     [0.01, 0.02, 0.05, 0.1, 0.2, 0.5].into_iter().find(|step| range / step <= 7.0).unwrap_or(1.0)
 }
 
 /// Two decimals at most, none needlessly.
-fn decimal(value: f64) -> String {
+pub(super) fn decimal(value: f64) -> String {
     let text = format!("{value:.2}");
     text.trim_end_matches('0').trim_end_matches('.').to_string()
 }

@@ -1,11 +1,36 @@
-//! A report appears whole or not at all: written aside, then renamed to its date.
+//! A report appears whole or not at all: written aside, then renamed to its date; one evaluation at a time.
 
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::parts::Parts;
 use crate::ranks::Ranks;
 
-/// A folder beside the one that will be published; deleted if it is dropped before.
+/// An output folder that no other evaluation writes to meanwhile. The system lifts the lock when the process ends,
+/// however it ends; nothing is left in the folder.
+#[derive(Debug)]
+pub struct Lock {
+    _folder: Option<File>, // none where the file system has no locks
+}
+
+impl Lock {
+    /// Makes the folder where it is missing, and takes it.
+    pub fn take(output_dir: &Path) -> Result<Self> {
+        fs::create_dir_all(output_dir).map_err(|e| Error::io(output_dir, e))?;
+        let folder = File::open(output_dir).map_err(|e| Error::io(output_dir, e))?;
+        match folder.try_lock() {
+            Ok(()) => Ok(Self { _folder: Some(folder) }),
+            Err(TryLockError::WouldBlock) => Err(Error::Busy(output_dir.to_path_buf())),
+            Err(TryLockError::Error(error)) => {
+                tracing::warn!("{}: cannot be locked against a second evaluator ({error})", output_dir.display());
+                Ok(Self { _folder: None })
+            }
+        }
+    }
+}
+
+/// A folder beside the one that will be published. Dropped before, it stays for the next try if a batch is finished.
 #[derive(Debug)]
 pub struct Staging {
     folder: PathBuf,
@@ -14,61 +39,122 @@ pub struct Staging {
 }
 
 impl Staging {
-    /// Opens `output_dir/.<date>.partial-<process>`, the first process's on all.
-    pub fn open(output_dir: &Path, date: &str, ranks: &Ranks) -> Result<Self> {
-        let folder = output_dir.join(format!(".{date}.partial-{}", std::process::id()));
-        if ranks.is_first() {
-            std::fs::create_dir_all(folder.join("images")).map_err(|e| Error::io(&folder, e))?;
+    /// Opens `output_dir/.<date>.partial` for the evaluation `identity`, with what an earlier try finished of it; the
+    /// first process does so for all.
+    pub fn open(output_dir: &Path, date: &str, identity: &str, ranks: &Ranks) -> Result<Self> {
+        let folder = output_dir.join(format!(".{date}.partial"));
+        let staging = Self { folder, target: output_dir.join(date), ours: ranks.is_first() };
+        if staging.ours {
+            staging.prepare(identity)?;
         }
-        let folder = ranks.agree_on(&folder)?;
+        let folder = ranks.agree_on(&staging.folder)?;
         if !folder.is_dir() {
             let problem =
                 format!("{}: the first process made it, and process {} cannot see it", folder.display(), ranks.rank);
             return Err(Error::config("output_dir", format!("{problem}; name a folder that all machines share")));
         }
-        Ok(Self { folder, target: output_dir.join(date), ours: ranks.is_first() })
+        Ok(staging)
     }
 
-    /// Where to write.
+    fn prepare(&self, identity: &str) -> Result<()> {
+        let (_, finished) = Parts::open(&self.work(), identity)?;
+        if finished > 0 {
+            tracing::info!("{}: going on from {finished} finished batches", self.folder.display());
+        }
+        let images = self.folder.join("images");
+        remove(&images)?;
+        fs::create_dir_all(&images).map_err(|e| Error::io(&images, e))
+    }
+
+    /// Where to write the report.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
+    /// What the evaluation is finished of, gone when the report is published.
+    pub fn parts(&self) -> Parts {
+        Parts::at(&self.work())
+    }
+
+    /// Where edits are kept until the report has chosen among them.
+    pub fn pictures(&self) -> PathBuf {
+        self.work().join("pictures")
+    }
+
+    fn work(&self) -> PathBuf {
+        self.folder.join("work")
+    }
+
     /// Flushes the files and renames the folder to its date, in place of an earlier report of that date.
     pub fn publish(mut self) -> Result<PathBuf> {
+        remove(&self.work())?;
         flush(&self.folder)?;
         let old = self.folder.with_extension("old");
-        let had_old = self.target.exists();
-        if had_old {
-            std::fs::rename(&self.target, &old).map_err(|e| Error::io(&self.target, e))?;
+        remove(&old)?;
+        if self.target.exists() {
+            fs::rename(&self.target, &old).map_err(|e| Error::io(&self.target, e))?;
         }
-        std::fs::rename(&self.folder, &self.target).map_err(|e| Error::io(&self.target, e))?;
+        fs::rename(&self.folder, &self.target).map_err(|e| Error::io(&self.target, e))?;
         self.ours = false;
-        if had_old {
-            std::fs::remove_dir_all(&old).map_err(|e| Error::io(&old, e))?;
-        }
+        remove(&old)?;
         Ok(self.target.clone())
     }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if self.ours {
+        if self.ours && self.parts().is_empty() {
             // Nothing is left to report to: the error that led here is already on its way.
-            let _ = std::fs::remove_dir_all(&self.folder);
+            let _ = fs::remove_dir_all(&self.folder);
         }
     }
 }
 
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(folder, error)),
+        _ => Ok(()),
+    }
+}
+
 fn flush(folder: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
+    for entry in fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
         let path = entry.map_err(|e| Error::io(folder, e))?.path();
         if path.is_dir() {
             flush(&path)?;
         } else {
-            let file = std::fs::File::open(&path).map_err(|e| Error::io(&path, e))?;
+            let file = File::open(&path).map_err(|e| Error::io(&path, e))?;
             file.sync_all().map_err(|e| Error::io(&path, e))?;
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_taken_once_and_free_again_after() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let lock = Lock::take(&folder.path().join("reports")).expect("free");
+        let error = Lock::take(&folder.path().join("reports")).expect_err("taken");
+        assert!(matches!(error, Error::Busy(_)) && !error.is_bad_input(), "{error}");
+        drop(lock);
+        Lock::take(&folder.path().join("reports")).expect("free again");
+    }
+
+    #[test]
+    fn what_is_finished_stays_for_the_same_evaluation_alone() {
+        let reports = tempfile::tempdir().expect("a folder");
+        let open = |identity| Staging::open(reports.path(), "2026-01-31", identity, &Ranks::alone()).expect("opened");
+        let nothing = tch::Tensor::zeros([0, 3], (tch::Kind::Double, tch::Device::Cpu));
+        let part = || crate::parts::Part { cases: nothing.shallow_clone(), seen: nothing.shallow_clone() };
+        drop(open("one"));
+        assert!(!reports.path().join(".2026-01-31.partial").exists(), "nothing was finished");
+        open("one").parts().save("sources-000000", &part()).expect("saved");
+        assert!(open("one").parts().has("sources-000000"));
+        assert!(!open("another").parts().has("sources-000000"), "another evaluation's");
+        assert!(!reports.path().join(".2026-01-31.partial").exists());
+    }
 }

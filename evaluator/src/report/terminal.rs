@@ -1,7 +1,7 @@
 //! The table that closes a run on standard output.
 
 use super::equal;
-use super::numbers::{flags, heading, interval, strength, value, NOTHING};
+use super::numbers::{flags, heading, interval, number, strength, value, NOTHING};
 use super::Report;
 use crate::metrics::Family;
 use crate::summary::{Headline, Section};
@@ -16,6 +16,7 @@ pub fn render(report: &Report) -> String {
     if let Some(title) = equal::title(report, &report.summary) {
         out += &format!("\n{title}\n{}", columns(&equal_rows(report, &report.summary)));
     }
+    out += &since(report);
     for headline in report.summary.headlines.iter().filter(|h| !h.flags.is_empty()) {
         out += &format!("\n{}: {}", headline.row.about.name, flags(headline).join(", "));
     }
@@ -29,6 +30,17 @@ pub fn render(report: &Report) -> String {
         );
     }
     out + "\n"
+}
+
+/// The featured method's change since the last comparable night.
+fn since(report: &Report) -> String {
+    let (Some(title), Some(featured)) = (report.trend.title(), report.featured) else { return String::new() };
+    let Some(change) = report.trend.changes([featured].into_iter()).pop() else { return String::new() };
+    let told = report.metrics.iter().filter(|m| ["emo_a", "lpips"].contains(&m.key)).filter_map(|about| {
+        let (then, now) = change.of(about.key)?;
+        Some(format!("{} {} → {}", heading(about), number(about, then), number(about, now)))
+    });
+    format!("\n{title}: {} {}", change.now.name, told.collect::<Vec<_>>().join(", "))
 }
 
 fn headline_rows(report: &Report, section: &Section) -> Vec<Vec<String>> {

@@ -5,11 +5,12 @@ use std::rc::Rc;
 
 use dataloader::Emotion;
 use evaluator::batch::{tensor_of, Batch};
-use evaluator::contest::Contest;
-use evaluator::contest::Lineup;
+use evaluator::contest::{observer, Contest, Lineup};
 use evaluator::error::Result;
 use evaluator::evaluate::evaluate;
+use evaluator::history::History;
 use evaluator::methods::{About, Method, NoEdit};
+use evaluator::parts::Parts;
 use evaluator::ranks::Ranks;
 use evaluator::report::{html, json, markdown, terminal, Report};
 use evaluator::sources::Sources;
@@ -51,9 +52,13 @@ fn report_of_a_cheat(workshop: &Workshop) -> Report {
     let lineup = Lineup { emotion: Emotion::Sadness, methods: vec![Rc::new(NoEdit), Rc::new(cheat)] };
     let folder = workshop.path("cheat");
     fs::create_dir_all(folder.join("images")).expect("made");
-    let contest = Contest { sources, lineups: vec![lineup], style: None };
-    let evaluation = evaluate(&plan, contest, folder.join("kept"), &Ranks::alone()).expect("evaluated");
-    Report::new(&plan, evaluation.expect("one process alone has it"), "2026-01-31", &folder).expect("summarised")
+    let observer = observer(&plan).expect("the judges");
+    let contest = Contest { sources, lineups: vec![lineup], style: None, observer };
+    let (parts, _) = Parts::open(&folder.join("work"), "a cheat").expect("made");
+    let evaluation =
+        evaluate(&plan, contest, &parts, folder.join("work/pictures"), &Ranks::alone()).expect("evaluated");
+    let history = History::read(&folder, "2026-01-31").expect("none");
+    Report::new(&plan, &evaluation.expect("one process alone has it"), &history, &folder).expect("summarised")
 }
 
 #[test]

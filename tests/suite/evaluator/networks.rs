@@ -10,6 +10,7 @@ use evaluator::classifier::Classifier;
 use evaluator::metrics::clarity::Clarity;
 use evaluator::metrics::fid::frechet_distance;
 use evaluator::metrics::population::Population;
+use evaluator::metrics::seen::Seen;
 use evaluator::observe::Observer;
 use serde_json::{json, Value};
 use tch::{Device, Kind, Tensor};
@@ -101,10 +102,13 @@ fn inceptions_features_are_pytorch_fids_and_fid_is_their_distance() {
     let seen = observer.observe(&chosen);
     assert_close("features", seen.inception.as_ref().expect("asked for"), &fixture["inception"], TOLERANCE);
     let mut population = Population::new(observer.clip().projection_dim(), true);
-    population.add(&seen, None, &[0, 1]);
+    let seen = Seen::new(&seen, None, &[0, 1]);
+    population.add(&seen);
     let moments = population.inception.as_ref().expect("asked for");
     assert!(frechet_distance(moments, moments).expect("two sets") < TOLERANCE);
-    let mut copy = Population::new(observer.clip().projection_dim(), true);
-    copy.merge(&population.sums());
-    assert_eq!(copy.sums(), population.sums());
+    let copy = Seen::from_rows(&seen.to_rows(), observer.clip().projection_dim(), true);
+    assert_eq!(
+        (copy.features, copy.probabilities, copy.inception),
+        (seen.features, seen.probabilities, seen.inception)
+    );
 }

@@ -16,8 +16,9 @@ fn a_whole_report_is_written_at_once() {
     assert!(outcome.passed);
     assert!(outcome.table.contains("No edit") && outcome.table.contains("Joint"), "{}", outcome.table);
     let entries = fs::read_dir(workshop.path("reports")).expect("a folder");
-    let left: Vec<_> = entries.map(|e| e.expect("an entry").file_name()).collect();
-    assert_eq!(left, ["2026-01-31"], "nothing but the report is left");
+    let mut left: Vec<_> = entries.map(|e| e.expect("an entry").file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["2026-01-31", "history.jsonl"], "nothing but the report and the history is left");
 
     let report = read_json(&outcome.folder.join("report.json"));
     check_methods(&report["methods"]);
@@ -47,7 +48,7 @@ fn two_processes_write_the_report_of_one() {
         assert!(!shared[part].is_null() && shared[part] == alone[part], "{part} differs");
     }
     let left = fs::read_dir(workshop.path("reports")).expect("a folder").count();
-    assert_eq!(left, 2, "two reports and nothing else");
+    assert_eq!(left, 3, "two reports, the history and nothing else");
 }
 
 fn check_methods(methods: &Value) {
@@ -101,7 +102,7 @@ fn check_pages(folder: &Path, report: &Value, workshop: &Path) {
     for name in shown {
         assert!(folder.join("images").join(name.as_str().expect("a name")).is_file());
     }
-    assert!(!folder.join("kept").exists(), "pictures that are not shown are gone");
+    assert!(!folder.join("work").exists(), "pictures that are not shown are gone");
 }
 
 #[test]

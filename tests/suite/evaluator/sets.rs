@@ -7,6 +7,7 @@ use evaluator::metrics::fid::frechet_distance;
 use evaluator::metrics::kld::divergence;
 use evaluator::metrics::moments::Moments;
 use evaluator::metrics::population::Population;
+use evaluator::metrics::seen::Seen;
 use image::imageops::crop_imm;
 use image::RgbImage;
 use proptest::prelude::*;
@@ -41,8 +42,8 @@ fn frechet_distance_and_diversity_are_scipys() {
     for (source, edit) in sources.chunks(44).zip(edits.chunks(44)) {
         let (source, edit) = (observer.observe(source), observer.observe(edit));
         let rows: Vec<i64> = (0..source.images.size()[0]).collect();
-        edited.add(&edit, Some(&source), &rows);
-        references.add(&source, None, &rows);
+        edited.add(&Seen::new(&edit, Some(&source), &rows));
+        references.add(&Seen::new(&source, None, &rows));
     }
     assert_eq!(edited.count(), expected["n"].as_f64().expect("a number"));
     let distance = frechet_distance(&edited.features, &references.features).expect("two sets");

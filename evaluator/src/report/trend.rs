@@ -1,0 +1,216 @@
+//! Tonight beside the nights before: what changed since the last comparable one, and a plot of them all.
+//!
+//! Nights are comparable where the same judges saw edits of the same photos towards the same emotions.
+
+use std::fmt::Write;
+
+use serde_json::{json, Value};
+
+use super::plots::{decimal, legend, look, mark, nice_ceiling, nice_step};
+use crate::history::{Night, Scores};
+use crate::metrics::About;
+
+/// Nights in the plot and in report.json at most.
+const SHOWN: usize = 60;
+
+const WIDTH: f64 = 440.0;
+const HEIGHT: f64 = 150.0;
+const LEFT: f64 = 44.0;
+const RIGHT: f64 = 14.0;
+const TOP: f64 = 24.0;
+const BOTTOM: f64 = 22.0;
+/// Between two dates below the plot.
+const DATE_WIDTH: f64 = 62.0;
+
+/// Tonight and the nights before it, by date.
+#[derive(Debug)]
+pub struct Trend {
+    nights: Vec<Night>, // tonight is the last
+}
+
+/// A method's change since the last comparable night.
+#[derive(Debug)]
+pub struct Change<'a> {
+    /// Then.
+    pub then: &'a Scores,
+    /// Now.
+    pub now: &'a Scores,
+}
+
+impl Change<'_> {
+    /// Both means of a metric; none where one is missing.
+    pub fn of(&self, metric: &str) -> Option<(f64, f64)> {
+        Some((self.then.values.get(metric).copied()??, self.now.values.get(metric).copied()??))
+    }
+
+    /// Whether each night's mean lies outside the other's 95 % interval.
+    pub fn is_clear(&self, metric: &str) -> bool {
+        let outside = |value: f64, scores: &Scores| {
+            scores.intervals.get(metric).is_some_and(|[low, high]| value < *low || value > *high)
+        };
+        self.of(metric).is_some_and(|(then, now)| outside(then, self.now) && outside(now, self.then))
+    }
+}
+
+impl Trend {
+    /// Tonight after the nights `before`.
+    pub fn new(before: &[Night], tonight: Night) -> Self {
+        let first = before.len().saturating_sub(SHOWN - 1);
+        Self { nights: before[first..].iter().cloned().chain([tonight]).collect() }
+    }
+
+    /// Says whether tonight's gates hold.
+    pub fn decide(&mut self, passed: bool) {
+        self.nights.last_mut().expect("tonight is there").passed = passed;
+    }
+
+    /// The night that the report is of.
+    pub fn tonight(&self) -> &Night {
+        self.nights.last().expect("tonight is there")
+    }
+
+    /// The last night before under the same conditions.
+    pub fn previous(&self) -> Option<&Night> {
+        let tonight = self.tonight();
+        self.nights.iter().rev().skip(1).find(|night| night.conditions == tonight.conditions)
+    }
+
+    /// `Since 2026-01-30`; none without a comparable night.
+    pub fn title(&self) -> Option<String> {
+        self.previous().map(|night| format!("Since {}", night.date))
+    }
+
+    /// What is compared, and which later nights are passed over.
+    pub fn note(&self) -> String {
+        let since = self.previous().map_or("", |night| night.date.as_str());
+        let others = self.nights.iter().rev().skip(1).filter(|night| night.date.as_str() > since).count();
+        let others = match others {
+            0 => String::new(),
+            1 => " One night between had other photos, emotions or judges and is passed over.".into(),
+            n => format!(" {n} nights between had other photos, emotions or judges and are passed over."),
+        };
+        format!("⚑ marks changes where each night's mean lies outside the other's 95 % interval.{others}")
+    }
+
+    /// Every method of tonight that the last comparable night had too, in the order of `keys`.
+    pub fn changes<'a>(&'a self, keys: impl Iterator<Item = &'a str>) -> Vec<Change<'a>> {
+        let Some(previous) = self.previous() else { return Vec::new() };
+        let change = |key| Some(Change { then: previous.methods.get(key)?, now: self.tonight().methods.get(key)? });
+        keys.filter_map(change).collect()
+    }
+
+    /// `history` of report.json.
+    pub fn json(&self) -> Value {
+        let conditions = &self.tonight().conditions;
+        let night = |night: &Night| {
+            let mut value = serde_json::to_value(night).expect("a night is plain data");
+            value["comparable"] = (night.conditions == *conditions).into();
+            value
+        };
+        json!({"previous": self.previous(), "nights": self.nights.iter().map(night).collect::<Vec<_>>()})
+    }
+
+    /// A panel for each of `metrics` over the nights; empty where tonight is the first.
+    pub fn plot(&self, metrics: &[About]) -> String {
+        if self.nights.len() < 2 {
+            return String::new();
+        }
+        let tonight = &self.tonight().methods;
+        let methods: Vec<(&str, &str)> =
+            tonight.iter().filter(|(_, s)| !s.control).map(|(key, s)| (key.as_str(), s.name.as_str())).collect();
+        let panels = metrics.iter().filter(|m| ["emo_a", "lpips"].contains(&m.key)).map(|m| self.panel(m, &methods));
+        panels.collect::<String>() + &legend(methods.iter().map(|&(key, name)| (key, name, true)))
+    }
+
+    fn panel(&self, about: &About, methods: &[(&str, &str)]) -> String {
+        let panel = Panel { nights: &self.nights, about, top: self.top(about, methods) };
+        let title = super::numbers::heading(about);
+        let mut out = format!(
+            "<svg class=\"plot\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title} by night\">\
+             <text x=\"{LEFT}\" y=\"14\">{title}</text>"
+        );
+        out += &panel.frame();
+        for (key, _) in methods {
+            out += &panel.line(key);
+        }
+        out + "</svg>"
+    }
+
+    fn top(&self, about: &About, methods: &[(&str, &str)]) -> f64 {
+        if about.percent {
+            return 1.0;
+        }
+        let values =
+            self.nights.iter().flat_map(|night| methods.iter().filter_map(|(key, _)| value(night, key, about.key)));
+        nice_ceiling(values.fold(0.05, f64::max) * 1.05)
+    }
+}
+
+fn value(night: &Night, method: &str, metric: &str) -> Option<f64> {
+    night.methods.get(method)?.values.get(metric).copied()?
+}
+
+/// One metric over the nights, evenly spaced.
+struct Panel<'a> {
+    nights: &'a [Night],
+    about: &'a About,
+    top: f64,
+}
+
+impl Panel<'_> {
+    fn x(&self, place: usize) -> f64 {
+        LEFT + 8.0 + place as f64 / (self.nights.len() - 1) as f64 * (WIDTH - LEFT - RIGHT - 16.0)
+    }
+
+    fn y(&self, value: f64) -> f64 {
+        TOP + (1.0 - value / self.top) * (HEIGHT - TOP - BOTTOM)
+    }
+
+    fn frame(&self) -> String {
+        let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
+        let step = if self.about.percent { 0.25 } else { nice_step(self.top * 2.0) };
+        let mut out = String::new();
+        for tick in 0..=(self.top / step).round() as usize {
+            let value = step * tick as f64;
+            let label = decimal(if self.about.percent { value * 100.0 } else { value });
+            let y = self.y(value);
+            let _ = write!(out, "<path class=\"grid\" d=\"M{LEFT} {y:.1}H{right}\"/>");
+            let _ =
+                write!(out, "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>", LEFT - 6.0, y + 4.0);
+        }
+        let apart = (WIDTH - LEFT - RIGHT) / (self.nights.len() - 1) as f64;
+        let every = (DATE_WIDTH / apart).ceil() as usize;
+        for (place, night) in self.nights.iter().enumerate().rev().step_by(every.max(1)) {
+            let (x, date) = (self.x(place), night.date.get(5..).unwrap_or_default());
+            let anchor = if place + 1 == self.nights.len() { "end" } else { "middle" };
+            let _ = write!(
+                out,
+                "<text class=\"small\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{date}</text>",
+                bottom + 14.0
+            );
+        }
+        let _ = write!(out, "<path class=\"axis\" d=\"M{LEFT} {TOP}V{bottom}H{right}\"/>");
+        out
+    }
+
+    /// The line breaks where the conditions change; nights under other conditions than tonight's are hollow.
+    fn line(&self, method: &str) -> String {
+        let look = look(method);
+        let tonight = &self.nights.last().expect("tonight is there").conditions;
+        let mut out = format!("<g class=\"{}\">", look.class);
+        let mut first = 0;
+        for stretch in self.nights.chunk_by(|a, b| a.conditions == b.conditions) {
+            let points: Vec<(f64, f64)> = (first..)
+                .zip(stretch)
+                .filter_map(|(place, night)| Some((self.x(place), self.y(value(night, method, self.about.key)?))))
+                .collect();
+            let path: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+            let _ = write!(out, "<polyline points=\"{}\" stroke-dasharray=\"{}\"/>", path.join(" "), look.dash);
+            let hollow = stretch.first().is_some_and(|night| night.conditions != *tonight);
+            let marks: String = points.iter().map(|&(x, y)| mark(look, x, y, 3.0)).collect();
+            let _ = write!(out, "<g class=\"{}\">{marks}</g>", if hollow { "m-hollow" } else { "" });
+            first += stretch.len();
+        }
+        out + "</g>"
+    }
+}
