@@ -26,6 +26,7 @@ EQUAL_LPIPS = 0.12
 VARIANTS = [
     ("trajectory", "source", {"edit.trajectory": "source"}),
     ("condition", "decoder", {"edit.condition": "decoder"}),
+    ("condition+trajectory", "decoder+source", {"edit.condition": "decoder", "edit.trajectory": "source"}),
     ("directional", "linear", {"loss.directional": "linear"}),
     ("directional", "log", {"loss.directional": "log"}),
     ("process", "anchored", {"edit.process": "anchored"}),
@@ -41,6 +42,7 @@ VARIANTS = [
 CHOSEN = {
     "trajectory": "edited",
     "condition": "both",
+    "condition+trajectory": "both+edited",
     "directional": "target",
     "process": "asymmetric",
     "direction": "mixed",

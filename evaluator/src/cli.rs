@@ -17,7 +17,7 @@ use crate::plan::Plan;
 use crate::provenance;
 use crate::ranks::Ranks;
 use crate::report::publish::{Lock, Staging};
-use crate::report::{terminal, Report};
+use crate::report::{json, terminal, Report};
 
 /// Edits held-out photos with trained runs, scores the edits, and writes a report.
 #[derive(Debug, Parser)]
@@ -28,7 +28,8 @@ use crate::report::{terminal, Report};
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = "Examples:\n  evaluator --config configs/pocket/evaluate.yaml --set emotion=sadness --nproc-per-node 2\n  \
-                  evaluator fit-classifier --config configs/pocket/classifier.yaml\n\n\
+                  evaluator fit-classifier --config configs/pocket/classifier.yaml\n  \
+                  evaluator schema report\n\n\
                   Exit codes: 0 written, gates passed; 1 failed or a gate did not pass; 2 bad recipe or input."
 )]
 pub struct Cli {
@@ -45,6 +46,27 @@ pub struct Cli {
 pub enum Command {
     /// Trains an emotion classifier over CLIP's image embeddings, and writes it with a card.
     FitClassifier(FitArgs),
+    /// Prints the JSON schema of a recipe, for editors, or of report.json, for programs that read it.
+    Schema(SchemaArgs),
+}
+
+/// Arguments of `schema`.
+#[derive(Debug, Parser)]
+pub struct SchemaArgs {
+    /// Of what.
+    #[arg(value_enum, default_value_t = Described::Recipe)]
+    pub of: Described,
+}
+
+/// What has a schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Described {
+    /// The recipe of a report.
+    Recipe,
+    /// The recipe of `fit-classifier`.
+    Classifier,
+    /// report.json.
+    Report,
 }
 
 /// Arguments of `fit-classifier`.
@@ -107,6 +129,7 @@ impl Cli {
     pub fn log_format(&self) -> LogFormat {
         match (&self.command, &self.report) {
             (Some(Command::FitClassifier(args)), _) => args.log_format,
+            (Some(Command::Schema(_)), _) => LogFormat::Text,
             (None, report) => report.as_ref().map_or(LogFormat::Text, |args| args.log_format),
         }
     }
@@ -118,6 +141,16 @@ pub fn fit_classifier(args: &FitArgs, hub: &Hub, env: Lookup<'_>) -> Result<Stri
     let config = fit::config::Config { store: config.store.with_env(env), ..config };
     let card = fit::run(&config, hub)?;
     Ok(format!("{}\n{}", card.summary(), config.output_dir.join("README.md").display()))
+}
+
+/// A JSON schema as text.
+pub fn schema(of: Described) -> String {
+    let pretty = |schema: schemars::Schema| serde_json::to_string_pretty(&schema).expect("a schema is plain data");
+    match of {
+        Described::Recipe => pretty(schemars::schema_for!(Config)),
+        Described::Classifier => pretty(schemars::schema_for!(fit::config::Config)),
+        Described::Report => json::SCHEMA.trim_end().to_string(),
+    }
 }
 
 /// Checks the arguments and the recipe, as [`run`] would, and evaluates nothing.

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 
 use collective::DeviceChoice;
 use dataloader::{Access, Emotion, Filter};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::methods::baseline::Baseline;
 use crate::style::section::StyleImages;
 
 /// A whole recipe.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The report's heading.
@@ -80,7 +81,7 @@ pub struct Config {
 }
 
 /// Which rows of which data set are edited.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sources {
     /// Folder or URL of shards.
@@ -96,7 +97,7 @@ pub struct Sources {
 }
 
 /// The images of each emotion that edits are compared with as a set.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct References {
     /// Folder or URL of shards; by default the sources'.
@@ -108,7 +109,7 @@ pub struct References {
 }
 
 /// A published table whose arithmetic departs from the usual definitions.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Compatibility {
     /// EmoEdit's.
@@ -116,7 +117,7 @@ pub enum Compatibility {
 }
 
 /// Folders of the networks.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Models {
     /// Pipeline folder or hub id; by default the one that the runs name.
@@ -153,7 +154,7 @@ pub struct Models {
 }
 
 /// The classifiers of Sem-C: ResNet-50 of torchvision's layout, safetensors.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClarityWeights {
     /// Of scenes, such as Places365's.
@@ -163,7 +164,7 @@ pub struct ClarityWeights {
 }
 
 /// The kinds of trained run.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunMethod {
     /// Tokens only.
@@ -186,7 +187,7 @@ impl RunMethod {
 }
 
 /// One trained run.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RunEntry {
     /// What the run trained.
@@ -199,7 +200,7 @@ pub struct RunEntry {
 }
 
 /// Which strength the headline table shows.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Headline {
     /// The trained runs' headline strength, unless `per_method` says otherwise.
@@ -214,7 +215,7 @@ pub struct Headline {
 }
 
 /// A pair of plain-word prompts; `{emotion}` stands for the word.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Template {
     /// Before.
@@ -224,7 +225,7 @@ pub struct Template {
 }
 
 /// The intervals.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BootstrapConfig {
     /// Resamples.
@@ -236,7 +237,7 @@ pub struct BootstrapConfig {
 }
 
 /// Which pictures the report shows.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pictures {
     /// Sources for each of best, median and worst.
@@ -248,7 +249,7 @@ pub struct Pictures {
 }
 
 /// When an edit counts as a failure.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FailureLimits {
     /// LPIPS above this: the source is lost. It is lost too where another source is nearer to the edit than its own.
@@ -263,7 +264,7 @@ pub struct FailureLimits {
 }
 
 /// A condition on report.json.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GateEntry {
     /// Path of a number in report.json, such as `methods.joint.emo_a`.

@@ -3,6 +3,7 @@
 //! Between two strengths that were run, every number is interpolated linearly. The point is one that a user can have:
 //! the mean of edits of which a share is made at the upper strength and the others at the lower, or not at all.
 
+use crate::failures::Flag;
 use crate::scores::{Case, Series};
 use crate::summary::{Headline, Measure, Row, Summariser};
 
@@ -17,6 +18,8 @@ pub struct EqualLpips {
     pub n: usize,
     /// One measure a metric, in the board's order; the intervals take the proportion as given.
     pub measures: Vec<Measure>,
+    /// The ways in which most of its edits fail.
+    pub flags: Vec<Flag>,
 }
 
 /// Two strengths and the upper one's share.
@@ -73,7 +76,9 @@ pub(crate) fn compare(maker: &Summariser<'_>, headlines: &mut [Headline], curves
         let key = curve[0].about.key;
         if let Some(headline) = headlines.iter_mut().find(|h| h.row.about.key == key) {
             let measures = (0..maker.board.metrics.len()).map(|metric| measure(maker, key, mix, metric)).collect();
-            headline.at_equal_lpips = Some(EqualLpips { reference, mix, n: headline.row.n, measures });
+            let (lower, upper) = (maker.failures(key, mix.lower), maker.failures(key, Some(mix.upper)));
+            let flags = upper.mixed_with(&lower, mix.share);
+            headline.at_equal_lpips = Some(EqualLpips { reference, mix, n: headline.row.n, measures, flags });
         }
     }
 }

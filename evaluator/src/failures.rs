@@ -53,12 +53,37 @@ impl Symptoms {
     }
 }
 
-/// The ways in which most of a row's edits fail.
-pub fn flags(limits: &FailureLimits, edits: &[Symptoms]) -> Vec<Flag> {
-    let reasons: Vec<Vec<&str>> = edits.iter().map(|edit| edit.reasons(limits)).collect();
-    let count = |reason| reasons.iter().filter(|reasons| reasons.contains(&reason)).count();
-    let flag = |reason| Flag { reason, edits: count(reason), of: edits.len() };
-    [LOST, BLURRED, NOISY].map(flag).into_iter().filter(|flag| 2 * flag.edits > flag.of).collect()
+/// The ways to fail, in the order of their counts.
+const REASONS: [&str; 3] = [LOST, BLURRED, NOISY];
+
+/// How many edits fail in each way.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Failures {
+    counts: [usize; REASONS.len()],
+    of: usize,
+}
+
+impl Failures {
+    /// Counts them.
+    pub fn count(limits: &FailureLimits, edits: &[Symptoms]) -> Self {
+        let reasons: Vec<Vec<&str>> = edits.iter().map(|edit| edit.reasons(limits)).collect();
+        let count = |reason| reasons.iter().filter(|reasons| reasons.contains(&reason)).count();
+        Self { counts: REASONS.map(count), of: edits.len() }
+    }
+
+    /// The ways in which most edits fail.
+    pub fn flags(&self) -> Vec<Flag> {
+        self.mixed_with(&Self { of: self.of, ..Self::default() }, 1.0)
+    }
+
+    /// The ways in which most edits fail of which `share` are these and the rest those of `other`, to the nearest edit.
+    pub fn mixed_with(&self, other: &Self, share: f64) -> Vec<Flag> {
+        let mixed = |upper: usize, lower: usize| share * upper as f64 + (1.0 - share) * lower as f64;
+        let edits = self.counts.iter().zip(other.counts).map(|(&upper, lower)| mixed(upper, lower));
+        let most = |edits: &f64| 2.0 * edits > self.of as f64;
+        let flags = REASONS.into_iter().zip(edits).filter(|(_, edits)| most(edits));
+        flags.map(|(reason, edits)| Flag { reason, edits: edits.round() as usize, of: self.of }).collect()
+    }
 }
 
 #[cfg(test)]
@@ -82,9 +107,19 @@ mod tests {
 
     #[test]
     fn a_row_is_flagged_where_most_of_its_edits_fail() {
-        assert!(flags(&LIMITS, &[]).is_empty());
-        assert!(flags(&LIMITS, &[edit(0.4, 1.0), edit(0.1, 1.0)]).is_empty(), "half is not most");
+        let flags = |edits: &[Symptoms]| Failures::count(&LIMITS, edits).flags();
+        assert!(flags(&[]).is_empty());
+        assert!(flags(&[edit(0.4, 1.0), edit(0.1, 1.0)]).is_empty(), "half is not most");
         let lost = Flag { reason: LOST, edits: 2, of: 3 };
-        assert_eq!(flags(&LIMITS, &[edit(0.4, 1.0), edit(0.5, 0.1), edit(0.1, 1.0)]), [lost]);
+        assert_eq!(flags(&[edit(0.4, 1.0), edit(0.5, 0.1), edit(0.1, 1.0)]), [lost]);
+    }
+
+    #[test]
+    fn a_mix_fails_as_its_shares_do() {
+        let all_lost = Failures::count(&LIMITS, &[edit(0.4, 1.0); 4]);
+        let none = Failures::count(&LIMITS, &[edit(0.1, 1.0); 4]);
+        assert!(all_lost.mixed_with(&none, 0.5).is_empty(), "half is not most");
+        assert_eq!(all_lost.mixed_with(&none, 0.75), [Flag { reason: LOST, edits: 3, of: 4 }]);
+        assert_eq!(none.mixed_with(&all_lost, 0.25), [Flag { reason: LOST, edits: 3, of: 4 }]);
     }
 }

@@ -9,7 +9,7 @@ use clap::Parser;
 use collective::launch::{ranks_to_start, start_ranks, Restarts};
 use collective::rendezvous::{process_env, Rendezvous};
 use diffusion::hub::Hub;
-use evaluator::cli::{check, date_from_unix, fit_classifier, run, Args, Cli, Command, LogFormat};
+use evaluator::cli::{check, date_from_unix, fit_classifier, run, schema, Args, Cli, Command, LogFormat};
 use evaluator::ranks::Ranks;
 use evaluator::Result;
 
@@ -26,6 +26,10 @@ fn main() -> ExitCode {
             println!("{card}");
             0
         }),
+        (Some(Command::Schema(args)), _) => {
+            println!("{}", schema(args.of));
+            Ok(0)
+        }
         (None, Some(args)) => evaluate(args),
         (None, None) => return ExitCode::from(2), // clap has asked for --config
     };

@@ -6,7 +6,7 @@ use crate::config::FailureLimits;
 use crate::contest::Entrant;
 use crate::equal_lpips::{self, EqualLpips};
 use crate::evaluate::Evaluation;
-use crate::failures::{flags, Flag, Symptoms};
+use crate::failures::{Failures, Flag, Symptoms};
 use crate::methods::{About, SHUFFLED};
 use crate::metrics::bootstrap::{mean, Bootstrap};
 use crate::metrics::confusion::Confusion;
@@ -130,9 +130,14 @@ impl Summariser<'_> {
         if entrant.about.key == SHUFFLED {
             return Vec::new(); // the featured method's edits, which have their flags
         }
-        let series = self.emotions.iter().filter_map(|&e| self.board.find(entrant.about.key, e, entrant.headline));
+        self.failures(entrant.about.key, entrant.headline).flags()
+    }
+
+    /// How a method's edits at a strength fail.
+    pub(crate) fn failures(&self, key: &str, strength: Option<f64>) -> Failures {
+        let series = self.emotions.iter().filter_map(|&e| self.board.find(key, e, strength));
         let cases = series.flat_map(|s| &s.cases).filter(|case| self.counts(case));
-        flags(&self.limits, &cases.map(|case| Symptoms::of(case, self.board)).collect::<Vec<_>>())
+        Failures::count(&self.limits, &cases.map(|case| Symptoms::of(case, self.board)).collect::<Vec<_>>())
     }
 
     fn curve(&self, entrant: &Entrant) -> Vec<Row> {

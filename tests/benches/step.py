@@ -1,13 +1,14 @@
 """Times one optimiser step against a plain implementation in PyTorch, diffusers and transformers, and prints the ratios.
 
-    make bench        or:  python tests/benches/step.py [THREADS]     (from the repository's root, after `make data`)
+    make bench        or:  python tests/benches/step.py [--threads N] [--full-vae]     (from the repository's root, after `make data`)
 
-The embedded family, batch 8, the same threads on both sides. The peer does what scripts do: two whole UNet passes, the
-edited one with its whole graph, both decoded and seen by CLIP, AdamW. Ours shares the encoder pass and goes back
-through the up path only (`condition: decoder`). A ratio is our time over the peer's: below 1 we are faster. Rows go to
-target/bench/step.json. Of three rounds, taken in
-turns, the fastest step counts on both sides: the machine is shared, and its steal doubles many a step. Pinned versions: ../peers/requirements.txt.
+The embedded family, batch 8, the same threads on both sides, P_t decoded for CLIP by the same tiny decoder (by the full VAE
+with --full-vae). The peer does what scripts do: two whole UNet passes, the edited one with its whole graph, both decoded and
+seen by CLIP, AdamW. Ours shares the encoder pass and goes back through the up path only (`condition: decoder`). A ratio is our
+time over the peer's: below 1 we are faster. Rows go to target/bench/step.json. Of three rounds, taken in turns, the fastest
+step counts on both sides: the machine is shared, and its steal doubles many a step. Pinned versions: ../peers/requirements.txt.
 """
+import argparse
 import json
 import pathlib
 import subprocess
@@ -17,24 +18,33 @@ import time
 
 import torch
 import torch.nn.functional as F
+from diffusers import AutoencoderTiny
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/peers"))
 from joint_gradient import Models  # noqa: E402
 
 BATCH, STEPS, ROUNDS = 8, 12, 3
+PREVIEW = "assets/pocket/preview_decoder"
 JOINT = ["edit.condition=decoder", f"train.train_batch_size={BATCH}", f"train.micro_batch_size={BATCH}",
          f"train.max_train_steps={STEPS}", "validation.validation_steps=0", "checkpoint.checkpointing_steps=0"]  # fmt: skip
 PROMPT = "an emoji evoking {token}"
 
 
 def main():
-    threads = int(sys.argv[1]) if len(sys.argv) > 1 else 2
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--full-vae", action="store_true", help="P_t through the full VAE")
+    options = parser.parse_args()
+    threads = options.threads
     torch.set_num_threads(threads)
     models = Models(ROOT / "assets/pocket")
+    preview = AutoencoderTiny.from_pretrained(ROOT / PREVIEW).float().requires_grad_(False).eval()
+    decode = models.decode if options.full_vae else lambda latents: preview.decode(latents).sample
+    joint_sets = [*JOINT, f"model.preview_decoder={'null' if options.full_vae else PREVIEW}"]
     rows = []
-    for name, sets, joint in [("asyrp step", [*JOINT, "tokens=off"], False), ("joint step", JOINT, True)]:
-        rounds = [(ours_s(sets, threads), peer_s(models, joint)) for _ in range(ROUNDS)]
+    for name, sets, joint in [("asyrp step", [*joint_sets, "tokens=off"], False), ("joint step", joint_sets, True)]:
+        rounds = [(ours_s(sets, threads), peer_s(models, decode, joint)) for _ in range(ROUNDS)]
         ours, peer = (min(side) for side in zip(*rounds))
         rows.append({"name": name, "unit": "s", "ours": round(ours, 4), "peer": round(peer, 4), "threads": threads,
                      "peer_name": f"torch {torch.__version__} + diffusers", "ratio": round(ours / peer, 3),
@@ -55,7 +65,7 @@ def ours_s(sets, threads):
     return BATCH / max(step["perf/images_per_s"] for step in steps)
 
 
-def peer_s(models, joint):
+def peer_s(models, decode, joint):
     h, temb = models.unet.config.block_out_channels[-1], models.unet.config.block_out_channels[0] * 4
     torch.manual_seed(0)
     layers = torch.nn.ModuleDict({
@@ -78,8 +88,8 @@ def peer_s(models, joint):
         edited = models.noise(z, 700, context, None, delta)
         moved, still = [(z - (1 - alpha).sqrt() * e) / alpha.sqrt() for e in (edited, own)]
         with torch.no_grad():
-            seen = F.normalize(models.clip_images(models.decode(still)), dim=-1)
-        shown = F.normalize(models.clip_images(models.decode(moved)), dim=-1)
+            seen = F.normalize(models.clip_images(decode(still)), dim=-1)
+        shown = F.normalize(models.clip_images(decode(moved)), dim=-1)
         loss = 1 - (shown * F.normalize(seen + direction, dim=-1)).sum(-1).mean() + 0.6 * (moved - still).abs().mean()
         if joint:
             t = torch.randint(0, 1000, (BATCH,))

@@ -5,7 +5,7 @@
 Trains a few steps of the demo's recipe into a temporary folder, then: TensorBoard reads its events, diffusers loads
 its learned_embeds.safetensors, PyTorch computes the gradients of a step once more, pyarrow, duckdb and Hugging Face datasets
 read the shards, torchrun, Slurm (where slurm-wlm and munge are installed) and Kubeflow's variables launch the trainer, the
-shards are read from moto's S3, and the published FindingEmo annotations (fetched from PyPI) are counted
+shards are read from moto's S3, Chromium opens a report, and the published FindingEmo annotations (fetched from PyPI) are counted
 as Python's csv module counts them.
 Pinned versions: requirements.txt.
 """
@@ -34,6 +34,7 @@ def main():
             "PyTorch's gradients of the joint loss": ["joint_gradient.py", "assets/pocket"],
             "pyarrow, duckdb and datasets read the shards": ["shards.py", "data/pocket", "--models", "assets/pocket"],
             "shards in S3 are those on the disk": ["object_store.py", "data/pocket"],
+            "Chromium shows and prints the report": ["report_page.py", str(run)],
             "csv reads FindingEmo's annotations alike": ["findingemo.py"],
         }
         codes = [check(name, command) for name, command in checks.items()]

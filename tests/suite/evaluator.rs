@@ -34,6 +34,7 @@ use serde_json::Value;
 use tch::{Device, Kind};
 
 use crate::fixtures::{fixture, pocket, root};
+use crate::schemas::Schema;
 
 /// A folder with shards of four held-out faces and an untrained joint run.
 struct Workshop {
@@ -125,7 +126,9 @@ impl Workshop {
         let mut args = vec!["evaluator", "--config", &recipe, "--date", "2026-01-31"];
         args.extend(sets.iter().flat_map(|set| ["--set", *set]));
         let outcome = cli::run(&Args::parse_from(args), "2000-01-01", offline(), &|_| None, &Ranks::alone())?;
-        Ok(outcome.expect("one process alone writes the report"))
+        let outcome = outcome.expect("one process alone writes the report");
+        fits_the_schema(&read_json(&outcome.folder.join("report.json")));
+        Ok(outcome)
     }
 
     #[track_caller]
@@ -138,6 +141,12 @@ impl Workshop {
             assert!(message.contains(part), "{part:?} is not in {message:?}");
         }
     }
+}
+
+/// Every report that a test makes has the published form.
+#[track_caller]
+fn fits_the_schema(report: &Value) {
+    Schema::new(&cli::schema(cli::Described::Report)).accepts(report, "report.json");
 }
 
 /// Three faces of each of four emotions, with the embedded CLIP's embeddings, made once for all tests.

@@ -10,6 +10,7 @@ mod fixtures;
 mod house;
 mod method;
 mod parity;
+mod schemas;
 mod sharding;
 mod stores;
 mod trainer;

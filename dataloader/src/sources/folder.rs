@@ -1,7 +1,7 @@
 //! Plain folders of images as Hugging Face's imagefolder has them: `<root>/[<split>/][<label>/]*.jpg`, with an optional
 //! `metadata.jsonl` whose lines add to what the folders say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -37,6 +37,9 @@ pub struct FolderConfig {
     /// How images that no folder and no metadata puts into a split are divided.
     #[serde(default)]
     pub splits: HashSplit,
+    /// Images to leave out, by file name without its suffix.
+    #[serde(default)]
+    pub exclude: Vec<String>,
 }
 
 /// Whose emotion a label is.
@@ -81,6 +84,7 @@ pub(super) fn list(config: &FolderConfig) -> Result<Listing> {
     }
     let mut paths = Vec::new();
     walk(root, "", &mut paths)?;
+    leave_out(&config.exclude, &mut paths)?;
     let mut metadata = read_metadata(root)?;
     let mut items = Vec::with_capacity(paths.len());
     for path in paths {
@@ -90,6 +94,18 @@ pub(super) fn list(config: &FolderConfig) -> Result<Listing> {
     let missing = "listed in metadata.jsonl, but there is no such image";
     let quarantined = metadata.into_keys().map(|path| Quarantined { path, reason: missing.into() }).collect();
     Ok(Listing { items, quarantined, ..Listing::default() })
+}
+
+/// Every name must be that of an image: a list for another data set, or a misspelt name, would go unnoticed.
+fn leave_out(names: &[String], paths: &mut Vec<String>) -> Result<()> {
+    let stem = |path: &String| Path::new(path).file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let there: BTreeSet<String> = paths.iter().filter_map(stem).collect();
+    if let Some(name) = names.iter().find(|name| !there.contains(*name)) {
+        let message = format!("{name:?}: no image has this name (without its suffix)");
+        return Err(Error::invalid("source.exclude", message));
+    }
+    paths.retain(|path| stem(path).is_none_or(|stem| !names.contains(&stem)));
+    Ok(())
 }
 
 fn walk(folder: &Path, prefix: &str, found: &mut Vec<String>) -> Result<()> {
@@ -180,6 +196,15 @@ mod tests {
     use super::*;
     use crate::emotion::Emotion;
 
+    fn config(path: &Path) -> FolderConfig {
+        FolderConfig {
+            path: path.into(),
+            namespace: Namespace::Evoked,
+            splits: HashSplit::default(),
+            exclude: Vec::new(),
+        }
+    }
+
     fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, FolderConfig) {
         let folder = tempfile::tempdir().expect("a folder");
         for (name, content) in files {
@@ -187,8 +212,7 @@ mod tests {
             fs::create_dir_all(path.parent().expect("a parent")).expect("made");
             fs::write(path, content).expect("written");
         }
-        let config =
-            FolderConfig { path: folder.path().into(), namespace: Namespace::Evoked, splits: HashSplit::default() };
+        let config = config(folder.path());
         (folder, config)
     }
 
@@ -210,6 +234,20 @@ mod tests {
         );
         assert_eq!(items[0].namespace, None);
         assert_eq!(items[1].namespace.as_deref(), Some("evoked"));
+    }
+
+    #[test]
+    fn named_images_are_left_out_and_every_name_must_be_one() {
+        let (_folder, config) = tree(&[("1.jpg", ""), ("11.jpg", ""), ("test/111.png", "")]);
+        let left = |exclude: &[&str]| {
+            let exclude = exclude.iter().map(|name| name.to_string()).collect();
+            list(&FolderConfig { exclude, ..config.clone() })
+        };
+        let mut paths: Vec<String> = left(&["11", "111"]).expect("listed").items.into_iter().map(|i| i.path).collect();
+        paths.sort();
+        assert_eq!(paths, ["1.jpg"]);
+        let error = left(&["11", "1111"]).expect_err("there is no 1111").to_string();
+        assert!(error.contains("source.exclude") && error.contains("1111"), "{error}");
     }
 
     #[test]
@@ -245,8 +283,6 @@ mod tests {
 
     #[test]
     fn a_missing_folder_is_named() {
-        let config =
-            FolderConfig { path: "no/such".into(), namespace: Namespace::Evoked, splits: HashSplit::default() };
-        assert!(list(&config).expect_err("refused").to_string().contains("no/such"));
+        assert!(list(&config("no/such".as_ref())).expect_err("refused").to_string().contains("no/such"));
     }
 }

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use collective::DeviceChoice;
 use dataloader::{Access, Filter};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
 /// A whole recipe.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The labelled images.
@@ -42,7 +43,7 @@ pub struct Config {
 }
 
 /// Which rows teach, which stop the training and set the temperature, which test.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
     /// Folder or URL of shards.
@@ -57,7 +58,7 @@ pub struct Data {
 }
 
 /// The rows that are held back from learning.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Validation {
     /// Rows of their own; by default a part of the training rows.
@@ -72,7 +73,7 @@ pub struct Validation {
 }
 
 /// The training.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Train {
     /// AdamW's rate.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use diffusion::detail::Detail;
 use diffusion::pipeline::Pipeline;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -20,7 +21,7 @@ use crate::sweep::Sweep;
 const EPSILON: f64 = 1e-5;
 
 /// `{method: adain}`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Latents are interpolated: 0 is the VAE round trip (the photo itself with another `detail`), 1 the whole transfer.

@@ -1,5 +1,6 @@
 //! The section `methods` of a recipe: the baselines, each with its strengths and its own settings.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{adain, colour_transfer, latent_arithmetic, sdedit, About};
@@ -8,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::sweep::Sweep;
 
 /// One baseline, in the order of the report.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(tag = "method", rename_all = "snake_case")]
 pub enum Baseline {
     /// lαβ statistics.

@@ -2,6 +2,7 @@
 //!
 //! Shapes: b batch, (h, w) pixels.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -21,7 +22,7 @@ const DARKEST: f64 = 1.0 / 255.0;
 const EPSILON: f64 = 1e-10;
 
 /// `{method: colour_transfer}`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// 0 leaves the photo as it is, bit for bit; 1 is the published transfer; pixels are interpolated between.

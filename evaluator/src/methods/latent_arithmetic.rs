@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use diffusion::detail::Detail;
 use diffusion::pipeline::Pipeline;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -16,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::sweep::Sweep;
 
 /// `{method: latent_arithmetic}`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// What the direction is multiplied by: 0 is the VAE round trip (the photo itself with another `detail`).

@@ -15,6 +15,7 @@ use diffusion::pipeline::Pipeline;
 use diffusion::process::ddim::{alpha_bars, predict_noise, step};
 use diffusion::run::Run;
 use diffusion::tokens::Prompt;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -27,7 +28,7 @@ use crate::sweep::Sweep;
 pub const HEADLINE: f64 = 0.5;
 
 /// `{method: sdedit_word}`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WordSettings {
     /// Between 0 (the VAE round trip) and 1 (nothing is left of the source).
@@ -45,7 +46,7 @@ pub struct WordSettings {
 }
 
 /// `{method: sdedit_token}`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenSettings {
     /// Between 0 (the VAE round trip) and 1 (nothing is left of the source).
@@ -62,7 +63,7 @@ pub struct TokenSettings {
 }
 
 /// How a noised latent comes down.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sampler {
     /// Steps at strength 1; a strength s takes ⌊s·steps⌋ of them.

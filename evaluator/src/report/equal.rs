@@ -2,6 +2,7 @@
 
 use super::Report;
 use crate::equal_lpips::Mix;
+use crate::failures::Flag;
 use crate::summary::{Headline, Measure, Section};
 
 /// What the table says of itself.
@@ -20,6 +21,8 @@ pub struct Line<'a> {
     pub n: usize,
     /// One measure a metric, in the board's order.
     pub measures: &'a [Measure],
+    /// The ways in which most of its edits fail.
+    pub flags: &'a [Flag],
 }
 
 /// The lines of a section; none where nothing was compared.
@@ -31,6 +34,7 @@ pub fn lines(section: &Section) -> Vec<Line<'_>> {
         made_of: format!("strength {}", h.row.strength.unwrap_or_default()),
         n: h.row.n,
         measures: &h.row.measures,
+        flags: &h.flags,
     });
     reference.into_iter().chain(compared).collect()
 }
@@ -46,7 +50,13 @@ pub fn title(report: &Report, section: &Section) -> Option<String> {
 
 fn line(headline: &Headline) -> Option<Line<'_>> {
     let equal = headline.at_equal_lpips.as_ref()?;
-    Some(Line { name: headline.row.about.name, made_of: made_of(equal.mix), n: equal.n, measures: &equal.measures })
+    Some(Line {
+        name: headline.row.about.name,
+        made_of: made_of(equal.mix),
+        n: equal.n,
+        measures: &equal.measures,
+        flags: &equal.flags,
+    })
 }
 
 fn made_of(mix: Mix) -> String {

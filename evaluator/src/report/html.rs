@@ -85,7 +85,7 @@ pub fn render(report: &Report) -> Result<String> {
         trend_title => report.trend.title(),
         trend_note => report.trend.note(),
         changes => changes(report),
-        trend => Value::from_safe_string(report.trend.plot(&report.metrics)),
+        trend => Value::from_safe_string(report.trend.plot(&report.metrics, report.methods().iter().map(|m| m.key))),
         published => report.published.iter().map(|table| published(report, table)).collect::<Vec<_>>(),
         published_note => super::published::NOTE,
         curve => Value::from_safe_string(plots::curve(report, &report.summary)),
@@ -109,7 +109,7 @@ fn headlines(report: &Report, family: Family) -> Table {
     let section = &report.summary;
     let mut table = rows(report, family, section.headlines.iter().map(|h| (h.row.about.name.to_string(), &h.row)));
     for (row, headline) in table.rows.iter_mut().zip(&section.headlines) {
-        row.flags = flags(headline);
+        row.flags = flags(&headline.flags);
     }
     table
 }
@@ -118,7 +118,7 @@ fn equal_table(report: &Report, section: &Section) -> Table {
     let row = |line: equal::Line<'_>| TableRow {
         name: line.name.into(),
         control: false,
-        flags: Vec::new(),
+        flags: flags(line.flags),
         cells: cells(report, Family::Headline, line.made_of, line.n, line.measures),
     };
     Table {

@@ -13,6 +13,9 @@ use crate::summary::{Headline, Measure, Row, Section};
 /// Counts changes that break readers.
 pub const FORMAT_VERSION: u32 = 2;
 
+/// What [`render`] gives, as a JSON schema.
+pub const SCHEMA: &str = include_str!("../../../manifests/schemas/report.schema.json");
+
 /// The whole report but its pictures' bytes.
 pub fn render(report: &Report) -> Value {
     let emotions: Map<String, Value> = report
@@ -87,6 +90,7 @@ fn equal_json(metrics: &[About], equal: &EqualLpips) -> Value {
     map.insert("share_of_upper".into(), equal.mix.share.into());
     map.insert("is_largest_strength_run".into(), equal.mix.at_the_end.into());
     map.insert("n".into(), equal.n.into());
+    map.insert("flags".into(), json!(equal.flags));
     insert_measures(&mut map, metrics, &equal.measures);
     Value::Object(map)
 }

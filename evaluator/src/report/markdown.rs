@@ -86,7 +86,8 @@ pub fn references_line(report: &Report) -> String {
 }
 
 fn headlines(report: &Report, section: &Section, family: Family) -> String {
-    let name = |h: &Headline| [h.row.about.name.to_string()].into_iter().chain(flags(h)).collect::<Vec<_>>().join(" ");
+    let name =
+        |h: &Headline| [h.row.about.name.to_string()].into_iter().chain(flags(&h.flags)).collect::<Vec<_>>().join(" ");
     rows(report, family, section.headlines.iter().map(|h| (name(h), &h.row)))
 }
 
@@ -95,7 +96,7 @@ fn equal_table(report: &Report, section: &Section) -> String {
     for line in equal::lines(section) {
         out += &format!(
             "| {} | {} | {} |{}\n",
-            line.name,
+            [line.name.to_string()].into_iter().chain(flags(line.flags)).collect::<Vec<_>>().join(" "),
             line.made_of,
             line.n,
             cells(report, Family::Headline, line.measures)

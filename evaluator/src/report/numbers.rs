@@ -1,7 +1,8 @@
 //! Measures as people read them.
 
+use crate::failures::Flag;
 use crate::metrics::{About, Better};
-use crate::summary::{Headline, Measure, Row};
+use crate::summary::{Measure, Row};
 
 /// What stands where nothing was measured.
 pub const NOTHING: &str = "–";
@@ -45,8 +46,8 @@ pub fn strength(row: &Row) -> String {
 }
 
 /// A row's flags: `⚑ source lost in 40 of 46`.
-pub fn flags(headline: &Headline) -> Vec<String> {
-    headline.flags.iter().map(|flag| format!("⚑ {} in {} of {}", flag.reason, flag.edits, flag.of)).collect()
+pub fn flags(flags: &[Flag]) -> Vec<String> {
+    flags.iter().map(|flag| format!("⚑ {} in {} of {}", flag.reason, flag.edits, flag.of)).collect()
 }
 
 /// A change with its sign: `+1.2`.

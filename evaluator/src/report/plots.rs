@@ -203,7 +203,7 @@ pub(super) fn mark(look: Look, x: f64, y: f64, r: f64) -> String {
 }
 
 /// The next of 0.05, 0.1, 0.2, 0.3, … that holds `value`.
-pub(super) fn nice_ceiling(value: f64) -> f64 {
+fn nice_ceiling(value: f64) -> f64 {
     let step = nice_step(value);
     (value / step).ceil() * step
 }

@@ -18,7 +18,7 @@ pub fn render(report: &Report) -> String {
     }
     out += &since(report);
     for headline in report.summary.headlines.iter().filter(|h| !h.flags.is_empty()) {
-        out += &format!("\n{}: {}", headline.row.about.name, flags(headline).join(", "));
+        out += &format!("\n{}: {}", headline.row.about.name, flags(&headline.flags).join(", "));
     }
     for gate in &report.gates {
         let metric = gate.minus.as_ref().map_or(gate.metric.clone(), |minus| format!("{} - {minus}", gate.metric));
@@ -97,7 +97,8 @@ fn equal_rows(report: &Report, section: &Section) -> Vec<Vec<String>> {
     let mut rows: Vec<Vec<String>> = vec![head.chain(places.iter().map(|&m| heading(&report.metrics[m]))).collect()];
     for line in equal::lines(section) {
         let numbers = places.iter().map(|&m| value(&report.metrics[m], &line.measures[m]));
-        rows.push([line.name.to_string(), line.made_of].into_iter().chain(numbers).collect());
+        let name = if line.flags.is_empty() { line.name.to_string() } else { format!("{} ⚑", line.name) };
+        rows.push([name, line.made_of].into_iter().chain(numbers).collect());
     }
     rows
 }

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use serde_json::{json, Value};
 
-use super::plots::{decimal, legend, look, mark, nice_ceiling, nice_step};
+use super::plots::{decimal, legend, look, mark, nice_step};
 use crate::history::{Night, Scores};
 use crate::metrics::About;
 
@@ -110,20 +110,21 @@ impl Trend {
         json!({"previous": self.previous(), "nights": self.nights.iter().map(night).collect::<Vec<_>>()})
     }
 
-    /// A panel for each of `metrics` over the nights; empty where tonight is the first.
-    pub fn plot(&self, metrics: &[About]) -> String {
+    /// Emo-A and LPIPS of `metrics` over the nights, a line for each of tonight's `keys` but the controls; empty where
+    /// tonight is the first.
+    pub fn plot<'a>(&'a self, metrics: &[About], keys: impl Iterator<Item = &'a str>) -> String {
         if self.nights.len() < 2 {
             return String::new();
         }
         let tonight = &self.tonight().methods;
-        let methods: Vec<(&str, &str)> =
-            tonight.iter().filter(|(_, s)| !s.control).map(|(key, s)| (key.as_str(), s.name.as_str())).collect();
+        let named = |key: &'a str| Some((key, tonight.get(key).filter(|s| !s.control)?.name.as_str()));
+        let methods: Vec<(&str, &str)> = keys.filter_map(named).collect();
         let panels = metrics.iter().filter(|m| ["emo_a", "lpips"].contains(&m.key)).map(|m| self.panel(m, &methods));
         panels.collect::<String>() + &legend(methods.iter().map(|&(key, name)| (key, name, true)))
     }
 
     fn panel(&self, about: &About, methods: &[(&str, &str)]) -> String {
-        let panel = Panel { nights: &self.nights, about, top: self.top(about, methods) };
+        let panel = Panel::new(&self.nights, about, methods);
         let title = super::numbers::heading(about);
         let mut out = format!(
             "<svg class=\"plot\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title} by night\">\
@@ -135,15 +136,6 @@ impl Trend {
         }
         out + "</svg>"
     }
-
-    fn top(&self, about: &About, methods: &[(&str, &str)]) -> f64 {
-        if about.percent {
-            return 1.0;
-        }
-        let values =
-            self.nights.iter().flat_map(|night| methods.iter().filter_map(|(key, _)| value(night, key, about.key)));
-        nice_ceiling(values.fold(0.05, f64::max) * 1.05)
-    }
 }
 
 fn value(night: &Night, method: &str, metric: &str) -> Option<f64> {
@@ -154,10 +146,21 @@ fn value(night: &Night, method: &str, metric: &str) -> Option<f64> {
 struct Panel<'a> {
     nights: &'a [Night],
     about: &'a About,
+    step: f64, // between two grid lines
     top: f64,
 }
 
-impl Panel<'_> {
+impl<'a> Panel<'a> {
+    fn new(nights: &'a [Night], about: &'a About, methods: &[(&str, &str)]) -> Self {
+        if about.percent {
+            return Self { nights, about, step: 0.25, top: 1.0 };
+        }
+        let values = nights.iter().flat_map(|night| methods.iter().filter_map(|(key, _)| value(night, key, about.key)));
+        let largest = values.fold(0.05, f64::max);
+        let step = nice_step(largest * 2.0);
+        Self { nights, about, step, top: (largest / step).ceil() * step }
+    }
+
     fn x(&self, place: usize) -> f64 {
         LEFT + 8.0 + place as f64 / (self.nights.len() - 1) as f64 * (WIDTH - LEFT - RIGHT - 16.0)
     }
@@ -168,10 +171,9 @@ impl Panel<'_> {
 
     fn frame(&self) -> String {
         let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
-        let step = if self.about.percent { 0.25 } else { nice_step(self.top * 2.0) };
         let mut out = String::new();
-        for tick in 0..=(self.top / step).round() as usize {
-            let value = step * tick as f64;
+        for tick in 0..=(self.top / self.step).round() as usize {
+            let value = self.step * tick as f64;
             let label = decimal(if self.about.percent { value * 100.0 } else { value });
             let y = self.y(value);
             let _ = write!(out, "<path class=\"grid\" d=\"M{LEFT} {y:.1}H{right}\"/>");

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use dataloader::Filter;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
 /// The section `style_images`: which images show what an emotion looks like.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StyleImages {
     /// Folder or URL of shards, latents of the evaluated pipeline's VAE.

@@ -82,7 +82,9 @@ fn night(workshop: &Workshop, date: &str, sets: &[&str]) -> (Value, String, Stri
     let outcome = cli::run(&Args::parse_from(args), date, offline(), &|_| None, &Ranks::alone()).expect("evaluated");
     let outcome = outcome.expect("one process alone writes the report");
     let page = fs::read_to_string(outcome.folder.join("index.html")).expect("readable");
-    (read_json(&outcome.folder.join("report.json")), page, outcome.table)
+    let report = read_json(&outcome.folder.join("report.json"));
+    super::fits_the_schema(&report);
+    (report, page, outcome.table)
 }
 
 #[test]
@@ -113,7 +115,7 @@ fn papers_figures_stand_beside_the_reports_own() {
     let workshop = Workshop::new();
     let papers = format!("published=[{}]", crate::fixtures::root().join("manifests/published/emoedit.yaml").display());
     let (report, page, _) = night(&workshop, DATE, &[&papers, "compatibility=emoedit"]);
-    assert_eq!(report["published"][0]["methods"][0]["values"]["emo_a"], 0.5009);
+    assert_eq!(report["published"][0]["methods"][8]["values"]["emo_a"], 0.5009);
     assert!(page.contains("EmoEdit: Evoking Emotions") && page.contains("50.1") && page.contains("here: Joint"));
     let wrong = workshop.path("papers.yaml");
     fs::write(&wrong, "source: a\nprotocol: b\nmetrics: [emo_a]\nmethods: [{name: x, values: {lpips: 0.1}}]\n")
