@@ -3,9 +3,11 @@
 //! Between two strengths that were run, every number is interpolated linearly. The point is one that a user can have:
 //! the mean of edits of which a share is made at the upper strength and the others at the lower, or not at all.
 
+use std::collections::BTreeMap;
+
 use crate::failures::Flag;
+use crate::rows::{Measure, Row, Summariser};
 use crate::scores::{Case, Series};
-use crate::summary::{Headline, Measure, Row, Summariser};
 
 /// A method at the reference's LPIPS.
 #[derive(Clone, Debug)]
@@ -64,23 +66,26 @@ impl Mix {
     }
 }
 
-/// Gives every other method of `curves` its numbers at the LPIPS of `reference`'s headline.
-pub(crate) fn compare(maker: &Summariser<'_>, headlines: &mut [Headline], curves: &[Vec<Row>], reference: &str) {
+/// The numbers of every method of `curves` but the reference itself at the LPIPS of the reference's row, by the method's key.
+pub(crate) fn compare(
+    maker: &Summariser<'_>, rows: &[&Row], curves: &[Vec<Row>], reference: &str,
+) -> BTreeMap<&'static str, EqualLpips> {
     let place = maker.board.place("lpips");
     let lpips = |row: &Row| row.measures[place].value;
-    let Some(row) = headlines.iter().map(|h| &h.row).find(|row| row.about.key == reference) else { return };
-    let (Some(bound), reference) = (lpips(row), row.about.key) else { return };
-    for curve in curves.iter().filter(|c| c.first().is_some_and(|row| row.about.key != reference)) {
+    let row_of = |key: &str| rows.iter().find(|row| row.about.key == key);
+    let Some((reference, bound)) = row_of(reference).and_then(|row| Some((row.about.key, lpips(row)?))) else {
+        return BTreeMap::new();
+    };
+    let compared = |curve: &Vec<Row>| {
+        let key = curve.first().map(|row| row.about.key).filter(|key| *key != reference)?;
         let points: Vec<(f64, f64)> = curve.iter().filter_map(|row| row.strength.zip(lpips(row))).collect();
-        let Some(mix) = Mix::at(&points, bound) else { continue };
-        let key = curve[0].about.key;
-        if let Some(headline) = headlines.iter_mut().find(|h| h.row.about.key == key) {
-            let measures = (0..maker.board.metrics.len()).map(|metric| measure(maker, key, mix, metric)).collect();
-            let (lower, upper) = (maker.failures(key, mix.lower), maker.failures(key, Some(mix.upper)));
-            let flags = upper.mixed_with(&lower, mix.share);
-            headline.at_equal_lpips = Some(EqualLpips { reference, mix, n: headline.row.n, measures, flags });
-        }
-    }
+        let mix = Mix::at(&points, bound)?;
+        let measures = (0..maker.board.metrics.len()).map(|metric| measure(maker, key, mix, metric)).collect();
+        let (lower, upper) = (maker.failures(key, mix.lower), maker.failures(key, Some(mix.upper)));
+        let flags = upper.mixed_with(&lower, mix.share);
+        Some((key, EqualLpips { reference, mix, n: row_of(key)?.n, measures, flags }))
+    };
+    curves.iter().filter_map(compared).collect()
 }
 
 /// One metric of the mix, source by source, so that the sources can be resampled.

@@ -1,8 +1,8 @@
 //! Metrics, baselines and the nightly report.
 //!
 //! From the outside in: [`cli`] takes the arguments, [`config`] is the recipe as written, [`plan`] checks it,
-//! [`evaluate`] edits and scores in batches ([`methods`], [`observe`], [`metrics`]) that the [`ranks`] share, [`summary`]
-//! makes means and intervals of the [`scores`] and the [`sets`], [`report`] renders them, [`gates`] decide the exit code.
+//! [`evaluate`] edits and scores in batches ([`methods`], [`observe`], [`metrics`]) that the [`ranks`] share, [`rows`]
+//! and [`summary`] make means and intervals of the [`scores`] and the [`sets`], [`report`] renders them, [`gates`] decide the exit code.
 //! What is finished lies in [`parts`] until then, and what earlier nights found in the [`history`].
 //! [`fit`] trains classifiers of its own.
 
@@ -29,8 +29,10 @@ pub mod parts;
 pub mod plan;
 pub mod progress;
 pub mod provenance;
+pub mod published;
 pub mod ranks;
 pub mod report;
+pub mod rows;
 pub mod scores;
 pub mod sets;
 pub mod sources;

@@ -36,17 +36,15 @@ pub struct Part {
 
 impl Parts {
     /// Makes `folder` that of the evaluation `identity`; what another one left in it is deleted. One process does this,
-    /// before the others use [`at`](Self::at). Returns how many parts are there already beside.
-    pub fn open(folder: &Path, identity: &str) -> Result<(Self, usize)> {
+    /// before the others use [`at`](Self::at).
+    pub fn open(folder: &Path, identity: &str) -> Result<Self> {
         let file = folder.join(IDENTITY);
         if folder.exists() && fs::read_to_string(&file).ok().as_deref() != Some(identity) {
             fs::remove_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         }
         fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         fs::write(&file, identity).map_err(|e| Error::io(&file, e))?;
-        let parts = Self::at(folder);
-        let finished = parts.count();
-        Ok((parts, finished))
+        Ok(Self::at(folder))
     }
 
     /// The files in a folder that [`open`](Self::open) has made.
@@ -54,12 +52,8 @@ impl Parts {
         Self { folder: folder.to_path_buf() }
     }
 
-    /// Whether no part is finished.
-    pub fn is_empty(&self) -> bool {
-        self.count() == 0
-    }
-
-    fn count(&self) -> usize {
+    /// How many parts are finished.
+    pub fn finished(&self) -> usize {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().filter_map(|entry| entry.ok());
         entries.filter(|entry| entry.path().extension().is_some_and(|suffix| suffix == SUFFIX)).count()
     }

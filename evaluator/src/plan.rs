@@ -14,8 +14,8 @@ use crate::classifier;
 use crate::config::{Config, Models, RunMethod};
 use crate::error::{Error, Result};
 use crate::gates::Gate;
+use crate::published::Published;
 use crate::ranks::Ranks;
-use crate::report::published::Published;
 use crate::sweep::Sweep;
 
 /// What will be evaluated.

@@ -4,11 +4,13 @@
 
 The embedded family, batch 8, the same threads on both sides, P_t decoded for CLIP by the same tiny decoder (by the full VAE
 with --full-vae). The peer does what scripts do: two whole UNet passes, the edited one with its whole graph, both decoded and
-seen by CLIP, AdamW. Ours shares the encoder pass and goes back through the up path only (`condition: decoder`). A ratio is our
+seen by CLIP, AdamW. Ours shares the encoder pass and goes back through the up path only (`condition: decoder`); with
+`trajectory: source` the source's ε is the inversion's own record, and its pass falls away. A ratio is our
 time over the peer's: below 1 we are faster. Rows go to target/bench/step.json. Of three rounds, taken in turns, the fastest
 step counts on both sides: the machine is shared, and its steal doubles many a step. Pinned versions: ../peers/requirements.txt.
 """
 import argparse
+import itertools
 import json
 import pathlib
 import subprocess
@@ -43,13 +45,15 @@ def main():
     decode = models.decode if options.full_vae else lambda latents: preview.decode(latents).sample
     joint_sets = [*JOINT, f"model.preview_decoder={'null' if options.full_vae else PREVIEW}"]
     rows = []
-    for name, sets, joint in [("asyrp step", [*joint_sets, "tokens=off"], False), ("joint step", joint_sets, True)]:
+    for trajectory, joint in itertools.product(["edited", "source"], [False, True]):
+        sets = [*joint_sets, f"edit.trajectory={trajectory}", *([] if joint else ["tokens=off"])]
+        name = f"{'joint' if joint else 'asyrp'} step, trajectory: {trajectory}"
         rounds = [(ours_s(sets, threads), peer_s(models, decode, joint)) for _ in range(ROUNDS)]
         ours, peer = (min(side) for side in zip(*rounds))
         rows.append({"name": name, "unit": "s", "ours": round(ours, 4), "peer": round(peer, 4), "threads": threads,
                      "peer_name": f"torch {torch.__version__} + diffusers", "ratio": round(ours / peer, 3),
                      "command": "python tests/benches/step.py"})  # fmt: skip
-        print(f"{name:12} ours {ours:.3f} s   torch + diffusers {peer:.3f} s   ratio {ours / peer:.2f}")
+        print(f"{name:32} ours {ours:.3f} s   torch + diffusers {peer:.3f} s   ratio {ours / peer:.2f}")
     target = ROOT / "target/bench/step.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(rows, indent=1) + "\n")

@@ -3,7 +3,8 @@
 use super::Report;
 use crate::equal_lpips::Mix;
 use crate::failures::Flag;
-use crate::summary::{Headline, Measure, Section};
+use crate::rows::Measure;
+use crate::summary::{Headline, Section};
 
 /// What the table says of itself.
 pub const NOTE: &str = "Every method where it changes photos as much as the reference. Between two strengths that were run, \

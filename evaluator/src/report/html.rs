@@ -4,13 +4,14 @@ use minijinja::{context, AutoEscape, Environment, Value};
 use serde::Serialize;
 
 use super::numbers::{arrow, flags, heading, interval, number, signed, strength, value};
-use super::published::Published;
 use super::trend::Change;
 use super::{equal, plots, Report};
 use crate::error::Result;
 use crate::metrics::confusion::Confusion;
 use crate::metrics::{About, Family};
-use crate::summary::{Measure, Row, Section};
+use crate::published::Published;
+use crate::rows::{Measure, Row};
+use crate::summary::Section;
 
 const TEMPLATE: &str = include_str!("template.html");
 const STYLE: &str = include_str!("style.css");

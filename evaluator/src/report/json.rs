@@ -8,7 +8,8 @@ use serde_json::{json, Map, Value};
 use super::Report;
 use crate::equal_lpips::EqualLpips;
 use crate::metrics::About;
-use crate::summary::{Headline, Measure, Row, Section};
+use crate::rows::{Measure, Row};
+use crate::summary::{Headline, Section};
 
 /// Counts changes that break readers.
 pub const FORMAT_VERSION: u32 = 2;

@@ -2,10 +2,12 @@
 
 use super::numbers::{arrow, flags, heading, interval, number, signed, strength, value, NOTHING};
 use super::pictures::Shown;
-use super::published::{self, Published};
+use super::published;
 use super::{equal, Report};
 use crate::metrics::Family;
-use crate::summary::{Headline, Measure, Row, Section};
+use crate::published::Published;
+use crate::rows::{Measure, Row};
+use crate::summary::{Headline, Section};
 
 /// The report in Markdown; pictures are linked from images/.
 pub fn render(report: &Report) -> String {

@@ -25,9 +25,9 @@ use crate::methods::About;
 use crate::metrics::{self, Family};
 use crate::plan::Plan;
 use crate::provenance;
+use crate::published::Published;
 use crate::summary::Section;
 
-use published::Published;
 use trend::Trend;
 
 /// Everything the three renderings share.

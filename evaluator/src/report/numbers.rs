@@ -2,7 +2,7 @@
 
 use crate::failures::Flag;
 use crate::metrics::{About, Better};
-use crate::summary::{Measure, Row};
+use crate::rows::{Measure, Row};
 
 /// What stands where nothing was measured.
 pub const NOTHING: &str = "–";

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::Report;
-use crate::summary::{Row, Section};
+use crate::rows::Row;
+use crate::summary::Section;
 
 const WIDTH: f64 = 440.0;
 const HEIGHT: f64 = 320.0;

@@ -57,7 +57,7 @@ impl Staging {
     }
 
     fn prepare(&self, identity: &str) -> Result<()> {
-        let (_, finished) = Parts::open(&self.work(), identity)?;
+        let finished = Parts::open(&self.work(), identity)?.finished();
         if finished > 0 {
             tracing::info!("{}: going on from {finished} finished batches", self.folder.display());
         }
@@ -103,7 +103,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if self.ours && self.parts().is_empty() {
+        if self.ours && self.parts().finished() == 0 {
             // Nothing is left to report to: the error that led here is already on its way.
             let _ = fs::remove_dir_all(&self.folder);
         }

@@ -1,60 +1,14 @@
-//! Figures of papers, read from a file and shown beside the report's own, never mixed with them.
-
-use std::collections::BTreeMap;
-use std::path::Path;
-
-use serde::{Deserialize, Serialize};
+//! Papers' tables beside the report's own rows, never mixed with them.
 
 use super::numbers::{heading, number, NOTHING};
 use super::Report;
-use crate::error::{Error, Result};
 use crate::metrics::About;
+use crate::published::Published;
 
 /// What stands above a published table.
 pub const NOTE: &str =
     "Figures of another classifier and other photos are no measure of these: read them for the order of \
                         the methods. Rows of this report are shaded.";
-
-/// One published table.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Published {
-    /// The paper and the table.
-    pub source: String,
-    /// Photos, classifier and whatever else decides what the figures mean.
-    pub protocol: String,
-    /// The report's metrics that stand for the table's columns, in its order.
-    pub metrics: Vec<String>,
-    /// The table's rows.
-    pub methods: Vec<PublishedRow>,
-}
-
-/// A row of a published table.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct PublishedRow {
-    /// The method as the paper calls it.
-    pub name: String,
-    /// By the metric's key, in the unit of report.json.
-    pub values: BTreeMap<String, f64>,
-}
-
-impl Published {
-    /// Reads a table; `place` names the recipe's key.
-    ///
-    /// # Errors
-    /// A file that cannot be read, and a value of a metric that the table does not list.
-    pub fn read(place: &str, path: &Path) -> Result<Self> {
-        let table: Self = dataloader::recipe::load(path, &[])?;
-        for row in &table.methods {
-            if let Some(key) = row.values.keys().find(|key| !table.metrics.contains(key)) {
-                let message = format!("{}: {} has {key}, which metrics does not list", path.display(), row.name);
-                return Err(Error::config(place, message));
-            }
-        }
-        Ok(table)
-    }
-}
 
 /// A column of a published table: the report's metric of that key, where it has one.
 #[derive(Debug)]

@@ -54,7 +54,7 @@ fn report_of_a_cheat(workshop: &Workshop) -> Report {
     fs::create_dir_all(folder.join("images")).expect("made");
     let observer = observer(&plan).expect("the judges");
     let contest = Contest { sources, lineups: vec![lineup], style: None, observer };
-    let (parts, _) = Parts::open(&folder.join("work"), "a cheat").expect("made");
+    let parts = Parts::open(&folder.join("work"), "a cheat").expect("made");
     let evaluation =
         evaluate(&plan, contest, &parts, folder.join("work/pictures"), &Ranks::alone()).expect("evaluated");
     let history = History::read(&folder, "2026-01-31").expect("none");

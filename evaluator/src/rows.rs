@@ -1,0 +1,115 @@
+//! From cases to rows: a method at one strength, with means and intervals.
+
+use dataloader::Emotion;
+
+use crate::config::FailureLimits;
+use crate::contest::Entrant;
+use crate::failures::{Failures, Symptoms};
+use crate::methods::About;
+use crate::metrics::bootstrap::{mean, Bootstrap};
+use crate::metrics::confusion::Confusion;
+use crate::scores::{Board, Case, Series};
+use crate::sets::Sets;
+
+/// A mean and its 95 % interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measure {
+    /// The mean; infinite where a value is; none where nothing was measured.
+    pub value: Option<f64>,
+    /// The bootstrap interval; none where the mean has none.
+    pub interval: Option<[f64; 2]>,
+}
+
+/// A method at one strength, over one emotion or several.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The method.
+    pub about: About,
+    /// The strength; none for methods without one.
+    pub strength: Option<f64>,
+    /// Number of edits counted.
+    pub n: usize,
+    /// One measure a metric: the board's, then those of whole sets, which headline rows alone have.
+    pub measures: Vec<Measure>,
+    /// Asked against found.
+    pub confusion: Confusion,
+    /// Over all eight classes; only where several emotions were asked for.
+    pub macro_f1: Option<f64>,
+}
+
+/// Makes rows.
+pub(crate) struct Summariser<'a> {
+    pub(crate) board: &'a Board,
+    pub(crate) sets: &'a Sets,
+    pub(crate) sources: usize,
+    pub(crate) emotions: Vec<Emotion>,
+    pub(crate) bootstrap: Bootstrap,
+    pub(crate) exclude_target: bool,
+    pub(crate) limits: FailureLimits,
+}
+
+impl Summariser<'_> {
+    /// How a method's edits at a strength fail.
+    pub(crate) fn failures(&self, key: &str, strength: Option<f64>) -> Failures {
+        let series = self.emotions.iter().filter_map(|&e| self.board.find(key, e, strength));
+        let cases = series.flat_map(|s| &s.cases).filter(|case| self.counts(case));
+        Failures::count(&self.limits, &cases.map(|case| Symptoms::of(case, self.board)).collect::<Vec<_>>())
+    }
+
+    /// A method at every strength.
+    pub(crate) fn curve(&self, entrant: &Entrant) -> Vec<Row> {
+        let at = |&strength: &f64| self.row(entrant.about, Some(strength), &|case| self.counts(case));
+        entrant.strengths.iter().map(at).collect()
+    }
+
+    /// Whether the headline counts a case.
+    pub(crate) fn counts(&self, case: &Case) -> bool {
+        !(self.exclude_target && case.shows_target)
+    }
+
+    /// A method at one strength, of the cases that are to be included.
+    pub(crate) fn row(&self, about: About, strength: Option<f64>, include: &dyn Fn(&Case) -> bool) -> Row {
+        let series: Vec<&Series> =
+            self.emotions.iter().filter_map(|&e| self.board.find(about.key, e, strength)).collect();
+        let cases = || series.iter().flat_map(|s| &s.cases).filter(|case| include(case));
+        let strata = |series: &[&Series], metric: usize| -> Vec<Vec<f64>> {
+            series.iter().map(|s| self.values(s, metric, include)).collect()
+        };
+        let confusion = Confusion::of(cases().map(|case| (case.target, case.predicted)));
+        let mut measures: Vec<Measure> =
+            (0..self.board.metrics.len()).map(|m| self.measure(&strata(&series, m))).collect();
+        measures.extend(self.sets.abouts().map(|_| Measure { value: None, interval: None }));
+        Row {
+            about,
+            strength,
+            n: cases().count(),
+            measures,
+            macro_f1: (self.emotions.len() > 1).then(|| confusion.macro_f1()),
+            confusion,
+        }
+    }
+
+    /// The means over the emotions; sums have no interval.
+    pub(crate) fn measures_of_sets(&self, method: &str) -> Vec<Measure> {
+        let by_emotion: Vec<Vec<Option<f64>>> = self.emotions.iter().map(|&e| self.sets.values(method, e)).collect();
+        let measure = |metric: usize| {
+            let strata: Vec<Vec<f64>> = by_emotion.iter().map(|v| v[metric].into_iter().collect()).collect();
+            Measure { value: mean(&strata), interval: None }
+        };
+        (0..self.sets.abouts().count()).map(measure).collect()
+    }
+
+    /// One value a source, NaN for none.
+    fn values(&self, series: &Series, metric: usize, include: &dyn Fn(&Case) -> bool) -> Vec<f64> {
+        let mut values = vec![f64::NAN; self.sources];
+        for case in series.cases.iter().filter(|case| include(case)) {
+            values[case.source] = case.values[metric];
+        }
+        values
+    }
+
+    /// The mean and its interval over `strata`: one row an emotion, one column a source, NaN for no value.
+    pub(crate) fn measure(&self, strata: &[Vec<f64>]) -> Measure {
+        Measure { value: mean(strata), interval: self.bootstrap.interval(strata) }
+    }
+}
