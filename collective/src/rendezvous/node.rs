@@ -2,9 +2,8 @@
 
 use std::str::FromStr;
 
-use super::{below, kubeflow, number, parse, port, required, torchrun, Lookup};
 use crate::cuda;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// How many processes run on a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,43 +59,5 @@ impl Node {
     pub fn local(nproc: usize) -> Node {
         let nproc_per_node = Processes::Exactly(nproc);
         Node { nnodes: 1, node_rank: 0, nproc_per_node, host: "127.0.0.1".into(), port: None }
-    }
-
-    /// What Kubeflow's PET_* say; `None` without them, or in a process that a launcher has started.
-    pub fn from_env(env: Lookup<'_>) -> Result<Option<Node>> {
-        if torchrun::is_here(env) || !kubeflow::is_here(env) {
-            return Ok(None);
-        }
-        Node::read(env).map(Some)
-    }
-
-    pub(super) fn read(env: Lookup<'_>) -> Result<Node> {
-        let given = kubeflow::SIGNS.into_iter().find(|name| env(name).is_some()).unwrap_or("PET_NNODES");
-        let nproc = env("PET_NPROC_PER_NODE").unwrap_or_else(|| "1".into());
-        let nproc_per_node =
-            nproc.parse().map_err(|e: String| Error::variable("PET_NPROC_PER_NODE", format!("is {e}")))?;
-        let nnodes = nnodes(env)?;
-        if nnodes == 1 {
-            return Ok(Node { nproc_per_node, ..Node::local(1) });
-        }
-        let node_rank = number(env, "PET_NODE_RANK", given)?;
-        below(("PET_NODE_RANK", node_rank), ("PET_NNODES", nnodes))?;
-        let host = required(env, "PET_MASTER_ADDR", "PET_NNODES")?;
-        let port = env("PET_MASTER_PORT").map_or(Ok(Node::DEFAULT_PORT), |text| port("PET_MASTER_PORT", &text))?;
-        Ok(Node { nnodes, node_rank, nproc_per_node, host, port: Some(port) })
-    }
-}
-
-/// torchrun also takes a range, `1:4`; a fixed one of equal ends is as good as a number.
-fn nnodes(env: Lookup<'_>) -> Result<usize> {
-    let text = env("PET_NNODES").unwrap_or_else(|| "1".into());
-    let fixed = match text.split_once(':') {
-        Some((least, most)) if least == most => least,
-        Some(_) => return Err(Error::variable("PET_NNODES", format!("is {text:?}: elastic ranges are not supported"))),
-        None => &text,
-    };
-    match parse("PET_NNODES", fixed, "a number of nodes")? {
-        0 => Err(Error::variable("PET_NNODES", "is 0: there is at least one")),
-        count => Ok(count),
     }
 }
