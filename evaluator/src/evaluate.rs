@@ -1,5 +1,6 @@
 //! The evaluation: sources in batches, every method of every emotion on each, nothing kept but numbers.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -13,10 +14,10 @@ use tch::{Kind, Tensor};
 
 use crate::batch::Batch;
 use crate::config::Compatibility;
-use crate::contest::Lineup;
-use crate::contest::{entrants, featured, Contest, Entrant};
+use crate::contest::{entrants, featured, Contest, Entrant, Lineup};
 use crate::error::Result;
 use crate::gallery::{Gallery, Key};
+use crate::jobs::{self, edits_part, references_part, Job};
 use crate::methods::{pictures_of, Method, SHUFFLED};
 use crate::metrics::clarity::Clarity;
 use crate::metrics::{self, Metric, Networks, Observed, Pair};
@@ -117,32 +118,23 @@ impl Found<'_> {
     }
 }
 
-/// What one part of the evaluation is made of.
-enum Piece {
-    Sources(Range<usize>),
-    References(Emotion, Rc<Sources>, Range<usize>),
-}
-
-impl Piece {
-    fn name(&self) -> String {
-        match self {
-            Piece::Sources(span) => format!("sources-{:06}", span.start),
-            Piece::References(emotion, _, span) => format!("references-{emotion}-{:06}", span.start),
-        }
-    }
-}
-
 /// A batch of sources as the judges see it before any edit.
-struct Before<'a> {
-    batch: &'a Batch,
+struct Before {
+    batch: Batch,
     source: Observed,
     others: Vec<Observed>, // each another source for every one of the batch
+    unswept: RefCell<BTreeMap<&'static str, Rc<Observed>>>, // edits of methods that look at no emotion
 }
 
 /// One of the other seven emotions, drawn from the seed and the source's place.
 fn another_emotion(seed: u64, emotion: Emotion, place: u64) -> Emotion {
     let others: Vec<Emotion> = Emotion::ALL.into_iter().filter(|&e| e != emotion).collect();
     others[diffusion::noise::generator(seed, emotion.name(), place).random_range(0..others.len())]
+}
+
+/// Edits of each source.
+fn edits_of(lineup: &Lineup) -> usize {
+    lineup.methods.iter().map(|m| m.strengths().len().max(1)).sum()
 }
 
 /// Every entrant of every emotion.
@@ -158,55 +150,51 @@ fn strengths_or_none(strengths: &[f64]) -> Vec<Option<f64>> {
     }
 }
 
-/// Cuts `count` sources into batches of at most `size`, as even as that allows for `ranks` processes.
-fn spans(count: usize, size: usize, ranks: usize) -> Vec<Range<usize>> {
-    let rounds = count.div_ceil(size * ranks).max(1);
-    let size = count.div_ceil(rounds * ranks).max(1);
-    (0..count).step_by(size).map(|first| first..(first + size).min(count)).collect()
-}
-
 impl Judges<'_> {
     /// This process's share; all processes' numbers on the first.
     fn run(
         &self, lineups: &[Lineup], entrants: &[(Emotion, Vec<Entrant>)], parts: &Parts, ranks: &Ranks,
     ) -> Result<Option<(Board, Sets)>> {
         let (mut board, mut sets) = (self.board(entrants), self.sets(entrants));
-        let pieces = self.pieces(ranks)?;
-        let edits_each: usize = lineups.iter().flat_map(|l| &l.methods).map(|m| m.strengths().len().max(1)).sum();
-        let missing = |k: &usize| ranks.owns(*k) && !parts.has(&pieces[*k].name());
-        let ours: Vec<&Piece> = (0..pieces.len()).filter(missing).map(|k| &pieces[k]).collect();
-        let sources = |piece: &&Piece| if let Piece::Sources(span) = piece { span.len() } else { 0 };
-        let mut progress = Progress::new(ours.iter().map(sources).sum::<usize>() * edits_each, ranks.is_first());
-        for piece in ours {
-            let mut found = Found { board: self.board(entrants), sets: &sets, seen: Vec::new() };
-            match piece {
-                Piece::Sources(span) => self.judge_all(&mut found, lineups, span, &mut progress)?,
-                Piece::References(emotion, own, span) => self.see_references(&mut found, *emotion, own, span)?,
+        let jobs = jobs::all(self.plan, self.sources.len(), ranks)?;
+        let ours: Vec<&Job> = jobs.iter().enumerate().filter(|(k, _)| ranks.owns(*k)).map(|(_, job)| job).collect();
+        let edits = |job: &&Job| job.missing(lineups, parts).into_iter().map(edits_of).sum::<usize>() * job.len();
+        let mut progress = Progress::new(ours.iter().map(edits).sum(), ranks.is_first());
+        let found = || Found { board: self.board(entrants), sets: &sets, seen: Vec::new() };
+        for job in ours {
+            match job {
+                Job::Sources(span) => {
+                    let missing = job.missing(lineups, parts);
+                    let batches = if missing.is_empty() { Vec::new() } else { self.batches(span)? };
+                    for lineup in missing {
+                        let mut found = found();
+                        for before in &batches {
+                            self.judge(&mut found, lineup, before, lineups, &mut progress)?;
+                        }
+                        parts.save(&edits_part(span, lineup.emotion), &found.into_part())?;
+                    }
+                }
+                Job::References(emotion, own, span) => {
+                    let name = references_part(span, *emotion);
+                    if !parts.has(&name) {
+                        let mut found = found();
+                        self.see_references(&mut found, *emotion, own, span)?;
+                        parts.save(&name, &found.into_part())?;
+                    }
+                }
             }
-            parts.save(&piece.name(), &found.into_part())?;
         }
         progress.finish();
         if !ranks.is_first() {
             return Ok(None);
         }
-        for piece in &pieces {
-            let part = parts.wait(&piece.name())?;
+        for name in jobs.iter().flat_map(|job| job.parts(lineups)) {
+            let part = parts.wait(&name)?;
             board.add_rows(&part.cases)?;
             sets.see(&part.seen);
         }
         board.series.iter_mut().for_each(|series| series.cases.sort_by_key(|case| case.source));
         Ok(Some((board, sets)))
-    }
-
-    /// Everything that there is to look at, cut alike on every process, which takes every world-th.
-    fn pieces(&self, ranks: &Ranks) -> Result<Vec<Piece>> {
-        let cut = |count: usize| spans(count, self.plan.config.batch_size, ranks.size);
-        let mut pieces: Vec<Piece> = cut(self.sources.len()).into_iter().map(Piece::Sources).collect();
-        for &emotion in &self.plan.emotions {
-            let Some(own) = Sources::references(&self.plan.config, emotion)?.map(Rc::new) else { continue };
-            pieces.extend(cut(own.len()).into_iter().map(|span| Piece::References(emotion, own.clone(), span)));
-        }
-        Ok(pieces)
     }
 
     /// A board with a place for every entrant.
@@ -244,69 +232,70 @@ impl Judges<'_> {
         Ok(())
     }
 
-    /// The sources of a span, those of one shape at once.
-    fn judge_all(
-        &self, found: &mut Found<'_>, lineups: &[Lineup], span: &Range<usize>, progress: &mut Progress,
-    ) -> Result<()> {
+    /// The sources of a span as the judges see them, those of one shape at once.
+    fn batches(&self, span: &Range<usize>) -> Result<Vec<Before>> {
+        let mut batches = Vec::new();
         let mut first = span.start;
         while first < span.end {
             let batch = self.sources.batch(first, span.end - first)?;
-            self.judge(found, lineups, &batch, progress)?;
             first += batch.pictures.len();
+            self.keep_all(&batch.pictures, batch.first, "source", None, None)?;
+            batches.push(self.before(batch)?);
         }
-        Ok(())
+        Ok(batches)
     }
 
-    /// Every method of every emotion on one batch.
-    fn judge(&self, found: &mut Found<'_>, lineups: &[Lineup], batch: &Batch, progress: &mut Progress) -> Result<()> {
+    /// Every method of one emotion on one batch.
+    fn judge(
+        &self, found: &mut Found<'_>, lineup: &Lineup, before: &Before, lineups: &[Lineup], progress: &mut Progress,
+    ) -> Result<()> {
         let featured = featured(lineups);
-        let before = self.before(batch)?;
-        self.keep_all(&batch.pictures, batch.first, "source", None, None)?;
-        let mut unswept = BTreeMap::new();
-        for lineup in lineups {
-            for method in &lineup.methods {
-                let method = method.as_ref();
-                match method.headline() {
-                    None => self.score_once(found, method, lineup.emotion, &before, &mut unswept)?,
-                    Some(headline) => {
-                        let shuffled = featured == Some(method.about().key) && self.plan.config.shuffled;
-                        self.score(found, method, lineup.emotion, &before, headline, shuffled)?;
-                    }
+        for method in &lineup.methods {
+            let method = method.as_ref();
+            match method.headline() {
+                None => self.score_once(found, method, lineup.emotion, before)?,
+                Some(headline) => {
+                    let shuffled = featured == Some(method.about().key) && self.plan.config.shuffled;
+                    self.score(found, method, lineup.emotion, before, headline, shuffled)?;
                 }
-                progress.advance(method.strengths().len().max(1) * batch.pictures.len());
             }
+            progress.advance(method.strengths().len().max(1) * before.batch.pictures.len());
         }
         Ok(())
     }
 
-    fn before<'b>(&self, batch: &'b Batch) -> Result<Before<'b>> {
-        let others = (1..=OTHERS).filter_map(|distance| self.sources.others(batch, distance).transpose());
+    fn before(&self, batch: Batch) -> Result<Before> {
+        let others = (1..=OTHERS).filter_map(|distance| self.sources.others(&batch, distance).transpose());
         let others = others.map(|pictures| Ok(self.observer.observe(&pictures?))).collect::<Result<_>>()?;
-        Ok(Before { batch, source: self.observer.observe(&batch.pictures), others })
+        let source = self.observer.observe(&batch.pictures);
+        Ok(Before { batch, source, others, unswept: RefCell::default() })
     }
 
     /// A method that looks at no emotion: its edits are made and observed for the first one, and measured for each.
-    fn score_once(
-        &self, found: &mut Found<'_>, method: &dyn Method, emotion: Emotion, before: &Before<'_>,
-        observed: &mut BTreeMap<&'static str, Observed>,
-    ) -> Result<()> {
+    fn score_once(&self, found: &mut Found<'_>, method: &dyn Method, emotion: Emotion, before: &Before) -> Result<()> {
         let key = method.about().key;
-        if !observed.contains_key(key) {
-            let pictures = pictures_of(&Tensor::cat(&method.edits(before.batch)?, 0))?;
-            self.keep_all(&pictures, before.batch.first, key, None, None)?;
-            observed.insert(key, self.observer.observe(&pictures));
-        }
+        let made = before.unswept.borrow().get(key).cloned();
+        let observed = match made {
+            Some(observed) => observed,
+            None => {
+                let pictures = pictures_of(&Tensor::cat(&method.edits(&before.batch)?, 0))?;
+                self.keep_all(&pictures, before.batch.first, key, None, None)?;
+                let observed = Rc::new(self.observer.observe(&pictures));
+                before.unswept.borrow_mut().insert(key, observed.clone());
+                observed
+            }
+        };
         let targets = vec![emotion; before.batch.pictures.len()];
-        found.board.add(key, emotion, None, self.measure(before, &observed[key], &targets, emotion));
-        self.see(found, key, emotion, &observed[key], before);
+        found.board.add(key, emotion, None, self.measure(before, &observed, &targets, emotion));
+        self.see(found, key, emotion, &observed, before);
         Ok(())
     }
 
     fn score(
-        &self, found: &mut Found<'_>, method: &dyn Method, emotion: Emotion, before: &Before<'_>, headline: f64,
+        &self, found: &mut Found<'_>, method: &dyn Method, emotion: Emotion, before: &Before, headline: f64,
         shuffled: bool,
     ) -> Result<()> {
-        let (key, batch) = (method.about().key, before.batch);
+        let (key, batch) = (method.about().key, &before.batch);
         let targets = vec![emotion; batch.pictures.len()];
         for (&strength, edit) in method.strengths().iter().zip(method.edits(batch)?) {
             let (is_headline, strength) = (strength == headline, Some(strength));
@@ -328,8 +317,8 @@ impl Judges<'_> {
     }
 
     /// Keeps what whole sets look at in the edits that the headline counts.
-    fn see(&self, found: &mut Found<'_>, key: &str, emotion: Emotion, edit: &Observed, before: &Before<'_>) {
-        let rows = self.counted(emotion, before.batch);
+    fn see(&self, found: &mut Found<'_>, key: &str, emotion: Emotion, edit: &Observed, before: &Before) {
+        let rows = self.counted(emotion, &before.batch);
         if let Some(place) = found.sets.place_of_edits(key, emotion).filter(|_| !rows.is_empty()) {
             found.seen.push(Sets::rows(place, edit, Some(&before.source), &rows));
         }
@@ -344,7 +333,7 @@ impl Judges<'_> {
     }
 
     /// `emotion` is what the edits were made for; `targets` differ from it in the shuffled control alone.
-    fn measure(&self, before: &Before<'_>, edit: &Observed, targets: &[Emotion], emotion: Emotion) -> Vec<Case> {
+    fn measure(&self, before: &Before, edit: &Observed, targets: &[Emotion], emotion: Emotion) -> Vec<Case> {
         let rows: Vec<i64> = targets.iter().map(|t| t.index() as i64).collect();
         let rows = Tensor::from_slice(&rows).to_kind(Kind::Int64).to_device(self.directions.device());
         let text_directions = self.directions.index_select(0, &rows);
@@ -390,18 +379,6 @@ mod tests {
         assert_eq!(count(emotion), 0);
         for other in Emotion::ALL.into_iter().filter(|&e| e != emotion) {
             assert!((850..1150).contains(&count(other)), "{other}: {}", count(other));
-        }
-    }
-
-    #[test]
-    fn batches_cover_every_source_once_and_burden_all_alike() {
-        for (count, size, ranks) in [(52, 16, 2), (1, 16, 4), (7, 3, 1), (100, 8, 8), (46, 46, 2)] {
-            let spans = spans(count, size, ranks);
-            assert_eq!(spans.iter().cloned().flatten().collect::<Vec<_>>(), (0..count).collect::<Vec<_>>());
-            assert!(spans.iter().all(|span| span.len() <= size));
-            let share = |rank: usize| spans.iter().skip(rank).step_by(ranks).map(|s| s.len()).sum::<usize>();
-            let most = (0..ranks).map(share).max().expect("a process");
-            assert!(most <= count.div_ceil(ranks) + size.min(count) / 2, "{count} {size} {ranks}: {most}");
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod fit;
 pub mod gallery;
 pub mod gates;
 pub mod history;
+mod jobs;
 pub mod methods;
 pub mod metrics;
 pub mod networks;

@@ -1,4 +1,4 @@
-//! What is finished of an evaluation: one file a batch of sources, written whole or not at all.
+//! What is finished of an evaluation: one file for each emotion's edits of a batch, written whole or not at all.
 //!
 //! The processes of one evaluation meet here, and a night that was killed goes on from here: the same recipe, weights,
 //! photos and program find their files again, anything else starts anew. The report is made from these files alone, in

@@ -1,9 +1,9 @@
-"""The trainer under other people's launchers: real Slurm, torchrun with two nodes, and the variables Kubeflow sets.
+"""Our programs under other people's launchers: real Slurm, torchrun with two nodes, and the variables Kubeflow sets.
 
-    python tests/peers/launchers.py slurm|torchrun|kubeflow [STEPS]     (from the repository's root, after `make data`)
+    python tests/peers/launchers.py slurm|torchrun|kubeflow [trainer|shard]     (from the repository's root, after `make data`)
 
-Each starts two processes of the demo's recipe, on one machine that plays two nodes where there are nodes, and the learned
-tensors must be, byte for byte, those of our own `--nproc-per-node 2`. Slurm is Debian's slurm-wlm and munge, configured and
+Each starts two processes, on one machine that plays two nodes where there are nodes: two steps of the demo's recipe, whose
+learned tensors must be, byte for byte, those of our own `--nproc-per-node 2`; or `dataloader shard`, whose shards must. Slurm is Debian's slurm-wlm and munge, configured and
 started here as root in a temporary folder; where they are not installed the check says so and exits with 77.
 """
 
@@ -18,25 +18,41 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TRAINER = ROOT / "target/release/trainer"
+PROGRAMS = ROOT / "target/release"
 SKIPPED = 77
-FILES = ["learned_embeds.safetensors", "h_delta.safetensors"]
 
 
 def main():
-    how, steps = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 2
+    how, what = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "trainer"
+    program, names = {"trainer": (trainer, ["*.safetensors"]), "shard": (shard, ["*.parquet", "manifest.json"])}[what]
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        subprocess.run([*trainer(folder / "own", steps), "--nproc-per-node", "2"], cwd=ROOT, check=True, env=environment())
-        {"slurm": slurm, "torchrun": torchrun, "kubeflow": kubeflow}[how](folder, trainer(folder / how, steps))
-        for name in FILES:
+        subprocess.run([*program(folder / "own"), "--nproc-per-node", "2"], cwd=ROOT, check=True, env=environment())
+        {"slurm": slurm, "torchrun": torchrun, "kubeflow": kubeflow}[how](folder, program(folder / how))
+        files = sorted(file.name for name in names for file in (folder / "own").glob(name))
+        assert len(files) > 1, files
+        for name in files:
             assert (folder / how / name).read_bytes() == (folder / "own" / name).read_bytes(), f"{how}: {name} differs"
-    print(f"{how}: the weights of our own launcher, byte for byte")
+    print(f"{how}, {what}: {len(files)} files of our own launcher, byte for byte")
 
 
-def trainer(output, steps):
+def shard(output):
+    """Four faces, a shard each."""
     sets = {
-        "train.max_train_steps": steps,
+        "source.path": "tests/fixtures/metrics/faces",
+        "resolution": 64,
+        "vae": "assets/pocket/vae",
+        "clip": "assets/pocket/clip",
+        "rows_per_shard": 1,
+        "output": output,
+    }
+    command = [str(PROGRAMS / "dataloader"), "shard", "--config", "configs/data/folder.yaml"]
+    return [*command, *(f"--set={k}={v}" for k, v in sets.items())]
+
+
+def trainer(output):
+    sets = {
+        "train.max_train_steps": 2,
         "train.train_batch_size": 2,
         "train.micro_batch_size": 2,
         "train.num_threads": 1,  # sums round by the number of threads
@@ -45,7 +61,8 @@ def trainer(output, steps):
         "validation.validation_steps": 0,
         "output_dir": output,
     }
-    return [str(TRAINER), "--config", "configs/pocket/sadness.yaml", *(f"--set={k}={v}" for k, v in sets.items())]
+    command = [str(PROGRAMS / "trainer"), "--config", "configs/pocket/sadness.yaml"]
+    return [*command, *(f"--set={k}={v}" for k, v in sets.items())]
 
 
 def environment(**more):

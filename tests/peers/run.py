@@ -29,6 +29,8 @@ def main():
             "two torchrun nodes on one machine": ["launchers.py", "torchrun"],
             "the variables that Kubeflow sets": ["launchers.py", "kubeflow"],
             "real Slurm": ["launchers.py", "slurm"],
+            "real Slurm shards": ["launchers.py", "slurm", "shard"],
+            "two torchrun nodes shard": ["launchers.py", "torchrun", "shard"],
             "TensorBoard reads the events": ["tensorboard_events.py", str(run)],
             "diffusers loads the tokens": ["learned_embeds.py", str(run), "assets/pocket"],
             "PyTorch's gradients of the joint loss": ["joint_gradient.py", "assets/pocket"],
