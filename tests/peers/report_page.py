@@ -22,6 +22,7 @@ PICTURES = ROOT / "target/peers"
 WIDTHS = {390: "phone", 1400: "desk"}
 A4_PX = 718  # 210 mm less 10 mm at both sides, at 96 pixels an inch
 SKIPPED = 77
+PATIENCE_MS = 180_000  # the phone's picture is 60,000 px high
 
 TOO_WIDE = """(limit) => [...document.querySelectorAll('body *')].filter(e => {
   const box = e.getBoundingClientRect();
@@ -87,7 +88,7 @@ def look(path, chromium):
                 problems.append(f"{name}: the page scrolls sideways")
             if name == "desk":
                 problems += [f"{name}: a table needs scrolling: {found}" for found in page.evaluate(SCROLLING)]
-            page.screenshot(path=PICTURES / f"report-{name}.png", full_page=True)
+            page.screenshot(path=PICTURES / f"report-{name}.png", full_page=True, timeout=PATIENCE_MS)
             page.close()
         page = browser.new_page(viewport={"width": A4_PX, "height": 1000})
         page.emulate_media(media="print")
