@@ -64,6 +64,7 @@ struct Judges<'a> {
     metrics: Vec<Box<dyn Metric>>,
     directions: Tensor, // (8, p); rows of emotions that never occur are zero
     gallery: Gallery,
+    featured: Option<&'static str>,
     sweep: Vec<usize>,
 }
 
@@ -83,11 +84,12 @@ pub fn evaluate(
         metrics,
         directions: Tensor::cat(&directions, 0),
         gallery: Gallery::create(folder)?,
+        featured: featured(&lineups),
         sweep: spread(sources.len(), plan.config.pictures.sweep).collect(),
     };
-    let (featured, entrants) = (featured(&lineups), entrants(plan, &lineups));
+    let entrants = entrants(plan, &lineups);
     let Some((board, sets)) = judges.run(&lineups, &entrants, parts, ranks)? else { return Ok(None) };
-    let Judges { observer, gallery, sweep, .. } = judges;
+    let Judges { observer, gallery, featured, sweep, .. } = judges;
     Ok(Some(Evaluation { board, sets, gallery, style, entrants, featured, sweep, observer, sources }))
 }
 
@@ -169,7 +171,7 @@ impl Judges<'_> {
                     for lineup in missing {
                         let mut found = found();
                         for before in &batches {
-                            self.judge(&mut found, lineup, before, lineups, &mut progress)?;
+                            self.judge(&mut found, lineup, before, &mut progress)?;
                         }
                         parts.save(&edits_part(span, lineup.emotion), &found.into_part())?;
                     }
@@ -246,16 +248,13 @@ impl Judges<'_> {
     }
 
     /// Every method of one emotion on one batch.
-    fn judge(
-        &self, found: &mut Found<'_>, lineup: &Lineup, before: &Before, lineups: &[Lineup], progress: &mut Progress,
-    ) -> Result<()> {
-        let featured = featured(lineups);
+    fn judge(&self, found: &mut Found<'_>, lineup: &Lineup, before: &Before, progress: &mut Progress) -> Result<()> {
         for method in &lineup.methods {
             let method = method.as_ref();
             match method.headline() {
                 None => self.score_once(found, method, lineup.emotion, before)?,
                 Some(headline) => {
-                    let shuffled = featured == Some(method.about().key) && self.plan.config.shuffled;
+                    let shuffled = self.featured == Some(method.about().key) && self.plan.config.shuffled;
                     self.score(found, method, lineup.emotion, before, headline, shuffled)?;
                 }
             }

@@ -113,8 +113,8 @@ fn conditions(report: &Value) -> String {
 }
 
 impl History {
-    /// Reads `output_dir`'s file, or makes it up from the reports there where it is missing. `date` is the night under
-    /// evaluation, of which an earlier report does not count.
+    /// Reads `output_dir`'s file, and the reports there of nights that it does not have: it may be lost, or its writer
+    /// may have been killed. `date` is the night under evaluation, of which an earlier report does not count.
     ///
     /// # Errors
     /// A line that cannot be read, by its number.
@@ -122,9 +122,10 @@ impl History {
         let path = output_dir.join(FILE);
         let mut nights = match fs::read_to_string(&path) {
             Ok(text) => parse(&path, &text)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => reports(output_dir),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(Error::io(path, error)),
         };
+        nights.extend(reports_but_of(&nights, output_dir));
         nights.retain(|night| night.date != date);
         nights.sort_by(|a, b| a.date.cmp(&b.date));
         Ok(Self { path, date: date.to_string(), nights })
@@ -164,13 +165,13 @@ fn parse(path: &Path, text: &str) -> Result<Vec<Night>> {
     lines.map(night).collect()
 }
 
-/// The nights whose reports lie in `output_dir`; folders without a readable one are passed over.
-fn reports(output_dir: &Path) -> Vec<Night> {
+/// Nights that are not `known` and whose reports lie in `output_dir`; folders without a readable one are passed over.
+fn reports_but_of(known: &[Night], output_dir: &Path) -> Vec<Night> {
     let folders = fs::read_dir(output_dir).into_iter().flatten().filter_map(|entry| entry.ok());
     let report = |folder: &Path| serde_json::from_slice::<Value>(&fs::read(folder.join("report.json")).ok()?).ok();
     let night = |entry: fs::DirEntry| {
-        let night = Night::of(&report(&entry.path())?);
-        (entry.file_name().to_str() == Some(night.date.as_str())).then_some(night)
+        let name = entry.file_name().into_string().ok().filter(|name| known.iter().all(|night| night.date != *name))?;
+        report(&entry.path()).map(|report| Night::of(&report)).filter(|night| night.date == name)
     };
     folders.filter_map(night).collect()
 }
@@ -226,6 +227,21 @@ mod tests {
         fs::create_dir(folder.path().join("notes")).expect("made");
         let history = History::read(folder.path(), "2026-01-02").expect("readable");
         assert_eq!(history.before().iter().map(|n| n.date.as_str()).collect::<Vec<_>>(), ["2026-01-01"]);
+    }
+
+    #[test]
+    fn a_night_whose_writer_was_killed_before_its_line_is_found_by_its_report() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let remembered = History::read(folder.path(), "2026-01-01").expect("nothing there");
+        remembered.remember(&Night::of(&report("2026-01-01", 0.1, "c"))).expect("written");
+        for date in ["2026-01-01", "2026-01-02"] {
+            fs::create_dir(folder.path().join(date)).expect("made");
+            fs::write(folder.path().join(date).join("report.json"), report(date, 0.5, "c").to_string())
+                .expect("written");
+        }
+        let history = History::read(folder.path(), "2026-01-03").expect("readable");
+        let found: Vec<_> = history.before().iter().map(|n| n.methods["joint"].values["emo_a"]).collect();
+        assert_eq!(found, [Some(0.1), Some(0.5)], "the file's line, then the report's");
     }
 
     #[test]

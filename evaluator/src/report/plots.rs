@@ -6,10 +6,10 @@ use super::Report;
 use crate::rows::Row;
 use crate::summary::Section;
 
-const WIDTH: f64 = 440.0;
+pub(super) const WIDTH: f64 = 440.0;
 const HEIGHT: f64 = 320.0;
-const LEFT: f64 = 44.0;
-const RIGHT: f64 = 14.0;
+pub(super) const LEFT: f64 = 44.0;
+pub(super) const RIGHT: f64 = 14.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 44.0;
 
@@ -83,10 +83,7 @@ impl Axes {
         let mut out = String::new();
         let (left, right, bottom) = (LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM);
         for percent in (0..=100).step_by(20) {
-            let y = self.y(f64::from(percent) / 100.0);
-            let _ = write!(out, "<path class=\"grid\" d=\"M{left} {y:.1}H{right}\"/>");
-            let _ =
-                write!(out, "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{percent}</text>", left - 6.0, y + 4.0);
+            out += &grid_line(self.y(f64::from(percent) / 100.0), &percent.to_string());
         }
         let step = nice_step(self.x_max);
         for tick in 0..=(self.x_max / step).round() as usize {
@@ -151,6 +148,15 @@ impl Axes {
             }
         }
     }
+}
+
+/// A horizontal line across the plot, its value at the left.
+pub(super) fn grid_line(y: f64, label: &str) -> String {
+    let (right, x, below) = (WIDTH - RIGHT, LEFT - 6.0, y + 4.0);
+    format!(
+        "<path class=\"grid\" d=\"M{LEFT} {y:.1}H{right}\"/>\
+         <text x=\"{x:.1}\" y=\"{below:.1}\" text-anchor=\"end\">{label}</text>"
+    )
 }
 
 /// What the marks mean: each method's key, its name, and whether it has a line.

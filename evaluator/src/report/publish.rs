@@ -45,6 +45,7 @@ impl Staging {
         let folder = output_dir.join(format!(".{date}.partial"));
         let staging = Self { folder, target: output_dir.join(date), ours: ranks.is_first() };
         if staging.ours {
+            warn_of_unfinished(output_dir, &staging.folder);
             staging.prepare(identity)?;
         }
         let folder = ranks.agree_on(&staging.folder)?;
@@ -106,6 +107,16 @@ impl Drop for Staging {
         if self.ours && self.parts().finished() == 0 {
             // Nothing is left to report to: the error that led here is already on its way.
             let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+/// Other nights' staging folders are kept for their own next try, which nobody may ever make.
+fn warn_of_unfinished(output_dir: &Path, ours: &Path) {
+    let entries = fs::read_dir(output_dir).into_iter().flatten().filter_map(|entry| entry.ok());
+    for folder in entries.map(|entry| entry.path()).filter(|path| path != ours) {
+        if folder.extension().is_some_and(|suffix| suffix == "partial") && folder.is_dir() {
+            tracing::warn!("{}: an unfinished night; finish it with its --date, or delete it", folder.display());
         }
     }
 }

@@ -6,17 +6,14 @@ use std::fmt::Write;
 
 use serde_json::{json, Value};
 
-use super::plots::{decimal, legend, look, mark, nice_step};
+use super::plots::{decimal, grid_line, legend, look, mark, nice_step, LEFT, RIGHT, WIDTH};
 use crate::history::{Night, Scores};
 use crate::metrics::About;
 
 /// Nights in the plot and in report.json at most.
 const SHOWN: usize = 60;
 
-const WIDTH: f64 = 440.0;
 const HEIGHT: f64 = 150.0;
-const LEFT: f64 = 44.0;
-const RIGHT: f64 = 14.0;
 const TOP: f64 = 24.0;
 const BOTTOM: f64 = 22.0;
 /// Between two dates below the plot.
@@ -175,10 +172,7 @@ impl<'a> Panel<'a> {
         for tick in 0..=(self.top / self.step).round() as usize {
             let value = self.step * tick as f64;
             let label = decimal(if self.about.percent { value * 100.0 } else { value });
-            let y = self.y(value);
-            let _ = write!(out, "<path class=\"grid\" d=\"M{LEFT} {y:.1}H{right}\"/>");
-            let _ =
-                write!(out, "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>", LEFT - 6.0, y + 4.0);
+            out += &grid_line(self.y(value), &label);
         }
         let apart = (WIDTH - LEFT - RIGHT) / (self.nights.len() - 1) as f64;
         let every = (DATE_WIDTH / apart).ceil() as usize;
