@@ -17,7 +17,7 @@ use dataloader::manifest::{Crop, Latent, Manifest, Model, Transform, FORMAT_VERS
 use dataloader::schema::Widths;
 use dataloader::sources::{Content, Item};
 use dataloader::staging::Staging;
-use dataloader::{photo, Access, Dataset, Emotion, Encoding, Entry, Filter, Row, Slice, Stream};
+use dataloader::{photo, Access, Batch, Dataset, Emotion, Encoding, Entry, Filter, Row, Slice, Stream};
 use half::f16;
 use rayon::prelude::*;
 
@@ -203,22 +203,13 @@ fn positions(step: u64) -> Vec<u64> {
 /// Every row of an epoch, in its shuffled order, in batches as they go to a device: one array a column.
 fn epoch(stream: &Stream) -> usize {
     let rows = stream.rows().len() as u64;
+    let mut batch = Batch::default();
     for start in (0..rows).step_by(BATCH) {
         let positions: Vec<u64> = (start..(start + BATCH as u64).min(rows)).collect();
-        black_box(collate(&stream.fetch(&positions).expect("readable")));
+        stream.fetch_into(&positions, &mut batch).expect("readable");
+        black_box(&batch);
     }
     rows as usize
-}
-
-fn collate(rows: &[Row]) -> [Vec<f16>; 5] {
-    let column = |of: fn(&Encoding) -> &[f16]| rows.iter().map(|row| of(&row.encoding)).collect::<Vec<_>>().concat();
-    [
-        column(|e| &e.latent_mean),
-        column(|e| &e.latent_std),
-        column(|e| &e.flip_mean),
-        column(|e| &e.flip_std),
-        column(|e| e.clip_embedding.as_deref().unwrap_or(&[])),
-    ]
 }
 
 /// The best of three, as the machine is shared.

@@ -54,25 +54,27 @@ impl<'a> Cells<'a> {
         Ok(Self { pieces, chunk: group.column(leaf), pages, rows: group.num_rows() as usize })
     }
 
-    /// The list of `width` numbers in `row`.
-    pub fn list<T: Pod>(&self, row: usize, width: usize) -> Result<Vec<T>> {
+    /// Fills `numbers` with the list in `row`, which must be as long.
+    pub fn list<T: Pod>(&self, row: usize, numbers: &mut [T]) -> Result<()> {
         const { assert!(cfg!(target_endian = "little"), "Parquet's numbers are little-endian and are taken as they are") };
-        let bytes = width * size_of::<T>();
         if self.chunk.compression() == Compression::UNCOMPRESSED {
-            return self.list_in_place(row, width);
+            return self.list_in_place(row, numbers);
         }
+        let bytes = size_of_val(numbers);
         let page = self.page(row)?;
         // A list's page begins with its repetition and its definition levels.
-        let numbers = behind_levels(&page.bytes, 2)?;
-        if numbers.len() != page.rows * bytes {
-            return Err(format!("{} bytes of numbers, {} belong there", numbers.len(), page.rows * bytes));
+        let found = behind_levels(&page.bytes, 2)?;
+        if found.len() != page.rows * bytes {
+            return Err(format!("{} bytes of numbers, {} belong there", found.len(), page.rows * bytes));
         }
-        Ok(bytemuck::pod_collect_to_vec(&numbers[page.row * bytes..(page.row + 1) * bytes]))
+        bytemuck::cast_slice_mut(numbers).copy_from_slice(&found[page.row * bytes..(page.row + 1) * bytes]);
+        Ok(())
     }
 
     /// As [`Cells::list`], where nothing is compressed: a page ends with its last row's numbers, so that its head need
     /// not be read.
-    fn list_in_place<T: Pod>(&self, row: usize, width: usize) -> Result<Vec<T>> {
+    fn list_in_place<T: Pod>(&self, row: usize, numbers: &mut [T]) -> Result<()> {
+        let width = numbers.len();
         let plain = |encoding: Encoding| matches!(encoding, Encoding::PLAIN | Encoding::RLE);
         if !self.chunk.encodings().all(plain) {
             return Err("it is not written plain, as this program writes it".into());
@@ -81,12 +83,10 @@ impl<'a> Cells<'a> {
             return Err(format!("{} numbers for {} rows of {width}", self.chunk.num_values(), self.rows));
         }
         let PlaceOf { location, row, rows } = self.place(row)?;
-        let behind = ((rows - row) * width * size_of::<T>()) as i64;
+        let behind = ((rows - row) * size_of_val(numbers)) as i64;
         let end = location.offset + i64::from(location.compressed_page_size);
-        let mut numbers = bytemuck::zeroed_vec(width);
         let start = u64::try_from(end - behind).map_err(|_| "its offset index is damaged")?;
-        self.pieces.read_exact_at(bytemuck::cast_slice_mut(&mut numbers), start).map_err(|e| e.to_string())?;
-        Ok(numbers)
+        self.pieces.read_exact_at(bytemuck::cast_slice_mut(numbers), start).map_err(|e| e.to_string())
     }
 
     /// The bytes in `row`.
@@ -206,10 +206,15 @@ mod tests {
             let (images, embeddings) = (cells(IMAGE), cells(CLIP));
             for (n, row) in rows().iter().enumerate() {
                 assert_eq!(images.bytes(n), Ok(row.image.clone()));
-                assert_eq!(embeddings.list::<f16>(n, 8).ok(), row.encoding.clip_embedding);
+                let mut numbers = [f16::NAN; 8];
+                embeddings.list(n, &mut numbers).expect("readable");
+                assert_eq!(Some(&numbers[..]), row.encoding.clip_embedding.as_deref());
             }
-            assert!(embeddings.list::<f16>(0, 9).is_err(), "another width is refused");
-            assert!(embeddings.list::<f16>(40, 8).is_err() && images.bytes(40).is_err(), "there are 40 rows");
+            assert!(embeddings.list(0, &mut [f16::ZERO; 9]).is_err(), "another width is refused");
+            assert!(
+                embeddings.list(40, &mut [f16::ZERO; 8]).is_err() && images.bytes(40).is_err(),
+                "there are 40 rows"
+            );
         }
     }
 

@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use half::f16;
 
+use crate::batch::{Encodings, Slot};
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::manifest::Manifest;
@@ -83,22 +85,28 @@ impl Dataset {
 
     /// The whole row that `reference` stands for.
     pub fn read(&self, reference: &RowRef) -> Result<Row> {
-        let RowRef { place, entry } = reference;
-        let image = self.shards.file(place.shard as usize)?.image(place.group as usize, place.row as usize)?;
-        Ok(Row { entry: entry.clone(), image, encoding: self.encoding(reference)? })
+        let entry = reference.entry.clone();
+        Ok(Row { entry, image: self.image(reference)?, encoding: self.encoding(reference)? })
     }
 
     /// A row's latents and embedding.
     pub fn encoding(&self, reference: &RowRef) -> Result<Encoding> {
+        let mut encodings = Encodings::default();
+        encodings.slots(1, self.widths()).into_iter().try_for_each(|slot| self.fill(reference, slot))?;
+        let Encodings { latent_mean, latent_std, flip_mean, flip_std, clip_embedding } = encodings;
+        Ok(Encoding { latent_mean, latent_std, flip_mean, flip_std, clip_embedding })
+    }
+
+    /// A row's compressed training image.
+    pub fn image(&self, reference: &RowRef) -> Result<Bytes> {
         let Place { shard, group, row } = reference.place;
-        let encoding = self.shards.file(shard as usize)?.encoding(group as usize, row as usize)?;
-        let widths = self.widths();
-        let fits = encoding.latents().iter().all(|latent| latent.len() == widths.latent)
-            && encoding.clip_embedding.as_ref().map(Vec::len) == widths.clip;
-        match fits {
-            true => Ok(encoding),
-            false => Err(self.shards.damaged(shard as usize, "latents or embeddings are not of the manifest's size")),
-        }
+        self.shards.file(shard as usize)?.image(group as usize, row as usize)
+    }
+
+    /// A row's latents and embedding, read into `slot`, whose sizes are the manifest's.
+    pub fn fill(&self, reference: &RowRef, slot: Slot<'_>) -> Result<()> {
+        let Place { shard, group, row } = reference.place;
+        self.shards.file(shard as usize)?.fill(group as usize, row as usize, slot)
     }
 
     /// A row's embedding alone, if the data set has them.

@@ -4,7 +4,6 @@
 
 use std::path::{Path, PathBuf};
 
-use collective::share_cores;
 use diffusion::hub::{resolve, Hub};
 use diffusion::images::{self, ClipPreprocess};
 use diffusion::networks::clip::Clip;
@@ -38,11 +37,7 @@ pub struct Models {
 impl Models {
     /// Finds the recipe's models and hashes their weights.
     pub fn find(config: &ShardConfig, hub: &Hub, share: &Share) -> Result<Self> {
-        let refused = |e| Error::invalid("device", format!("{e}; auto and cpu work"));
-        let device = config.device.device(share.local_rank).map_err(refused)?;
-        if share.local_size > 1 {
-            share_cores(None, share.local_size, device);
-        }
+        let device = share.device(config.device)?;
         let vae = component(&resolve(&config.vae, hub)?, "vae");
         let vae_model = Model { name: config.vae.clone(), hash: weights::hash(&vae, VAE_STEM)?, dimension: None };
         let clip = config.clip.as_ref().map(|name| resolve(name, hub)).transpose()?;

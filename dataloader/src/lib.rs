@@ -7,6 +7,7 @@
 
 #[cfg(feature = "encode")]
 mod assembly;
+pub mod batch;
 #[cfg(feature = "encode")]
 mod card;
 mod cells;
@@ -56,6 +57,7 @@ pub mod verify;
 mod waiting;
 pub mod writer;
 
+pub use batch::{Batch, Encodings};
 pub use dataset::Dataset;
 pub use emotion::Emotion;
 pub use error::{Error, Result};

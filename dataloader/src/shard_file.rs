@@ -12,11 +12,12 @@ use parquet::arrow::ProjectionMask;
 use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::reader::Length;
 
+use crate::batch::Slot;
 use crate::cells::Cells;
 use crate::columns::entries_from_batch;
 use crate::error::{Error, Result};
 use crate::manifest::Shard;
-use crate::row::{Encoding, Entry};
+use crate::row::Entry;
 use crate::schema::{is_light, CLIP, IMAGE, LATENTS};
 use crate::store::{Pieces, Store};
 
@@ -69,17 +70,12 @@ impl ShardFile {
         self.of_column(IMAGE, |leaf| self.cells(group, leaf)?.bytes(row))
     }
 
-    /// The latents of one row, and its embedding if there is one.
-    pub fn encoding(&self, group: usize, row: usize) -> Result<Encoding> {
-        let latent = |name: &str| self.list(name, group, row);
-        let [latent_mean, latent_std, flip_mean, flip_std] = LATENTS.map(latent);
-        Ok(Encoding {
-            latent_mean: latent_mean?,
-            latent_std: latent_std?,
-            flip_mean: flip_mean?,
-            flip_std: flip_std?,
-            clip_embedding: self.clip_embedding(group, row)?,
-        })
+    /// The latents of one row, and its embedding if `slot` has room for one, read into their places.
+    pub fn fill(&self, group: usize, row: usize, slot: Slot<'_>) -> Result<()> {
+        for (name, numbers) in LATENTS.into_iter().zip(slot.latents) {
+            self.fill_list(name, group, row, numbers)?;
+        }
+        slot.clip_embedding.map_or(Ok(()), |numbers| self.fill_list(CLIP, group, row, numbers))
     }
 
     /// The embedding of one row, if the shard has them.
@@ -90,12 +86,32 @@ impl ShardFile {
 
     /// The list of numbers in one row of the column `name`, whose items must be `T`s.
     pub fn list<T: Pod>(&self, name: &str, group: usize, row: usize) -> Result<Vec<T>> {
-        self.of_column(name, |leaf| match self.metadata.schema().field_with_name(name).map(|f| f.data_type()) {
+        let mut numbers = bytemuck::zeroed_vec(self.width::<T>(name)?);
+        self.fill_list(name, group, row, &mut numbers)?;
+        Ok(numbers)
+    }
+
+    fn fill_list<T: Pod>(&self, name: &str, group: usize, row: usize, numbers: &mut [T]) -> Result<()> {
+        let (width, room) = (self.width::<T>(name)?, numbers.len());
+        if width != room {
+            let message = format!("column {name}: lists of {width} numbers, the manifest states {room}");
+            return Err(Error::shard(&self.url, message));
+        }
+        self.of_column(name, |leaf| self.cells(group, leaf)?.list(row, numbers))
+    }
+
+    /// How many `T`s each list of the column `name` has.
+    fn width<T: Pod>(&self, name: &str) -> Result<usize> {
+        match self.metadata.schema().field_with_name(name).map(|f| f.data_type()) {
             Ok(DataType::FixedSizeList(item, width)) if item.data_type().primitive_width() == Some(size_of::<T>()) => {
-                self.cells(group, leaf)?.list(row, usize::try_from(*width).unwrap_or(0))
+                Ok(usize::try_from(*width).unwrap_or(0))
             }
-            found => Err(format!("it is {found:?}, which this program does not write")),
-        })
+            Ok(found) => {
+                let message = format!("column {name}: it is {found}, which this program does not write");
+                Err(Error::shard(&self.url, message))
+            }
+            Err(_) => Err(Error::shard(&self.url, format!("column {name}: it is missing"))),
+        }
     }
 
     fn cells(&self, group: usize, leaf: usize) -> std::result::Result<Cells<'_>, String> {
@@ -103,7 +119,7 @@ impl ShardFile {
     }
 
     /// What `read` makes of the first leaf of the column `name`.
-    fn of_column<T>(&self, name: &str, read: impl Fn(usize) -> std::result::Result<T, String>) -> Result<T> {
+    fn of_column<T>(&self, name: &str, read: impl FnOnce(usize) -> std::result::Result<T, String>) -> Result<T> {
         let leaves = self.metadata.parquet_schema().columns();
         let leaf = leaves.iter().position(|leaf| leaf.path().parts()[0] == name).ok_or("it is missing".to_string());
         leaf.and_then(read).map_err(|message| Error::shard(&self.url, format!("column {name}: {message}")))

@@ -2,6 +2,8 @@
 //! Kubeflow, a Kubernetes Indexed Job (JOB_COMPLETION_INDEX and WORLD_SIZE), or `--nproc-per-node`.
 
 use collective::rendezvous::{Lookup, Rendezvous};
+use collective::DeviceChoice;
+use tch::Device;
 
 use crate::error::{Error, Result};
 
@@ -50,6 +52,16 @@ impl Share {
     /// Whether this process puts the data set together.
     pub fn is_first(&self) -> bool {
         self.rank == 0
+    }
+
+    /// The device that a recipe's key `device` gives this process, its cores shared with those beside it.
+    pub fn device(&self, wanted: DeviceChoice) -> Result<Device> {
+        let refused = |e| Error::invalid("device", format!("{e}; auto and cpu work"));
+        let device = wanted.device(self.local_rank).map_err(refused)?;
+        if self.local_size > 1 {
+            collective::share_cores(None, self.local_size, device);
+        }
+        Ok(device)
     }
 
     /// Leaves the other processes of this machine their cores: decoding gets its own part of them.

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use half::f16;
 use rayon::prelude::*;
 
+use crate::batch::{Batch, Encodings};
 use crate::dataset::Dataset;
 use crate::emotion::Emotion;
 use crate::error::{Error, Result};
@@ -58,13 +59,31 @@ impl Stream {
     }
 
     /// The whole rows at `positions`, read in parallel.
-    pub fn fetch(&self, positions: &[u64]) -> Result<Vec<Row>> {
-        positions.par_iter().map(|&position| self.dataset.read(self.at(position))).collect()
+    pub fn fetch(&self, positions: &[u64]) -> Result<Batch> {
+        let mut batch = Batch::default();
+        self.fetch_into(positions, &mut batch)?;
+        Ok(batch)
+    }
+
+    /// As [`Stream::fetch`], into a batch that was used before: its arrays are not allocated again.
+    pub fn fetch_into(&self, positions: &[u64], batch: &mut Batch) -> Result<()> {
+        let rows: Vec<&RowRef> = positions.iter().map(|&position| self.at(position)).collect();
+        batch.entries = rows.iter().map(|row| row.entry.clone()).collect();
+        let slots = batch.encodings.slots(rows.len(), self.dataset.widths());
+        let read = |(row, slot)| {
+            self.dataset.fill(row, slot)?;
+            self.dataset.image(row)
+        };
+        batch.images = rows.into_par_iter().zip(slots).map(read).collect::<Result<_>>()?;
+        Ok(())
     }
 
     /// The latents and embeddings at `positions`, read in parallel.
-    pub fn encodings(&self, positions: &[u64]) -> Result<Vec<Encoding>> {
-        positions.par_iter().map(|&position| self.dataset.encoding(self.at(position))).collect()
+    pub fn encodings(&self, positions: &[u64]) -> Result<Encodings> {
+        let mut encodings = Encodings::default();
+        let slots = encodings.slots(positions.len(), self.dataset.widths());
+        positions.par_iter().zip(slots).try_for_each(|(&p, slot)| self.dataset.fill(self.at(p), slot))?;
+        Ok(encodings)
     }
 
     /// The whole row that `reference` stands for.
@@ -107,12 +126,12 @@ impl Stream {
 /// Batches fetched ahead of time. Ends after the first error; dropping it stops the thread.
 #[derive(Debug)]
 pub struct Prefetch {
-    receiver: Option<Receiver<Result<Vec<Row>>>>,
+    receiver: Option<Receiver<Result<Batch>>>,
     worker: Option<JoinHandle<()>>,
 }
 
 impl Iterator for Prefetch {
-    type Item = Result<Vec<Row>>;
+    type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.receiver.as_ref()?.recv().ok()
@@ -143,11 +162,11 @@ mod tests {
         Arc::new(Stream::new(Arc::new(dataset), &Filter::default(), 3).expect("rows"))
     }
 
-    fn paths(batches: &[Vec<Row>]) -> Vec<String> {
-        batches.iter().flatten().map(|row| row.path.clone()).collect()
+    fn paths(batches: &[Batch]) -> Vec<String> {
+        batches.iter().flat_map(|batch| &batch.entries).map(|entry| entry.path.clone()).collect()
     }
 
-    fn batches(stream: &Arc<Stream>, slice: Slice, steps: std::ops::Range<u64>) -> Vec<Vec<Row>> {
+    fn batches(stream: &Arc<Stream>, slice: Slice, steps: std::ops::Range<u64>) -> Vec<Batch> {
         let positions = steps.map(move |step| slice.positions(step).collect());
         stream.prefetch(positions, 2).collect::<Result<_>>().expect("readable")
     }
@@ -157,12 +176,41 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let stream = stream(&folder, 600);
         for position in 0..30 {
-            let row = &stream.fetch(&[position]).expect("readable")[0];
+            let row = stream.read(stream.at(position)).expect("readable");
             assert_eq!(row.entry, stream.at(position).entry);
             let number: f32 = row.path[6..10].parse().expect("a number");
             assert_eq!(row.encoding.latent_mean[0].to_f32(), number);
             assert_eq!(row.image().expect("an image").get_pixel(0, 0)[0], number as u32 as u8);
-            assert_eq!(stream.encodings(&[position]).expect("readable")[0], row.encoding);
+            assert_eq!(stream.encoding(stream.at(position)).expect("readable"), row.encoding);
+        }
+    }
+
+    #[test]
+    fn a_batch_holds_its_rows_one_after_another_and_can_be_filled_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let stream = stream(&folder, 40);
+        let mut batch = Batch::default();
+        for positions in [vec![7, 3, 3, 21], vec![0], (5..17).collect()] {
+            stream.fetch_into(&positions, &mut batch).expect("readable");
+            let rows: Vec<_> = positions.iter().map(|&p| stream.read(stream.at(p)).expect("readable")).collect();
+            let column = |of: fn(&Encoding) -> &[f16]| rows.iter().flat_map(|row| of(&row.encoding)).copied().collect();
+            assert_eq!(batch.encodings, stream.encodings(&positions).expect("readable"));
+            let expected = Batch {
+                entries: rows.iter().map(|row| row.entry.clone()).collect(),
+                images: rows.iter().map(|row| row.image.clone()).collect(),
+                encodings: Encodings {
+                    latent_mean: column(|e| &e.latent_mean),
+                    latent_std: column(|e| &e.latent_std),
+                    flip_mean: column(|e| &e.flip_mean),
+                    flip_std: column(|e| &e.flip_std),
+                    clip_embedding: rows[0]
+                        .encoding
+                        .clip_embedding
+                        .is_some()
+                        .then(|| column(|e| e.clip_embedding.as_deref().unwrap_or(&[]))),
+                },
+            };
+            assert_eq!(batch, expected);
         }
     }
 
@@ -182,7 +230,7 @@ mod tests {
             for world_size in [2, 4] {
                 let rank = |rank| batches(&open(), Slice { rank, world_size, batch_size: 8 / world_size }, 0..12);
                 let ranks: Vec<_> = (0..world_size).map(rank).collect();
-                let together: Vec<Vec<Row>> =
+                let together: Vec<Batch> =
                     (0..12).flat_map(|step| ranks.iter().map(move |rank| rank[step].clone())).collect();
                 prop_assert_eq!(paths(&together), whole.clone());
             }

@@ -180,7 +180,7 @@ fn the_emoji_keep_their_labels_and_their_latents_are_the_autoencoders() {
     let faces = Filter { attributes: [("kind".to_string(), "face".to_string())].into(), ..Filter::default() };
     let stream = Arc::new(Stream::new(dataset, &faces, 0).expect("faces"));
     let vae = AutoencoderKl::load(&pocket("vae"), Device::Cpu, Kind::Float).expect("a VAE");
-    for row in stream.fetch(&[0, 1, 2]).expect("readable") {
+    for row in (0..3).map(|position| stream.read(stream.at(position)).expect("readable")) {
         assert_eq!(row.attributes["kind"], "face");
         assert!(row.emotion.is_none_or(|e: Emotion| row.emotions.contains(&e)));
         let pixels = diffusion::images::to_tensor(&row.image().expect("an image"));
@@ -211,7 +211,7 @@ fn every_number_of_ranks_reads_the_same_rows() {
 fn rank_order(stream: &Arc<Stream>, rank: usize, world_size: usize) -> Vec<Vec<String>> {
     let slice = Slice { rank, world_size, batch_size: 8 / world_size };
     let batches = stream.prefetch((0..6).map(move |step| slice.positions(step).collect()), 2);
-    batches.map(|batch| batch.expect("readable").iter().map(|row| row.path.clone()).collect()).collect()
+    batches.map(|batch| batch.expect("readable").entries.iter().map(|entry| entry.path.clone()).collect()).collect()
 }
 
 #[test]

@@ -231,7 +231,7 @@ impl Default for EditSection {
             t_boost: Threshold::At(0),
             detail: Detail::Residual,
             strength: 1.0,
-            trajectory: TrajectoryKind::Edited,
+            trajectory: TrajectoryKind::Source,
         }
     }
 }

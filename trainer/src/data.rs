@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::mpsc::{sync_channel, Receiver};
 use std::sync::Arc;
 
-use dataloader::{Dataset, Emotion, Encoding, Filter, RowRef, Sampler, Stream};
+use dataloader::{Dataset, Emotion, Filter, RowRef, Sampler, Stream};
 use diffusion::losses::directional::{normalise, Directional};
 use diffusion::noise;
 use half::f16;
@@ -197,10 +197,6 @@ fn photo_embedding(stream: &Stream, row: &RowRef) -> anyhow::Result<Tensor> {
     Ok(normalise(&Tensor::from_slice(&embedding)))
 }
 
-fn half_tensor(values: &[f16], shape: &[i64]) -> Tensor {
-    Tensor::from_slice(values).to_kind(Kind::Float).view(shape)
-}
-
 /// Sources of one micro-batch.
 pub struct SourceBatch {
     /// Each sample's rung.
@@ -324,18 +320,20 @@ impl Loader {
         let prompts = self.recipe.prompts[visit.emotion].len() as u64 - 1;
         let draw = |stream: &str, p: u64, bound: u64| noise::below(seed, &format!("{stream}/{emotion}"), p, bound);
         let normal = |stream: &str, p: u64| noise::normal(seed, &format!("{stream}/{emotion}"), p, &shape);
+        let normals =
+            |stream: &str| Tensor::stack(&positions.iter().map(|&p| normal(stream, p)).collect::<Vec<_>>(), 0);
+        let mirrored: Vec<bool> = positions.iter().map(|&p| draw("flip", p, 2) == 1).collect();
+        let mirrored = Tensor::from_slice(&mirrored).view([-1, 1, 1, 1]);
         let encodings = self.data.images[visit.emotion].encodings(positions)?;
-        let latent = |(encoding, &p): (&Encoding, &u64)| {
-            let (mean, std) = match draw("flip", p, 2) {
-                0 => (&encoding.latent_mean, &encoding.latent_std),
-                _ => (&encoding.flip_mean, &encoding.flip_std),
-            };
-            (half_tensor(mean, &shape) + half_tensor(std, &shape) * normal("posterior", p)) * self.scaling_factor
+        let column = |values: &[f16]| {
+            Tensor::from_slice(values).to_kind(Kind::Float).view([[-1].as_slice(), &shape].concat().as_slice())
         };
-        let latents: Vec<Tensor> = encodings.iter().zip(positions).map(latent).collect();
+        let either = |plain: &[f16], flip: &[f16]| column(flip).where_self(&mirrored, &column(plain));
+        let mean = either(&encodings.latent_mean, &encodings.flip_mean);
+        let std = either(&encodings.latent_std, &encodings.flip_std);
         Ok(ImageBatch {
-            latent: Tensor::stack(&latents, 0),
-            noise: Tensor::stack(&positions.iter().map(|&p| normal("noise", p)).collect::<Vec<_>>(), 0),
+            latent: (mean + std * normals("posterior")) * self.scaling_factor,
+            noise: normals("noise"),
             timesteps: positions.iter().map(|&p| draw("timestep", p, self.num_train_timesteps as u64) as i64).collect(),
             prompts: positions.iter().map(|&p| draw("prompt", p, prompts) as usize).collect(),
         })

@@ -129,16 +129,17 @@ fn adamw(slot: &mut Slot, gradient: &Tensor, rate: f64, settings: &OptimizerSect
     slot.parameter.copy_(&(decayed - &slot.exp_avg / denominator * (rate / correction1)));
 }
 
-/// Scales `gradient` in place so that its norm is at most `max_norm`; returns the norm before.
-///
-/// As torch's `clip_grad_norm_`, over one flat tensor that holds every gradient.
-pub fn clip_norm(gradient: &mut Tensor, max_norm: f64) -> f64 {
-    let norm = gradient.square().sum(Kind::Double).sqrt().double_value(&[]);
+/// The norm of one flat tensor that holds every gradient, a scalar in f64.
+pub fn norm(gradient: &Tensor) -> Tensor {
+    gradient.square().sum(Kind::Double).sqrt()
+}
+
+/// Scales `gradient`, of this `norm`, in place so that its norm is at most `max_norm`, as torch's `clip_grad_norm_`.
+pub fn clip(gradient: &mut Tensor, norm: f64, max_norm: f64) {
     let coefficient = max_norm / (norm + 1e-6);
     if coefficient < 1.0 {
         let _ = gradient.g_mul_scalar_(coefficient);
     }
-    norm
 }
 
 #[cfg(test)]
@@ -179,10 +180,11 @@ mod tests {
     #[test]
     fn clipping_bounds_the_norm_and_leaves_small_gradients_alone() {
         let mut large = Tensor::from_slice(&[3.0f32, 4.0]);
-        assert_eq!(clip_norm(&mut large, 1.0), 5.0);
+        assert_eq!(norm(&large).double_value(&[]), 5.0);
+        clip(&mut large, 5.0, 1.0);
         assert!((large.norm().double_value(&[]) - 1.0).abs() < 1e-6);
         let mut small = Tensor::from_slice(&[0.3f32, 0.4]);
-        clip_norm(&mut small, 1.0);
+        clip(&mut small, 0.5, 1.0);
         assert_eq!(small, Tensor::from_slice(&[0.3f32, 0.4]));
     }
 

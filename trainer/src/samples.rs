@@ -77,7 +77,8 @@ impl Samples {
     pub fn with_inversions(mut self, ground: &Ground<'_>) -> anyhow::Result<Self> {
         let Ground { trajectories, models, .. } = *ground;
         let _no_grad = tch::no_grad_guard();
-        let rows = self.stream.fetch(&self.mine)?;
+        let row = |&position: &u64| self.stream.read(self.stream.at(position));
+        let rows = self.mine.iter().map(row).collect::<dataloader::Result<Vec<_>>>()?;
         let pictures =
             rows.iter().map(|row| Ok(images::to_tensor(&row.image()?))).collect::<anyhow::Result<Vec<_>>>()?;
         let ids: Vec<&str> = rows.iter().map(|row| row.image_id.as_str()).collect();

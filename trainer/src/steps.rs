@@ -10,7 +10,7 @@ use crate::data::{Loader, StepBatch};
 use crate::ground::Ground;
 use crate::lr::LrSchedule;
 use crate::objective::{Objective, Work, TERMS};
-use crate::optimizer::clip_norm;
+use crate::optimizer::{clip, norm};
 use crate::progress::Progress;
 use crate::recorder::{Recorder, StepRecord};
 use crate::samples::Samples;
@@ -117,10 +117,13 @@ impl Steps<'_> {
         let micro_batches = (self.ground.recipe.micro_batches() * self.ground.world.size) as f64;
         let count = state.optimizer.num_parameters();
         let mut gradient = sum.narrow(0, 0, count) / (micro_batches * loss_scale);
-        let tail: Vec<f64> =
-            Vec::try_from(sum.narrow(0, count, sum.size()[0] - count).to_kind(Kind::Double).to_device(Device::Cpu))?;
-        let norm = clip_norm(&mut gradient, self.ground.recipe.config.train.max_grad_norm);
-        let record = self.update(&gradient, norm, &tail, micro_batches, &parameters, state)?;
+        let tail = sum.narrow(0, count, sum.size()[0] - count).to_kind(Kind::Double);
+        // The step's one wait for the device: the norm, the losses and the flag come in one piece.
+        let read = Tensor::cat(&[norm(&gradient).view(1), tail], 0).to_device(Device::Cpu);
+        let read: Vec<f64> = Vec::try_from(read)?;
+        let (norm, tail) = read.split_first().context("the norm comes first")?;
+        clip(&mut gradient, *norm, self.ground.recipe.config.train.max_grad_norm);
+        let record = self.update(&gradient, *norm, tail, micro_batches, &parameters, state)?;
         state.latents = followed(next, batch, record.skipped, self.ground.world.device);
         Ok((record, tail[tail.len() - 1] > 0.0))
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use collective::{autocast, share_cores, MixedPrecision};
+use collective::{autocast, MixedPrecision};
 use diffusion::hub::{resolve, Hub};
 use diffusion::pipeline::{Hashes, Pipeline};
 use diffusion::process::ddim::{invert, Ladder, Trajectory};
@@ -89,11 +89,7 @@ pub struct Summary(pub String);
 pub fn run(config: &InvertConfig, hub: &Hub, share: &Share) -> Result<Option<Summary>> {
     config.check()?;
     let started = Instant::now();
-    let refused = |e| Error::invalid("device", format!("{e}; auto and cpu work"));
-    let device = config.device.device(share.local_rank).map_err(refused)?;
-    if share.local_size > 1 {
-        share_cores(None, share.local_size, device);
-    }
+    let device = share.device(config.device)?;
     let pipeline = Pipeline::load(&resolve(&config.base, hub)?, device, config.mixed_precision.kind())?;
     let sources = Dataset::open_with(&config.sources.shards, &config.store)?;
     sources.check_vae(&pipeline.hashes.vae)?;
