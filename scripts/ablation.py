@@ -4,9 +4,9 @@
     python scripts/ablation.py --only trajectory      one group of choices
     python scripts/ablation.py --table                the table alone, from what is there
 
-Every variant is configs/pocket/<emotion>.yaml with one change, trained and scored by the programs users run. A run that
-is finished is not made again, so the script may be stopped at any time. It writes docs/ablation.md. Standard library
-only.
+Every variant is BASE with one change, or with several to show what they do together; the last ones are what
+configs/pocket/<emotion>.yaml says. All are trained and scored by the programs users run. A run that is finished is not
+made again, so the script may be stopped at any time. It writes docs/ablation.md. Standard library only.
 """
 
 import argparse
@@ -22,11 +22,14 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 STRENGTHS = [0.5, 1.0]
 EQUAL_LPIPS = 0.12
 
-# (group, variant, what is laid over the recipe). The recipe's own choice is the group's first row in the table.
+# What is varied: the method as Asyrp and textual inversion put side by side would have it.
+BASE = {"edit.condition": "both", "edit.trajectory": "edited", "loss.alignment": "0.0"}
+DECODER_SOURCE = {"edit.condition": "decoder", "edit.trajectory": "source"}
+# (group, variant, what is laid over BASE). BASE is the table's first row.
 VARIANTS = [
     ("trajectory", "source", {"edit.trajectory": "source"}),
     ("condition", "decoder", {"edit.condition": "decoder"}),
-    ("condition+trajectory", "decoder+source", {"edit.condition": "decoder", "edit.trajectory": "source"}),
+    ("condition+trajectory", "decoder+source", DECODER_SOURCE),
     ("directional", "linear", {"loss.directional": "linear"}),
     ("directional", "log", {"loss.directional": "log"}),
     ("process", "anchored", {"edit.process": "anchored"}),
@@ -38,8 +41,9 @@ VARIANTS = [
     ("reconstruction", "0.2", {"loss.reconstruction": "0.2"}),
     ("reconstruction", "2.0", {"loss.reconstruction": "2.0"}),
     ("preview", "full-vae", {"model.preview_decoder": "null"}),
+    ("condition+trajectory+alignment", "decoder+source+0.1", {**DECODER_SOURCE, "loss.alignment": "0.1"}),
 ]
-CHOSEN = {
+BASE_SAYS = {
     "trajectory": "edited",
     "condition": "both",
     "condition+trajectory": "both+edited",
@@ -50,8 +54,9 @@ CHOSEN = {
     "alignment": "0",
     "reconstruction": "0.6",
     "preview": "tiny",
+    "condition+trajectory+alignment": "both+edited+0",
 }
-# Choices that training does not see: the chosen run is scored again with another edit_config.json.
+# Choices that training does not see: the base run is scored again with another edit_config.json.
 ONLY_EDITING = {"detail"}
 
 
@@ -90,6 +95,7 @@ def train(options, folder, seed, changes):
         "train.max_train_steps": options.steps,
         "validation.validation_steps": 0,
         "output_dir": folder,
+        **BASE,
         **changes,
     }
     recipe = f"configs/pocket/{options.emotion}.yaml"
@@ -105,6 +111,7 @@ def score(options, folder):
         "emotion": options.emotion,
         "runs.0.run": folder,
         "strengths": STRENGTHS,
+        "headline.strength": STRENGTHS[-1],
         "shuffled": "false",
         "sources.max_images": options.images,
         "bootstrap.samples": 100,
@@ -145,7 +152,7 @@ def one(options, group, name, changes, seed):
     begun = time.monotonic()
     if not finished(folder):
         if group in ONLY_EDITING:
-            with_changed_edit(options.out / "chosen-recipe" / f"seed-{seed}", folder, changes)
+            with_changed_edit(options.out / "base-base" / f"seed-{seed}", folder, changes)
         else:
             train(options, folder, seed, changes)
     score(options, folder)
@@ -193,9 +200,9 @@ def line(options, group, name, label):
 
 def table(options):
     header = f"| choice | seeds | Emo-A % | Emo-S | LPIPS | PSNR dB | sharpness × | Emo-A % at LPIPS {EQUAL_LPIPS} |"
-    lines = [header, "|---" * 8 + "|", line(options, "chosen", "recipe", "**the recipe**")]
+    lines = [header, "|---" * 8 + "|", line(options, "base", "base", "**base**: both, edited, no alignment")]
     for group, name, _ in VARIANTS:
-        lines.append(line(options, group, name, f"{group}: {CHOSEN[group]} → **{name}**"))
+        lines.append(line(options, group, name, f"{group}: {BASE_SAYS[group]} → **{name}**"))
     return "\n".join(filter(None, lines))
 
 
@@ -213,7 +220,7 @@ def main():
     options = arguments()
     if not options.table:
         for seed in range(options.seeds):
-            one(options, "chosen", "recipe", {}, seed)
+            one(options, "base", "base", {}, seed)
             for group, name, changes in VARIANTS:
                 if options.only is None or group in options.only:
                     one(options, group, name, changes, seed)
