@@ -16,9 +16,9 @@ pub enum Error {
         /// What is wrong and what to do.
         message: String,
     },
-    /// The classifier was part of a training loss.
-    #[error("{}: takes_part_in_losses is true: a classifier of a loss cannot score; use another one", .0.display())]
-    ClassifierInLoss(PathBuf),
+    /// A judge cannot be loaded, or must not judge.
+    #[error(transparent)]
+    Judge(#[from] judge::Error),
     /// The classifier reads what a run was trained to please.
     #[error(
         "{}: reads the embeddings of {clip}, which took part in the loss of {run}: a judge that shares a loss's eyes \
@@ -89,13 +89,12 @@ impl Error {
     /// Whether the input is at fault (exit code 2) rather than the run (1).
     pub fn is_bad_input(&self) -> bool {
         match self {
-            Error::Config { .. }
-            | Error::ClassifierInLoss(_)
-            | Error::ClassifierOnLossClip { .. }
-            | Error::Recipe(_)
-            | Error::History { .. } => true,
-            Error::Model(diffusion::Error::Torch(_)) => false,
-            Error::Model(_) => true,
+            Error::Config { .. } | Error::ClassifierOnLossClip { .. } | Error::Recipe(_) | Error::History { .. } => {
+                true
+            }
+            Error::Model(diffusion::Error::Torch(_))
+            | Error::Judge(judge::Error::Model(diffusion::Error::Torch(_))) => false,
+            Error::Model(_) | Error::Judge(_) => true,
             Error::Data(error) => error.is_bad_input(),
             Error::Ranks(_)
             | Error::Tensor(_)

@@ -8,11 +8,9 @@
 
 pub mod baselines;
 pub mod batch;
-pub mod classifier;
 pub mod cli;
 pub mod config;
 pub mod contest;
-pub mod embedder;
 pub mod equal_lpips;
 pub mod error;
 pub mod evaluate;
@@ -24,7 +22,6 @@ pub mod history;
 mod jobs;
 pub mod methods;
 pub mod metrics;
-pub mod networks;
 pub mod observe;
 pub mod parts;
 pub mod plan;

@@ -6,15 +6,15 @@ use std::rc::Rc;
 use dataloader::Emotion;
 use diffusion::text::tokenizer::Tokenizer;
 use image::RgbImage;
+use judge::classifier::Classifier;
+use judge::embedder::{unit, Embedder};
+use judge::networks::inception::Inception;
 use tch::{Device, Kind, Tensor};
 
 use crate::batch::tensor_of;
-use crate::classifier::Classifier;
 use crate::config::Template;
-use crate::embedder::{unit, Embedder};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::metrics::Observed;
-use crate::networks::inception::Inception;
 
 /// The networks that look at pictures.
 #[derive(Debug)]
@@ -34,8 +34,11 @@ impl Observer {
         let scoring = Rc::new(Embedder::load(clip, device)?);
         let other = classifier_clip.filter(|folder| *folder != clip);
         let its_clip = || other.map_or_else(|| Ok(scoring.clone()), |f| Ok(Rc::new(Embedder::load(f, device)?)));
-        let classifier = Rc::new(Classifier::load(classifier, device, its_clip)?);
-        Ok(Self { classifier, clip: scoring, inception: None, tokenizer, device })
+        let classifier = Classifier::load(classifier, device, its_clip).map_err(|error| match error {
+            judge::Error::OtherClip { .. } => Error::config("models.classifier_clip", error.to_string()),
+            other => other.into(),
+        })?;
+        Ok(Self { classifier: Rc::new(classifier), clip: scoring, inception: None, tokenizer, device })
     }
 
     /// Looks through InceptionV3 as well, if `weights` name its safetensors file.

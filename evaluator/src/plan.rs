@@ -7,10 +7,10 @@ use dataloader::Emotion;
 use diffusion::hub::{resolve, Hub};
 use diffusion::pipeline::TRANSFORMERS_STEM;
 use diffusion::run::Run;
+use judge::classifier;
 use tch::Device;
 
 use crate::baselines::PlannedBaseline;
-use crate::classifier;
 use crate::config::{Config, Models, RunMethod};
 use crate::error::{Error, Result};
 use crate::gates::Gate;

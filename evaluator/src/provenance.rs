@@ -5,10 +5,10 @@ use std::path::Path;
 
 use dataloader::Emotion;
 use diffusion::run::{Run, CONFIG_FILE, DELTA_FILE, TOKENS_FILE};
+use judge::classifier::Classifier;
 use serde_json::{json, Map, Value};
 
 use crate::baselines::PlannedBaseline;
-use crate::classifier::Classifier;
 use crate::config::ClarityWeights;
 use crate::contest::Contest;
 use crate::error::{Error, Result};

@@ -53,7 +53,7 @@ pub struct Config {
     /// Saving and resuming.
     #[serde(default)]
     pub checkpoint: CheckpointSection,
-    /// Pictures and LPIPS while training.
+    /// Pictures of held-out sources while training, and what is measured of them.
     #[serde(default)]
     pub validation: ValidationSection,
     /// What is watched beside losses and rates.
@@ -289,7 +289,7 @@ impl Default for LossSection {
     }
 }
 
-/// Pictures and LPIPS while training.
+/// Pictures of held-out sources while training, and what is measured of them.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ValidationSection {
@@ -301,22 +301,43 @@ pub struct ValidationSection {
     pub split: String,
     /// LPIPS weights (AlexNet); without them the distance is not measured.
     pub lpips: Option<PathBuf>,
+    /// The folder of an emotion classifier that takes part in no loss, as the evaluator's models.classifier; without it
+    /// Emo-A and Emo-S are not measured.
+    pub classifier: Option<PathBuf>,
+    /// The CLIP whose embeddings it reads, where it reads any: a folder or a hub id; without it the one that it names.
+    pub classifier_clip: Option<String>,
 }
 
 impl Default for ValidationSection {
     fn default() -> Self {
-        Self { validation_steps: 0, num_validation_images: 8, split: "test".into(), lpips: None }
+        Self {
+            validation_steps: 0,
+            num_validation_images: 8,
+            split: "test".into(),
+            lpips: None,
+            classifier: None,
+            classifier_clip: None,
+        }
     }
 }
 
 /// What is watched beside losses and rates.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WatchSection {
+    /// The numbers of so many steps are read from the device at once: between these reads the host never waits for it. A
+    /// signal is answered at a read. No step is left out of the log; f16 needs each step's, and reads it.
+    pub log_steps: u64,
     /// Histograms of what is learned, every so many steps; 0 for never.
     pub histogram_steps: u64,
     /// Serve the newest values at http://ADDRESS/metrics as Prometheus reads them, such as 127.0.0.1:9464.
     pub prometheus: Option<SocketAddr>,
     /// What one device can do at this precision, in TFLOP a second (an H100 SXM in bf16: 989): perf/mfu_pct is of it.
     pub peak_tflops: Option<f64>,
+}
+
+impl Default for WatchSection {
+    fn default() -> Self {
+        Self { log_steps: 1, histogram_steps: 0, prometheus: None, peak_tflops: None }
+    }
 }

@@ -13,7 +13,7 @@ use dataloader::{Dataset, Emotion, Filter, RowRef, Sampler, Stream};
 use diffusion::losses::directional::{normalise, Directional};
 use diffusion::noise;
 use half::f16;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::failure::{input, refuse};
 use crate::resolved::Resolved;
@@ -241,6 +241,18 @@ pub struct StepBatch {
     pub micro: Vec<MicroBatch>,
 }
 
+impl StepBatch {
+    fn tensors(&mut self) -> impl Iterator<Item = &mut Tensor> {
+        self.micro.iter_mut().flat_map(|micro| {
+            let sources = micro.sources.iter_mut().flat_map(|SourceBatch { latent, below, noise, photo, .. }| {
+                [latent, below, noise].into_iter().chain(photo)
+            });
+            let images = micro.images.iter_mut().flat_map(|ImageBatch { latent, noise, .. }| [latent, noise]);
+            sources.chain(images)
+        })
+    }
+}
+
 /// Makes any step's batches; everything in it is shared with the thread that fetches ahead.
 #[derive(Clone)]
 pub struct Loader {
@@ -261,12 +273,16 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Steps `first..last` in order, fetched on another thread; the channel's end is the end or follows an error.
-    pub fn prefetch(self, first: u64, last: u64) -> Receiver<anyhow::Result<StepBatch>> {
+    /// Steps `first..last` in order, fetched on another thread; the channel's end is the end or follows an error. Where
+    /// `device` is a GPU they lie in pinned memory, so that it takes them while it computes.
+    pub fn prefetch(self, first: u64, last: u64, device: Device) -> Receiver<anyhow::Result<StepBatch>> {
         let (sender, receiver) = sync_channel(AHEAD);
         std::thread::spawn(move || {
             for step in first..last {
-                let batch = self.step(step);
+                let mut batch = self.step(step);
+                if let (Ok(batch), true) = (&mut batch, device.is_cuda()) {
+                    batch.tensors().for_each(|tensor| *tensor = tensor.pin_memory(device));
+                }
                 let failed = batch.is_err();
                 // The receiver is gone when the run has ended.
                 if sender.send(batch).is_err() || failed {

@@ -17,12 +17,13 @@ impl Ema {
         Self { decay, averages: parameters.iter().map(average).collect() }
     }
 
-    /// Moves the averages towards `parameters` after update number `updates`, counted from 1.
-    pub fn update(&mut self, parameters: &[Tensor], updates: u64) {
+    /// Moves the averages towards `parameters` after update number `updates` (a scalar in f64, counted from 1), if that
+    /// update took place: if `finite` holds.
+    pub fn update(&mut self, parameters: &[Tensor], updates: &Tensor, finite: &Tensor) {
         let _no_grad = tch::no_grad_guard();
-        let share = 1.0 - decay_at(self.decay, updates);
+        let share: Tensor = (1.0 - decay_at(self.decay, updates)) * finite;
         for ((_, average), parameter) in self.averages.iter_mut().zip(parameters) {
-            let _ = average.lerp_(parameter, share);
+            let _ = average.lerp_tensor_(parameter, &share.to_kind(parameter.kind()));
         }
     }
 
@@ -47,13 +48,10 @@ impl Ema {
 }
 
 /// min(decay, (1 + s)/(10 + s)) with s = updates − 1; 0 at the first update.
-fn decay_at(decay: f64, updates: u64) -> f64 {
-    let s = updates.saturating_sub(1) as f64;
-    if s == 0.0 {
-        0.0
-    } else {
-        decay.min((1.0 + s) / (10.0 + s))
-    }
+fn decay_at(decay: f64, updates: &Tensor) -> Tensor {
+    let s = (updates - 1.0).clamp_min(0.0);
+    let warm: Tensor = (&s + 1.0) / (&s + 10.0);
+    warm.clamp_max(decay) * s.gt(0.0)
 }
 
 #[cfg(test)]
@@ -71,7 +69,10 @@ mod tests {
             Tensor::read_safetensors(path).expect("the fixture is readable").into_iter().collect();
         let mut ema = Ema::new(0.8, &[("w".into(), fixture["parameter.0"].shallow_clone())]);
         for step in 1..=60 {
-            ema.update(&[fixture[&format!("parameter.{step}")].shallow_clone()], step);
+            let parameter = fixture[&format!("parameter.{step}")].shallow_clone();
+            let updates = Tensor::from(f64::from(step));
+            ema.update(&[&parameter + 1.0], &updates, &Tensor::from(false));
+            ema.update(&[parameter], &updates, &Tensor::from(true));
             let difference = (&ema.averages[0].1 - &fixture[&format!("average.{step}")]).abs().max();
             assert!(difference.double_value(&[]) < 1e-6, "step {step}: {difference:?}");
         }

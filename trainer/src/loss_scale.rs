@@ -27,6 +27,11 @@ impl LossScale {
         Self { factor: if dynamic { INITIAL } else { 1.0 }, steps_held: 0, dynamic }
     }
 
+    /// Whether a step's gradient may change the factor.
+    pub fn is_dynamic(&self) -> bool {
+        self.dynamic
+    }
+
     /// Takes over what a checkpoint kept; a scale that is not dynamic stays 1.
     pub fn restore(&mut self, factor: f64, steps_held: u64) {
         if self.dynamic {

@@ -28,6 +28,8 @@ pub struct Folders {
     pub clip: Option<PathBuf>,
     /// The decoder of P_t, where it is not the pipeline's.
     pub preview_decoder: Option<PathBuf>,
+    /// The CLIP that the classifier of the validation reads, where it reads one.
+    pub classifier_clip: Option<PathBuf>,
 }
 
 impl Folders {
@@ -39,8 +41,17 @@ impl Folders {
             base: find(&model.base)?,
             clip: model.clip.as_ref().filter(|_| recipe.needs_clip()).map(find).transpose()?,
             preview_decoder: model.preview_decoder.as_ref().map(find).transpose()?,
+            classifier_clip: classifier_clip(recipe)?.as_ref().map(find).transpose()?,
         })
     }
+}
+
+/// The name of the CLIP that the classifier of the validation reads: the recipe's, else the one that it names itself.
+fn classifier_clip(recipe: &Resolved) -> anyhow::Result<Option<String>> {
+    let validation = &recipe.config.validation;
+    let Some(folder) = &validation.classifier else { return Ok(None) };
+    let named = input(judge::classifier::clip_of(folder))?;
+    Ok(named.map(|named| validation.classifier_clip.clone().unwrap_or(named)))
 }
 
 /// The CLIP of the losses.

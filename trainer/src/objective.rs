@@ -1,7 +1,8 @@
 //! The joint objective of one micro-batch: directional CLIP loss and reconstruction on edited sources (Asyrp, Kwon et
 //! al. 2023, eq. 9), denoising on images of the emotion (textual inversion, Gal et al. 2022, eq. 2), alignment.
 //!
-//! No gradient crosses a timestep: z is a value, one optimiser step is one rung.
+//! No gradient crosses a timestep: z is a value, one optimiser step is one rung. The terms come one at a time, so that
+//! one term's graph need not outlive its backward pass; what they share, the contexts, is kept apart for that.
 //!
 //! Shapes: b batch, (c, h, w) a latent, l tokens, d text features, p CLIP's projection.
 
@@ -14,11 +15,12 @@ use diffusion::process::asyrp::{Branch, Process, Rung, Shift};
 use diffusion::process::ddim::{alpha_bars, predicted_clean, timestep_tensor, Ladder};
 use diffusion::run::{pooled_token, Learned};
 use diffusion::tokens::{embed, Prompt, Tokens};
-use tch::{IndexOp, Kind, Tensor};
+use tch::{Device, IndexOp, Kind, Tensor};
 
 use crate::config::TrajectoryKind;
 use crate::data::{Data, ImageBatch, MicroBatch, SourceBatch};
 use crate::direction::Direction;
+use crate::gradients::Gradients;
 use crate::measured::text_cosine;
 use crate::models::Models;
 use crate::resolved::Resolved;
@@ -37,16 +39,32 @@ pub struct Work<'b> {
     pub z: Option<&'b Tensor>,
     /// Tokens and deltas as they are.
     pub learned: &'b Learned,
-    /// What the caller multiplies the loss by before the backward pass.
+    /// What the caller multiplies the losses by before each backward pass.
     pub loss_scale: f64,
 }
 
-/// What one micro-batch gives.
+/// A part of the objective that is differentiated by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Direction and reconstruction of the edited sources: the only one that reaches the deltas.
+    Edit,
+    /// Denoising of the emotion's images.
+    Denoising,
+    /// Alignment of the tokens' texts.
+    Alignment,
+}
+
+impl Part {
+    /// In the order in which they are computed: the deltas' gradient, the largest, is known first.
+    pub const ALL: [Part; 3] = [Part::Edit, Part::Denoising, Part::Alignment];
+}
+
+/// What one micro-batch gives beside its gradient; nothing in it has a graph.
 pub struct Outcome {
-    /// The weighted sum, with its graph.
-    pub loss: Tensor,
-    /// Each of [`TERMS`], unweighted, detached; none where it is switched off.
-    pub terms: [Option<Tensor>; TERMS.len()],
+    /// The weighted sum.
+    total: Tensor,
+    /// Each of [`TERMS`], unweighted; none where it is switched off.
+    terms: [Option<Tensor>; TERMS.len()],
     /// The edited latents one rung down, where the edit is followed, (b, c, h, w).
     pub next: Option<Tensor>,
 }
@@ -75,11 +93,20 @@ pub struct Objective<'a> {
     keep: Keep,
 }
 
-/// One micro-batch's conditions: c_edit's and the denoising prompts' contexts, with their graph.
-struct Contexts {
+/// One micro-batch's conditions: c_edit's and the denoising prompts' contexts. What is trained reaches them through a
+/// leaf, so that each part's backward pass ends there and the text encoder's is one for all.
+pub struct Contexts {
+    kept: Option<Kept>,
     edited: Tensor,            // (1, l, d)
     denoising: Option<Tensor>, // (prompts, l, d)
     pooled: Option<Tensor>,    // (1, d)
+}
+
+/// The text encoder's output.
+struct Kept {
+    graph: Tensor,            // (prompts, l, d), as it depends on the tokens
+    leaf: Tensor,             // its value
+    gradient: Option<Tensor>, // what reached the leaf so far
 }
 
 impl<'a> Objective<'a> {
@@ -122,65 +149,78 @@ impl<'a> Objective<'a> {
         self.texts.iter().filter_map(|t| t.direction.as_ref())
     }
 
-    /// The losses of one micro-batch.
-    pub fn outcome(&self, work: &Work<'_>) -> anyhow::Result<Outcome> {
-        collective::autocast(self.models.device, self.models.kind, || self.outcome_in(work))
-    }
-
-    fn outcome_in(&self, work: &Work<'_>) -> anyhow::Result<Outcome> {
-        let Work { emotion, batch, learned, .. } = *work;
-        let contexts = self.contexts(emotion, learned);
-        let loss = &self.recipe.config.loss;
-        let mut outcome = Outcome {
-            loss: Tensor::zeros([], (Kind::Float, self.models.device)),
-            terms: Default::default(),
-            next: None,
-        };
-        if let Some(sources) = &batch.sources {
-            self.edit_terms(work, sources, &contexts, &mut outcome)?;
-        }
-        if let (Some(images), Some(context)) = (&batch.images, &contexts.denoising) {
-            outcome.add(2, loss.denoising, self.denoising_term(images, context));
-        }
-        if let (Some(constants), Some(tokens)) = (&self.alignment, &learned.tokens) {
-            let targets: Vec<&str> = self.recipe.prompts.iter().map(|p| p[0].as_str()).collect();
-            let texts = self.models.loss_clip().embed_texts(&targets, Some(tokens))?;
-            let term = alignment(&texts, &constants.class_means, &constants.targets, loss.alignment_temperature);
-            outcome.add(3, loss.alignment, term);
-        }
-        Ok(outcome)
-    }
-
     /// One pass of the text encoder over the step's few prompts; constant, and made once, without tokens.
-    fn contexts(&self, emotion: usize, learned: &Learned) -> Contexts {
-        let Some(tokens) = &learned.tokens else {
-            return Contexts { edited: self.source_context.shallow_clone(), denoising: None, pooled: None };
+    pub fn contexts(&self, work: &Work<'_>) -> Contexts {
+        let models = self.models;
+        collective::autocast(models.device, models.kind, || self.contexts_in(work))
+    }
+
+    fn contexts_in(&self, work: &Work<'_>) -> Contexts {
+        let Some(tokens) = &work.learned.tokens else {
+            let edited = self.source_context.shallow_clone();
+            return Contexts { kept: None, edited, denoising: None, pooled: None };
         };
         let encoder = &self.models.pipeline.text_encoder;
-        let prompts = &self.texts[emotion].prompts;
+        let prompts = &self.texts[work.emotion].prompts;
         let same = prompts[1..].iter().all(|p| *p == prompts[0]);
         let distinct = if same { &prompts[..1] } else { &prompts[..] };
-        let all = encoder.forward_embeddings(&embed(encoder, distinct, Some(tokens.vectors())));
-        let edited = all.i(0..1);
+        let graph = encoder.forward_embeddings(&embed(encoder, distinct, Some(tokens.vectors())));
+        let leaf = graph.detach().set_requires_grad(true);
+        let edited = leaf.i(0..1);
         let denoising = match same {
             true => edited.expand([prompts.len() as i64 - 1, -1, -1], false),
-            false => all.i(1..),
+            false => leaf.i(1..),
         };
-        let conditioned = learned.deltas.as_ref().is_some_and(|d| d.conditioned());
+        let conditioned = work.learned.deltas.as_ref().is_some_and(|d| d.conditioned());
         let pooled = conditioned.then(|| pooled_token(&edited, prompts[0].eos));
-        Contexts { edited, denoising: Some(denoising), pooled }
+        Contexts { kept: Some(Kept { graph, leaf, gradient: None }), edited, denoising: Some(denoising), pooled }
+    }
+
+    /// The weighted loss of one part, with its graph; none where the recipe has no such part. Its terms go to `outcome`.
+    pub fn part(
+        &self, part: Part, work: &Work<'_>, contexts: &Contexts, outcome: &mut Outcome,
+    ) -> anyhow::Result<Option<Tensor>> {
+        collective::autocast(self.models.device, self.models.kind, || {
+            let loss = match part {
+                Part::Edit => match &work.batch.sources {
+                    Some(sources) => self.edit_terms(work, sources, contexts, outcome)?,
+                    None => return Ok(None),
+                },
+                Part::Denoising => match (&work.batch.images, &contexts.denoising) {
+                    (Some(images), Some(context)) => {
+                        let weight = self.recipe.config.loss.denoising;
+                        outcome.weighted(2, weight, self.denoising_term(images, context))
+                    }
+                    _ => return Ok(None),
+                },
+                Part::Alignment => match (&self.alignment, &work.learned.tokens) {
+                    (Some(constants), Some(tokens)) => self.alignment_term(constants, tokens, outcome)?,
+                    _ => return Ok(None),
+                },
+            };
+            outcome.total = &outcome.total + loss.detach();
+            Ok(Some(loss))
+        })
+    }
+
+    fn alignment_term(&self, constants: &Alignment, tokens: &Tokens, outcome: &mut Outcome) -> anyhow::Result<Tensor> {
+        let loss = &self.recipe.config.loss;
+        let targets: Vec<&str> = self.recipe.prompts.iter().map(|p| p[0].as_str()).collect();
+        let texts = self.models.loss_clip().embed_texts(&targets, Some(tokens))?;
+        let term = alignment(&texts, &constants.class_means, &constants.targets, loss.alignment_temperature);
+        Ok(outcome.weighted(3, loss.alignment, term))
     }
 
     fn edit_terms(
         &self, work: &Work<'_>, batch: &SourceBatch, contexts: &Contexts, outcome: &mut Outcome,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Tensor> {
         let Work { emotion, z, learned, loss_scale, .. } = *work;
         let device = self.models.device;
         let timesteps: Vec<i64> = batch.rungs.iter().map(|&k| self.ladder.timesteps()[k]).collect();
         let below: Vec<i64> = batch.rungs.iter().map(|&k| self.ladder.timesteps()[k - 1]).collect();
         let schedule = &self.models.pipeline.schedule;
         let (here, there) = (alpha_bars(schedule, &timesteps, device), alpha_bars(schedule, &below, device));
-        let [latent, latent_below, noise] = [&batch.latent, &batch.below, &batch.noise].map(|t| t.to_device(device));
+        let [latent, latent_below, noise] = [&batch.latent, &batch.below, &batch.noise].map(|t| to_device(t, device));
         let z = z.unwrap_or(&latent);
         let size = latent.size()[0];
         let [source_context, edited_context] =
@@ -203,13 +243,12 @@ impl<'a> Objective<'a> {
             Process::Anchored => predicted_clean(&latent, &noise, &here),
         };
         let loss = self.compare(work, batch, (&clean, &reference), outcome)?;
-        outcome.loss = &outcome.loss + pass.connect(loss, loss_scale);
         if self.recipe.config.edit.trajectory == TrajectoryKind::Edited {
             let rung = Rung { source: (&latent, &latent_below), source_noise: &noise, alpha_bar: (&here, &there) };
             let next = self.recipe.config.edit.process.descend(&rung, z, &edited.detach(), &own);
             outcome.next = Some(next.detach());
         }
-        Ok(())
+        Ok(pass.connect(loss, loss_scale))
     }
 
     /// ε under the source prompt: recorded where z is the source's own or the process never asks for another.
@@ -235,24 +274,22 @@ impl<'a> Objective<'a> {
             let embed = |latents: &Tensor| clip.embed_images(&self.models.decode_preview(latents));
             let source = match (loss.directional, &batch.photo) {
                 (Directional::Target, _) => tch::no_grad(|| embed(reference)),
-                (_, Some(photo)) => photo.to_device(self.models.device),
+                (_, Some(photo)) => to_device(photo, self.models.device),
                 (_, None) => unreachable!("the loader brings photos' embeddings where the form looks at them"),
             };
             let term = loss.directional.loss(&embed(clean), &source, &vector, loss.beta);
-            outcome.terms[0] = Some(term.detach());
-            sum += term * loss.clip;
+            sum += outcome.weighted(0, loss.clip, term);
         }
         if loss.reconstruction > 0.0 {
             let term = reconstruction(clean, &reference.detach());
-            outcome.terms[1] = Some(term.detach());
-            sum += term * texts.reconstruction_weight;
+            sum += outcome.weighted(1, texts.reconstruction_weight, term);
         }
         Ok(sum)
     }
 
     fn denoising_term(&self, batch: &ImageBatch, contexts: &Tensor) -> Tensor {
         let (device, pipeline) = (self.models.device, &self.models.pipeline);
-        let (latent, noise) = (batch.latent.to_device(device), batch.noise.to_device(device));
+        let [latent, noise] = [&batch.latent, &batch.noise].map(|t| to_device(t, device));
         let alpha_bar = alpha_bars(&pipeline.schedule, &batch.timesteps, device);
         let rest: Tensor = 1.0 - &alpha_bar;
         let z = alpha_bar.sqrt() * latent + rest.sqrt() * &noise;
@@ -266,10 +303,46 @@ impl<'a> Objective<'a> {
 }
 
 impl Outcome {
-    fn add(&mut self, term: usize, weight: f64, value: Tensor) {
-        self.terms[term] = Some(value.detach());
-        self.loss = &self.loss + value * weight;
+    /// Nothing yet.
+    pub fn new(device: Device) -> Self {
+        Self { total: Tensor::zeros([], (Kind::Float, device)), terms: Default::default(), next: None }
     }
+
+    /// Notes the value of one of [`TERMS`] and weighs it.
+    fn weighted(&mut self, term: usize, weight: f64, value: Tensor) -> Tensor {
+        self.terms[term] = Some(value.detach());
+        value * weight
+    }
+
+    /// The total and each of [`TERMS`], absent ones as 0.
+    pub fn numbers(&self) -> Tensor {
+        let term = |t: &Option<Tensor>| t.as_ref().map_or(self.total.zeros_like(), |t| t.to_kind(Kind::Float));
+        let mut all = vec![self.total.shallow_clone()];
+        all.extend(self.terms.iter().map(term));
+        Tensor::stack(&all, 0)
+    }
+}
+
+impl Contexts {
+    /// Adds a part's gradient: to the parameters what reaches them by themselves, here what comes by the contexts.
+    pub fn back(&mut self, loss: &Tensor, gradients: &mut Gradients) {
+        let found = gradients.add(loss, self.kept.as_ref().map(|kept| &kept.leaf));
+        if let (Some(kept), Some(found)) = (&mut self.kept, found) {
+            kept.gradient = Some(kept.gradient.take().map_or_else(|| found.shallow_clone(), |sum| sum + &found));
+        }
+    }
+
+    /// Takes what came by the contexts back through the text encoder, at last.
+    pub fn finish(self, gradients: &mut Gradients) {
+        if let Some(Kept { graph, gradient: Some(gradient), .. }) = self.kept {
+            gradients.add_through(&graph, &gradient);
+        }
+    }
+}
+
+/// `tensor` beside the networks. The copy waits for nothing: the loader pinned the memory.
+fn to_device(tensor: &Tensor, device: Device) -> Tensor {
+    tensor.to_device_(device, tensor.kind(), true, false)
 }
 
 fn prompts(recipe: &Resolved, models: &Models, tokens: Option<&Tokens>, k: usize) -> anyhow::Result<Vec<Prompt>> {

@@ -1,9 +1,11 @@
 //! AdamW (Loshchilov & Hutter 2019, alg. 2) and plain SGD, with state that is ours to save: libtorch's optimisers
 //! hide theirs from Rust, so a run could not resume.
+//!
+//! Whether an update takes place is decided on the device, so that the host need not wait for the gradient.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Which rule moves the parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -52,13 +54,13 @@ struct Slot {
 pub struct Optimizer {
     settings: OptimizerSection,
     slots: Vec<Slot>,
-    updates: u64,
+    updates: Tensor, // f64, a scalar beside the parameters
 }
 
 impl Optimizer {
     /// Takes the parameters of each group; the group's index chooses its learning rate in [`Optimizer::step`].
     pub fn new(settings: OptimizerSection, groups: &[(&str, Vec<(String, Tensor)>)]) -> Self {
-        let mut slots = Vec::new();
+        let mut slots: Vec<Slot> = Vec::new();
         for (group, (prefix, parameters)) in groups.iter().enumerate() {
             for (name, parameter) in parameters {
                 slots.push(Slot {
@@ -70,7 +72,8 @@ impl Optimizer {
                 });
             }
         }
-        Self { settings, slots, updates: 0 }
+        let device = slots.first().map_or(Device::Cpu, |slot| slot.parameter.device());
+        Self { settings, slots, updates: Tensor::zeros([], (Kind::Double, device)) }
     }
 
     /// The trainable tensors, in order.
@@ -83,15 +86,16 @@ impl Optimizer {
         self.slots.iter().map(|s| s.parameter.numel() as i64).sum()
     }
 
-    /// One update from `gradients` (in the parameters' order), each group at its own rate.
-    pub fn step(&mut self, gradients: &[Tensor], learning_rates: &[f64]) {
+    /// One update from `gradients` (in the parameters' order), each group at its own rate; none at all where `finite`, a
+    /// scalar of truth, is false.
+    pub fn step(&mut self, gradients: &[Tensor], learning_rates: &[f64], finite: &Tensor) {
         let _no_grad = tch::no_grad_guard();
-        self.updates += 1;
+        self.updates += finite;
         for (slot, gradient) in self.slots.iter_mut().zip(gradients) {
             let rate = learning_rates[slot.group];
             match self.settings.rule {
-                Rule::Sgd => slot.parameter.copy_(&(&slot.parameter - gradient * rate)),
-                Rule::Adamw => adamw(slot, gradient, rate, &self.settings, self.updates as i32),
+                Rule::Sgd => keep_or(&mut slot.parameter, finite, |parameter| parameter - gradient * rate),
+                Rule::Adamw => adamw(slot, gradient, rate, &self.settings, &self.updates, finite),
             }
         }
     }
@@ -107,26 +111,38 @@ impl Optimizer {
         self.slots.iter().flat_map(of).collect()
     }
 
-    /// How many updates were made.
+    /// How many updates were made; waits for the device.
     pub fn updates(&self) -> u64 {
-        self.updates
+        self.updates.double_value(&[]) as u64
+    }
+
+    /// The same as a scalar on the device, f64, which goes on with the optimiser.
+    pub fn updates_on_device(&self) -> &Tensor {
+        &self.updates
     }
 
     /// Sets the number of updates, after the state's tensors were copied in place.
     pub fn set_updates(&mut self, updates: u64) {
-        self.updates = updates;
+        let _ = self.updates.fill_(updates as f64);
     }
 }
 
-fn adamw(slot: &mut Slot, gradient: &Tensor, rate: f64, settings: &OptimizerSection, updates: i32) {
+fn adamw(
+    slot: &mut Slot, gradient: &Tensor, rate: f64, settings: &OptimizerSection, updates: &Tensor, finite: &Tensor,
+) {
     let (beta1, beta2) = (settings.adam_beta1, settings.adam_beta2);
-    let _ = slot.exp_avg.lerp_(gradient, 1.0 - beta1);
-    let second = &slot.exp_avg_sq * beta2 + gradient.square() * (1.0 - beta2);
-    slot.exp_avg_sq.copy_(&second);
-    let (correction1, correction2) = (1.0 - beta1.powi(updates), 1.0 - beta2.powi(updates));
-    let denominator = slot.exp_avg_sq.sqrt() / correction2.sqrt() + settings.adam_epsilon;
-    let decayed = &slot.parameter * (1.0 - rate * settings.adam_weight_decay);
-    slot.parameter.copy_(&(decayed - &slot.exp_avg / denominator * (rate / correction1)));
+    keep_or(&mut slot.exp_avg, finite, |first| first.lerp(gradient, 1.0 - beta1));
+    keep_or(&mut slot.exp_avg_sq, finite, |second| second * beta2 + gradient.square() * (1.0 - beta2));
+    let correction = |beta: f64| -> Tensor { 1.0 - Tensor::pow_scalar(beta, updates) };
+    let denominator = slot.exp_avg_sq.sqrt() / correction(beta2).sqrt() + settings.adam_epsilon;
+    let moved = &slot.exp_avg / denominator * (rate / correction(beta1));
+    keep_or(&mut slot.parameter, finite, |parameter| parameter * (1.0 - rate * settings.adam_weight_decay) - moved);
+}
+
+/// Puts what `next` makes of `tensor` in its place, if `finite` holds.
+fn keep_or(tensor: &mut Tensor, finite: &Tensor, next: impl FnOnce(&Tensor) -> Tensor) {
+    let chosen = next(tensor).where_self(finite, tensor);
+    tensor.copy_(&chosen);
 }
 
 /// The norm of one flat tensor that holds every gradient, a scalar in f64.
@@ -135,11 +151,9 @@ pub fn norm(gradient: &Tensor) -> Tensor {
 }
 
 /// Scales `gradient`, of this `norm`, in place so that its norm is at most `max_norm`, as torch's `clip_grad_norm_`.
-pub fn clip(gradient: &mut Tensor, norm: f64, max_norm: f64) {
-    let coefficient = max_norm / (norm + 1e-6);
-    if coefficient < 1.0 {
-        let _ = gradient.g_mul_scalar_(coefficient);
-    }
+pub fn clip(gradient: &mut Tensor, norm: &Tensor, max_norm: f64) {
+    let coefficient = (max_norm / (norm + 1e-6)).clamp_max(1.0);
+    let _ = gradient.g_mul_(&coefficient);
 }
 
 #[cfg(test)]
@@ -164,7 +178,9 @@ mod tests {
         let mut optimizer = Optimizer::new(settings, &groups);
         for step in 0..10 {
             let gradients = ["a", "b"].map(|g| fixture[&format!("{g}.gradient.{step}")].shallow_clone());
-            optimizer.step(&gradients, &[1e-3, 5e-3]);
+            // A gradient that is not finite changes nothing, the number of updates included.
+            optimizer.step(&gradients.each_ref().map(|g| g * f64::NAN), &[1e-3, 5e-3], &Tensor::from(false));
+            optimizer.step(&gradients, &[1e-3, 5e-3], &Tensor::from(true));
         }
         for (parameter, name) in optimizer.parameters().iter().zip(["a.end", "b.end"]) {
             let difference = (parameter - &fixture[name]).abs().max().double_value(&[]);
@@ -181,10 +197,12 @@ mod tests {
     fn clipping_bounds_the_norm_and_leaves_small_gradients_alone() {
         let mut large = Tensor::from_slice(&[3.0f32, 4.0]);
         assert_eq!(norm(&large).double_value(&[]), 5.0);
-        clip(&mut large, 5.0, 1.0);
+        let of_large = norm(&large);
+        clip(&mut large, &of_large, 1.0);
         assert!((large.norm().double_value(&[]) - 1.0).abs() < 1e-6);
         let mut small = Tensor::from_slice(&[0.3f32, 0.4]);
-        clip(&mut small, 0.5, 1.0);
+        let of_small = norm(&small);
+        clip(&mut small, &of_small, 1.0);
         assert_eq!(small, Tensor::from_slice(&[0.3f32, 0.4]));
     }
 
@@ -193,7 +211,7 @@ mod tests {
         let parameter = Tensor::from_slice(&[1.0f32]).set_requires_grad(true);
         let settings = OptimizerSection { rule: Rule::Sgd, ..OptimizerSection::default() };
         let mut optimizer = Optimizer::new(settings, &[("delta", vec![("w".into(), parameter)])]);
-        optimizer.step(&[Tensor::from_slice(&[2.0f32])], &[0.5]);
+        optimizer.step(&[Tensor::from_slice(&[2.0f32])], &[0.5], &Tensor::from(true));
         assert_eq!(optimizer.parameters()[0].double_value(&[0]), 0.0);
     }
 }

@@ -23,8 +23,6 @@ pub struct StepRecord {
     pub learning_rates: Vec<(&'static str, f64)>,
     /// Before clipping.
     pub gradient_norm: f64,
-    /// Whether the step was left out because it was not finite.
-    pub skipped: bool,
     /// Steps left out up to now.
     pub num_skipped: u64,
     /// What the loss was multiplied by; 1 where nothing is scaled.

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::direction::section::DirectionKind;
 use crate::failure::refuse;
 use crate::threshold::Threshold;
+use crate::verdict;
 use crate::words;
 
 /// A recipe whose values are in range and fit together.
@@ -251,7 +252,7 @@ fn check_validation(config: &Config) -> anyhow::Result<()> {
         ));
     }
     if let Some(best) = &config.checkpoint.keep_best {
-        let tags = validation_tags(config);
+        let tags = if validation.validation_steps == 0 { Vec::new() } else { verdict::tags(config) };
         if !tags.contains(&best.metric.as_str()) {
             let (metric, tags) = (&best.metric, if tags.is_empty() { "nothing".into() } else { tags.join(", ") });
             return Err(refuse(format!("checkpoint.keep_best.metric: {metric} is not measured; here: {tags}")));
@@ -264,16 +265,6 @@ fn check_validation(config: &Config) -> anyhow::Result<()> {
         )));
     }
     Ok(())
-}
-
-/// What validation measures.
-fn validation_tags(config: &Config) -> Vec<&'static str> {
-    if config.validation.validation_steps == 0 {
-        return Vec::new();
-    }
-    let lpips = config.validation.lpips.is_some().then_some("validation/lpips");
-    let direction = (config.loss.clip > 0.0).then_some("validation/clip_direction");
-    lpips.into_iter().chain(direction).collect()
 }
 
 fn check_train(config: &Config) -> anyhow::Result<()> {

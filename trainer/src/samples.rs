@@ -11,23 +11,22 @@ use std::sync::Arc;
 use anyhow::Context;
 use dataloader::{RowRef, Stream};
 use diffusion::images;
-use diffusion::losses::directional::{cosine, normalise};
-use diffusion::networks::lpips::{Backbone, Lpips};
 use diffusion::process::asyrp::{reverse, Branch, Shift};
 use diffusion::process::ddim::{Ladder, Trajectory};
 use diffusion::run::{pooled_token, RunConfig};
 use diffusion::tokens::Prompt;
 use image::RgbImage;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::export::run_config;
-use crate::failure::{input, refuse};
+use crate::failure::refuse;
 use crate::ground::Ground;
-use crate::models::Models;
+use crate::models::{Folders, Models};
 use crate::objective::Objective;
 use crate::recorder::Recorder;
 use crate::resolved::Resolved;
 use crate::state::State;
+use crate::verdict::{Pairs, Verdict};
 use crate::world::World;
 
 /// The images that validation edits, this rank's share loaded.
@@ -37,7 +36,7 @@ pub struct Samples {
     count: usize,
     mine: Vec<u64>,
     resolution: u32,
-    lpips: Option<Lpips>,
+    verdict: Verdict,
     loaded: Option<Loaded>,
 }
 
@@ -49,7 +48,7 @@ struct Loaded {
 
 impl Samples {
     /// Chooses the images, the same at every seed of the draw; none where validation is off.
-    pub fn choose(ground: &Ground<'_>) -> anyhow::Result<Option<Self>> {
+    pub fn choose(ground: &Ground<'_>, folders: &Folders) -> anyhow::Result<Option<Self>> {
         let Ground { recipe, models, data, world, .. } = *ground;
         let validation = &recipe.config.validation;
         if validation.validation_steps == 0 {
@@ -60,12 +59,8 @@ impl Samples {
         let each = count.div_ceil(world.size);
         // A rank without an image of its own edits one that another has, and it is left out again.
         let mine = (0..each).map(|i| ((i * world.size + world.rank) % count) as u64).collect();
-        let lpips = validation
-            .lpips
-            .as_ref()
-            .map(|path| input(Lpips::load(path, Backbone::Alex, models.device)))
-            .transpose()?;
-        Ok(Some(Self { stream, count, mine, resolution: data.resolution(), lpips, loaded: None }))
+        let verdict = Verdict::load(&recipe.config, folders, models)?;
+        Ok(Some(Self { stream, count, mine, resolution: data.resolution(), verdict, loaded: None }))
     }
 
     /// The rows whose inversions are needed, on every rank.
@@ -101,18 +96,20 @@ impl Samples {
         let loaded = self.loaded.as_ref().context("validation images are loaded before the first step")?;
         let mut pictures = Vec::new();
         let mut measured: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-        for (k, emotion) in recipe.names.iter().enumerate() {
-            let work = || edit(&config, models, ladder, state, loaded, emotion);
+        for (k, name) in recipe.names.iter().enumerate() {
+            let work = || edit(&config, models, ladder, state, loaded, name);
             let latent = collective::autocast(models.device, models.kind, work)?;
             let edited = restore(&config, models, loaded, &latent);
             let columns = [&loaded.sources, &loaded.round_trip, &edited].map(|t| self.gathered(t, world));
             let [sources, round_trip, edited] = columns;
             let (sources, edited) = (sources?, edited?);
             let direction = objective.direction(k, state.learned.tokens.as_ref())?;
-            for (tag, value) in self.measure(models, direction.as_ref(), &sources, &edited) {
+            let (emotion, direction) = (recipe.config.emotions[k], direction.as_ref());
+            let pairs = Pairs { sources: &sources, edited: &edited, emotion, direction };
+            for (tag, value) in self.verdict.of(models, &pairs)? {
                 measured.entry(tag).or_default().push(value);
             }
-            pictures.push((format!("samples/{emotion}"), grid(&[sources, round_trip?, edited])?));
+            pictures.push((format!("samples/{name}"), grid(&[sources, round_trip?, edited])?));
         }
         if !world.is_first() {
             return Ok(Vec::new());
@@ -123,19 +120,6 @@ impl Samples {
         let scalars: Vec<(String, f64)> = measured.into_iter().map(|(tag, v)| (tag.to_string(), mean(v))).collect();
         recorder.validation(step, &scalars, &pictures)?;
         Ok(scalars)
-    }
-
-    /// Means over the images: LPIPS, and cos(ΔI, ΔT) by the loss's own CLIP.
-    fn measure(
-        &self, models: &Models, direction: Option<&Tensor>, sources: &Tensor, edited: &Tensor,
-    ) -> Vec<(&'static str, f64)> {
-        let mean = |values: Tensor| values.mean(Kind::Double).double_value(&[]);
-        let lpips = self.lpips.as_ref().map(|l| ("validation/lpips", mean(l.distance(edited, sources))));
-        let turned = direction.map(|direction| {
-            let embed = |images| normalise(&models.loss_clip().embed_images(images));
-            ("validation/clip_direction", mean(cosine(&normalise(&(embed(edited) - embed(sources))), direction)))
-        });
-        lpips.into_iter().chain(turned).collect()
     }
 
     /// Every rank's images in the order of their positions.

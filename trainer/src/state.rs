@@ -240,6 +240,11 @@ fn groups(learned: &Learned) -> Vec<(&'static str, Vec<(String, Tensor)>)> {
     tokens.into_iter().chain(delta).collect()
 }
 
+/// How many of the optimiser's parameters are tokens; they come first.
+pub fn num_token_tensors(learned: &Learned) -> usize {
+    learned.tokens.as_ref().map_or(0, |tokens| tokens.named_parameters().len())
+}
+
 /// The names of the groups, in the order of their learning rates.
 pub fn group_names(learned: &Learned) -> Vec<&'static str> {
     groups(learned).into_iter().map(|(name, _)| name).collect()

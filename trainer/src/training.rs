@@ -13,7 +13,7 @@ use crate::ground::Ground;
 use crate::inverting;
 use crate::lr::LrSchedule;
 use crate::measured;
-use crate::models::Models;
+use crate::models::{Folders, Models};
 use crate::objective::Objective;
 use crate::plan::Plan;
 use crate::recorder::Recorder;
@@ -43,7 +43,7 @@ pub fn train(
     let mut recorder = Recorder::open(recipe, state.counters.step, world)?;
     measured::thresholds(&ground, &mut state)?;
     let visits = visits(&ground, &state)?;
-    let samples = prepare_sources(&ground, &visits)?;
+    let samples = prepare_sources(&ground, &plan.folders, &visits)?;
     let objective = Objective::new(recipe, models, ladder, &data, state.learned.tokens.as_ref())?;
     announce(&ground, &objective, &state);
     let loader = Loader {
@@ -81,9 +81,9 @@ fn begin(ground: &Ground<'_>, resume: &Resume) -> anyhow::Result<State> {
 }
 
 /// Inverts what the run will edit, held-out images included.
-fn prepare_sources(ground: &Ground<'_>, visits: &Visits) -> anyhow::Result<Option<Samples>> {
+fn prepare_sources(ground: &Ground<'_>, folders: &Folders, visits: &Visits) -> anyhow::Result<Option<Samples>> {
     let (recipe, data) = (ground.recipe, ground.data);
-    let samples = Samples::choose(ground)?;
+    let samples = Samples::choose(ground, folders)?;
     let mut rows = Vec::new();
     if recipe.needs_sources() {
         let batch = recipe.global_batch(ground.world.size) as u64;

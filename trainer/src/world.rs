@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use collective::{share_cores, Backend, ProcessGroup, ReduceOp, Rendezvous};
+use collective::{share_cores, Backend, ProcessGroup, ReduceOp, Rendezvous, Work};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::TrainSection;
@@ -52,6 +52,11 @@ impl World {
         Ok(self.group.all_reduce(tensor, ReduceOp::Sum)?)
     }
 
+    /// Starts to do so; until the work has been waited for, `tensor` must not be touched.
+    pub fn sum_start(&self, tensor: &Tensor) -> anyhow::Result<Work> {
+        Ok(self.group.all_reduce_start(tensor, ReduceOp::Sum)?)
+    }
+
     /// The largest of all ranks' numbers.
     pub fn max(&self, number: u64) -> anyhow::Result<u64> {
         let tensor = Tensor::from_slice(&[number as i64]).to_device(self.device);
@@ -92,10 +97,10 @@ impl World {
     }
 }
 
-/// Tensors as one flat f32 tensor.
+/// Tensors, of which there may be none, as one flat f32 tensor.
 pub fn flatten(tensors: &[Tensor], device: Device) -> Tensor {
-    let flat: Vec<Tensor> =
-        tensors.iter().map(|t| t.detach().flatten(0, -1).to_kind(Kind::Float).to_device(device)).collect();
+    let mut flat = vec![Tensor::zeros([0], (Kind::Float, device))];
+    flat.extend(tensors.iter().map(|t| t.detach().flatten(0, -1).to_kind(Kind::Float).to_device(device)));
     Tensor::cat(&flat, 0)
 }
 

@@ -2,13 +2,13 @@
 //! Cards for Model Reporting*, 2019).
 
 use dataloader::Emotion;
+use judge::embedder::Embedder;
 use serde_json::{json, Map, Value};
 use tch::Tensor;
 
 use super::config::Config;
 use super::samples::Parts;
 use super::training::Trained;
-use crate::embedder::Embedder;
 use crate::metrics::calibration::{expected_error, negative_log_likelihood};
 use crate::metrics::confusion::Confusion;
 

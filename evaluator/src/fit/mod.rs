@@ -10,9 +10,9 @@ use std::path::Path;
 
 use dataloader::Emotion;
 use diffusion::hub::{resolve, Hub};
+use judge::classifier::clip_mlp::{self, ClipName};
+use judge::embedder::Embedder;
 
-use crate::classifier::clip_mlp::{self, ClipName};
-use crate::embedder::Embedder;
 use crate::error::{Error, Result};
 use crate::metrics::calibration::temperature;
 use crate::ranks::Ranks;

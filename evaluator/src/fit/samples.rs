@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use dataloader::row::RowRef;
 use dataloader::{Dataset, Filter, Stream};
+use judge::embedder::Embedder;
 use tch::{Kind, Tensor};
 
 use super::config::{Config, Validation};
-use crate::embedder::Embedder;
 use crate::error::{Error, Result};
 
 /// Images embedded at once.

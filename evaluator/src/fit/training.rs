@@ -4,6 +4,8 @@
 //! Inputs are standardised by the training rows; in the end that is folded into the first layer, so that the weights
 //! take embeddings as they are. Shapes: b batch, e embedding.
 
+use judge::classifier::head::LAYER_STRIDE;
+use judge::embedder::unit;
 use rand::seq::SliceRandom;
 use rand::Rng;
 use tch::nn::{self, OptimizerConfig};
@@ -11,8 +13,6 @@ use tch::{Device, Kind, Reduction, Tensor};
 
 use super::config::{Config, Train};
 use super::samples::Samples;
-use crate::classifier::head::LAYER_STRIDE;
-use crate::embedder::unit;
 use crate::error::Result;
 use crate::metrics::calibration::negative_log_likelihood;
 

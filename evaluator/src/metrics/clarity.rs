@@ -7,11 +7,11 @@
 use std::path::Path;
 
 use diffusion::weights::Weights;
+use judge::networks::resnet::{Depth, ResNet};
 use tch::{no_grad_guard, Device, Kind, Tensor};
 
 use super::{numbers, About, Better, Family, Metric, Pair};
 use crate::error::Result;
-use crate::networks::resnet::{Depth, ResNet};
 
 /// torchvision's evaluation transform: the shorter side, then the centre, then ImageNet's mean and deviation.
 const SHORTER: i64 = 256;

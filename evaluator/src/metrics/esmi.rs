@@ -9,10 +9,10 @@
 
 use std::rc::Rc;
 
+use judge::classifier::Classifier;
 use tch::{Kind, Tensor};
 
 use super::{numbers, About, Better, Family, Metric, Pair};
-use crate::classifier::Classifier;
 
 const ALPHA: f64 = 0.5;
 const EPS: f64 = 1e-10;

@@ -31,11 +31,11 @@ use std::rc::Rc;
 
 use dataloader::Emotion;
 use diffusion::networks::lpips::{Backbone, Lpips};
+use judge::classifier::Classifier;
+use judge::embedder::unit;
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
-use crate::classifier::Classifier;
-use crate::embedder::unit;
 use population::Population;
 
 /// What the metrics look at in one batch of images: the pixels as a user gets them and what the networks make of them.

@@ -2,11 +2,11 @@
 //!
 //! Shapes: b batch, p CLIP's projection.
 
+use judge::networks::inception::FEATURES;
 use tch::{Device, Kind, Tensor};
 
 use super::moments::Moments;
 use super::seen::Seen;
-use crate::networks::inception::FEATURES;
 
 /// Shorter changes of an embedding have no direction.
 const SHORTEST: f64 = 1e-6;

@@ -2,10 +2,10 @@
 //!
 //! Shapes: n pictures, p CLIP's projection.
 
+use judge::networks::inception::FEATURES;
 use tch::{Device, Kind, Tensor};
 
 use super::Observed;
-use crate::networks::inception::FEATURES;
 
 /// Emotions of a softmax.
 const CLASSES: i64 = 8;

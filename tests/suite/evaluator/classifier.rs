@@ -7,11 +7,11 @@ use std::path::Path;
 use std::rc::Rc;
 
 use clap::Parser;
-use evaluator::classifier::{clip_of, Classifier};
 use evaluator::cli::{fit_classifier, Cli, Command, FitArgs};
-use evaluator::embedder::Embedder;
 use evaluator::metrics::calibration::{expected_error, negative_log_likelihood, temperature};
 use evaluator::observe::Observer;
+use judge::classifier::{clip_of, Classifier};
+use judge::embedder::Embedder;
 use proptest::prelude::*;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};

@@ -6,12 +6,12 @@ use std::fs;
 use std::path::Path;
 
 use dataloader::Emotion;
-use evaluator::classifier::Classifier;
 use evaluator::metrics::clarity::Clarity;
 use evaluator::metrics::fid::frechet_distance;
 use evaluator::metrics::population::Population;
 use evaluator::metrics::seen::Seen;
 use evaluator::observe::Observer;
+use judge::classifier::Classifier;
 use serde_json::{json, Value};
 use tch::{Device, Kind, Tensor};
 

@@ -56,9 +56,7 @@ impl ClipMlp {
     /// Reads the tensors `head.N` for a CLIP with `projection` features and weights of `hash`; `path` is the config's.
     pub fn load(path: &Path, config: &Config, weights: &Weights, projection: i64, hash: &str) -> Result<Self> {
         if config.clip.hash.as_ref().is_some_and(|trained_on| trained_on != hash) {
-            let message = format!("{} is not the CLIP that {} was trained on", config.clip.name, path.display());
-            let remedy = "its weights have another hash; name the right folder in models.classifier_clip";
-            return Err(Error::config("models.classifier_clip", format!("{message}: {remedy}")));
+            return Err(Error::OtherClip { path: path.to_path_buf(), clip: config.clip.name.clone() });
         }
         check_head(path, &config.head, projection)?;
         Ok(Self { head: Head::load(&weights.root(), &config.head)?, normalize: config.normalize })

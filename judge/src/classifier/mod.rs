@@ -8,7 +8,7 @@ pub mod clip_mlp;
 pub mod head;
 pub mod resnet;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use dataloader::Emotion;
@@ -157,7 +157,7 @@ impl Classifier {
 impl Common {
     fn check(path: &Path, labels: &[Emotion], temperature: f64, takes_part_in_losses: bool) -> Result<Self> {
         if takes_part_in_losses {
-            return Err(Error::ClassifierInLoss(PathBuf::from(path)));
+            return Err(Error::InLoss(path.to_path_buf()));
         }
         let mut sorted = labels.to_vec();
         sorted.sort_unstable();

@@ -1,0 +1,69 @@
+//! Steps whose numbers still lie on the device: they are read together, so that the host seldom waits for it.
+
+use std::time::{Duration, Instant};
+
+use tch::{Device, Kind, Tensor};
+
+/// One step, computed or still being computed.
+pub struct Launched {
+    /// Its number, counted from 1.
+    pub step: u64,
+    /// On the device, f64: the gradient's norm, the total, each term, how many ranks were asked to stop.
+    pub numbers: Tensor,
+    /// Of each group of parameters.
+    pub learning_rates: Vec<(&'static str, f64)>,
+}
+
+/// Steps in order, and since when.
+pub struct Pending {
+    steps: Vec<Launched>,
+    since: Instant,
+    waited: Duration,
+}
+
+/// What was read: the steps with their numbers, and what a step took on average.
+pub struct Read {
+    /// In order.
+    pub steps: Vec<(Launched, Vec<f64>)>,
+    /// Of which the loader made the step wait.
+    pub waited: Duration,
+    /// The whole of a step.
+    pub whole: Duration,
+}
+
+impl Pending {
+    /// None yet; time counts from now.
+    pub fn new() -> Self {
+        Self { steps: Vec::new(), since: Instant::now(), waited: Duration::ZERO }
+    }
+
+    /// Adds a step, which waited so long for its data.
+    pub fn push(&mut self, step: Launched, waited: Duration) {
+        self.steps.push(step);
+        self.waited += waited;
+    }
+
+    /// Waits for the device and reads all steps in one transfer.
+    pub fn read(&mut self) -> anyhow::Result<Read> {
+        let steps = std::mem::take(&mut self.steps);
+        let count = steps.len().max(1) as u32;
+        let numbers: Vec<&Tensor> = steps.iter().map(|step| &step.numbers).collect();
+        let numbers: Vec<Vec<f64>> = match numbers.is_empty() {
+            true => Vec::new(),
+            false => Vec::try_from(Tensor::stack(&numbers, 0).to_kind(Kind::Double).to_device(Device::Cpu))?,
+        };
+        let read = Read {
+            steps: steps.into_iter().zip(numbers).collect(),
+            waited: self.waited / count,
+            whole: self.since.elapsed() / count,
+        };
+        self.since = Instant::now();
+        self.waited = Duration::ZERO;
+        Ok(read)
+    }
+
+    /// Lets the time begin anew, after work that is no step.
+    pub fn restart_clock(&mut self) {
+        self.since = Instant::now();
+    }
+}

@@ -1,0 +1,115 @@
+//! What validation measures of the edits: distance, direction, and what a judge that took part in no loss says.
+//!
+//! Shapes: b images, (h, w) pixels.
+
+use std::rc::Rc;
+
+use dataloader::Emotion;
+use diffusion::images;
+use diffusion::losses::directional::{cosine, normalise};
+use diffusion::networks::lpips::{Backbone, Lpips};
+use judge::{Classifier, Embedder};
+use tch::{Device, Kind, Tensor};
+
+use crate::config::Config;
+use crate::failure::{input, refuse};
+use crate::models::{Folders, Models};
+
+const LPIPS: &str = "validation/lpips";
+const EMO_A: &str = "validation/emo_a";
+const EMO_S: &str = "validation/emo_s";
+const CLIP_DIRECTION: &str = "validation/clip_direction";
+
+/// What is measured under `config`, validation or not, as TensorBoard shows it.
+pub fn tags(config: &Config) -> Vec<&'static str> {
+    let validation = &config.validation;
+    let lpips = validation.lpips.is_some().then_some(LPIPS);
+    let emotion = validation.classifier.is_some().then_some([EMO_A, EMO_S]);
+    let direction = (config.loss.clip > 0.0).then_some(CLIP_DIRECTION);
+    lpips.into_iter().chain(emotion.into_iter().flatten()).chain(direction).collect()
+}
+
+/// The networks that look at the edits.
+pub struct Verdict {
+    lpips: Option<Lpips>,
+    classifier: Option<Classifier>,
+}
+
+/// Sources and their edits towards one emotion.
+pub struct Pairs<'a> {
+    /// The photos, (b, 3, h, w) in [−1, 1].
+    pub sources: &'a Tensor,
+    /// As shown, (b, 3, h, w).
+    pub edited: &'a Tensor,
+    /// What the edits are to show.
+    pub emotion: Emotion,
+    /// ΔT (p), where the directional loss is trained.
+    pub direction: Option<&'a Tensor>,
+}
+
+impl Verdict {
+    /// Loads what the recipe names. A classifier that reads the embeddings of the loss's CLIP is refused: the run is
+    /// trained to please it.
+    pub fn load(config: &Config, folders: &Folders, models: &Models) -> anyhow::Result<Self> {
+        let (validation, device) = (&config.validation, models.device);
+        let lpips =
+            validation.lpips.as_ref().map(|path| input(Lpips::load(path, Backbone::Alex, device))).transpose()?;
+        let clip = || {
+            let folder = folders.classifier_clip.as_ref().expect("invariant: found for each classifier that needs one");
+            Ok(Rc::new(Embedder::load(folder, device)?))
+        };
+        let classifier = validation.classifier.as_ref().map(|folder| Classifier::load(folder, device, clip));
+        let classifier = input(classifier.transpose())?;
+        if let (Some(eyes), Some(loss)) = (classifier.as_ref().and_then(Classifier::embedder), &models.clip) {
+            if eyes.hash() == loss.hash {
+                return Err(refuse(
+                    "validation.classifier: reads the embeddings of model.clip, which is part of the loss; a judge that \
+                     shares the loss's eyes cannot judge, use another",
+                ));
+            }
+        }
+        Ok(Self { lpips, classifier })
+    }
+
+    /// Means over the images, by tag: LPIPS, Emo-A and Emo-S (Yang et al. 2025, *EmoEdit*, section 5.1), and cos(ΔI, ΔT)
+    /// by the loss's own CLIP.
+    pub fn of(&self, models: &Models, pairs: &Pairs<'_>) -> anyhow::Result<Vec<(&'static str, f64)>> {
+        let mean = |values: Tensor| values.to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
+        let mut found = Vec::new();
+        if let Some(lpips) = &self.lpips {
+            found.push((LPIPS, mean(lpips.distance(pairs.edited, pairs.sources))));
+        }
+        if let Some(classifier) = &self.classifier {
+            let target =
+                Emotion::ALL.iter().position(|e| *e == pairs.emotion).expect("invariant: one of the eight") as i64;
+            let [before, after] = [pairs.sources, pairs.edited].map(|images| probabilities(classifier, images));
+            let (before, after) = (before?, after?);
+            found.push((EMO_A, mean(after.argmax(1, false).eq(target))));
+            found.push((EMO_S, mean((after - before).select(1, target))));
+        }
+        if let Some(direction) = pairs.direction {
+            let embed = |images| normalise(&models.loss_clip().embed_images(images));
+            let turned = normalise(&(embed(pairs.edited) - embed(pairs.sources)));
+            found.push((CLIP_DIRECTION, mean(cosine(&turned, direction))));
+        }
+        Ok(found)
+    }
+}
+
+/// The classifier's probabilities (b, 8) of the pictures as a user gets them, 8 bits a channel.
+fn probabilities(classifier: &Classifier, shown: &Tensor) -> anyhow::Result<Tensor> {
+    let pictures = shown
+        .to_device(Device::Cpu)
+        .unbind(0)
+        .iter()
+        .map(images::from_tensor)
+        .collect::<diffusion::Result<Vec<_>>>()?;
+    let seen = match classifier.embedder() {
+        Some(clip) => clip.embeddings(&pictures),
+        None => {
+            let images: Vec<Tensor> = pictures.iter().map(images::to_tensor).collect();
+            Tensor::cat(&images, 0).to_device(shown.device())
+        }
+    };
+    Ok(classifier.probabilities(&seen))
+}
