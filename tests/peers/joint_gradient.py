@@ -31,7 +31,7 @@ TARGET, RUNGS, STEP, BATCH = "sadness", 8, 3, 2
 TEMPLATES = [("an emoji", "an emoji evoking sadness"), ("an emoji of a face", "an emoji of a sad face")]
 PROMPTS = ["an emoji evoking {token}", "an emoji full of {token}", "a face that shows {token}"]
 WEIGHTS = {"direction": 1.0, "reconstruction": 0.6, "denoising": 0.7, "alignment": 0.2}
-VARIANTS = [("target", "both", "asymmetric"), ("log", "decoder", "asymmetric"), ("linear", "both", "anchored")]
+VARIANTS = [("target", "both", "asymmetric"), ("log", "decoder", "asymmetric"), ("linear", "both", "anchored"), ("target", "decoder", "anchored")]
 
 RECIPE = """
 model: {{base: {pocket}, clip: {pocket}/clip}}

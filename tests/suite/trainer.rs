@@ -7,6 +7,7 @@ mod exact;
 mod inversions;
 mod refusals;
 mod runs;
+mod validation;
 mod variants;
 
 use std::collections::BTreeMap;

@@ -176,7 +176,7 @@ fn pieces(recipe: &Resolved, networks: &Networks, unet: UnetMacs, preview: i64) 
     }
     if let Some(clip) = networks.clip.as_ref().filter(|_| loss.clip > 0.0) {
         let passes = [networks.decoder.macs(preview), cost::clip_image(clip)];
-        let reference = u64::from(loss.directional == Directional::Target);
+        let reference = u64::from(loss.directional == Directional::Target && !recipe.uses_references());
         for (name, pass) in ["preview decoder", "CLIP"].into_iter().zip(passes) {
             add(name, both(pass) + reference * pass.forward());
         }

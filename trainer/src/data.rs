@@ -16,6 +16,7 @@ use half::f16;
 use tch::{Device, Kind, Tensor};
 
 use crate::failure::{input, refuse};
+use crate::references::{Place, References};
 use crate::resolved::Resolved;
 use crate::trajectories::Trajectories;
 use crate::visits::{Visit, Visits};
@@ -207,8 +208,9 @@ pub struct SourceBatch {
     pub below: Tensor,
     /// The recorded ε.
     pub noise: Tensor,
-    /// The photos' CLIP embeddings (b, p), where the form of the loss looks at them.
-    pub photo: Option<Tensor>,
+    /// What CLIP sees of the sources (b, p), where that is known beforehand: the photos, or for the target form the
+    /// decoded P_t of the inversion's own ε.
+    pub seen: Option<Tensor>,
 }
 
 /// Emotion images of one micro-batch.
@@ -244,8 +246,8 @@ pub struct StepBatch {
 impl StepBatch {
     fn tensors(&mut self) -> impl Iterator<Item = &mut Tensor> {
         self.micro.iter_mut().flat_map(|micro| {
-            let sources = micro.sources.iter_mut().flat_map(|SourceBatch { latent, below, noise, photo, .. }| {
-                [latent, below, noise].into_iter().chain(photo)
+            let sources = micro.sources.iter_mut().flat_map(|SourceBatch { latent, below, noise, seen, .. }| {
+                [latent, below, noise].into_iter().chain(seen)
             });
             let images = micro.images.iter_mut().flat_map(|ImageBatch { latent, noise, .. }| [latent, noise]);
             sources.chain(images)
@@ -264,6 +266,8 @@ pub struct Loader {
     pub data: Arc<Data>,
     /// The inversions.
     pub trajectories: Trajectories,
+    /// What CLIP sees of them, where no step changes it.
+    pub references: Option<References>,
     /// VAE latents × this are the UNet's.
     pub scaling_factor: f64,
     /// T of the schedule.
@@ -312,22 +316,41 @@ impl Loader {
     }
 
     fn sources(&self, visit: &Visit, positions: &[u64]) -> anyhow::Result<SourceBatch> {
-        let sources = &self.data.sources[visit.emotion];
-        let (seed, emotion) = (self.recipe.config.train.seed, &self.recipe.names[visit.emotion]);
-        let drawn = |position: &u64| {
-            let choices = &self.visits.rungs;
-            choices[noise::below(seed, &format!("rung/{emotion}"), *position, choices.len() as u64) as usize]
-        };
-        let rungs: Vec<usize> = positions.iter().map(|p| visit.rung.unwrap_or_else(|| drawn(p))).collect();
-        let rows: Vec<&RowRef> = positions.iter().map(|&p| sources.at(p)).collect();
+        let stream = &self.data.sources[visit.emotion].stream;
+        let (rows, rungs): (Vec<&RowRef>, Vec<usize>) = positions.iter().map(|&p| self.place(visit, p)).unzip();
         let ids: Vec<&str> = rows.iter().map(|row| row.image_id.as_str()).collect();
         let [latent, below, noise] = self.trajectories.rungs(&ids, &rungs)?;
         let loss = &self.recipe.config.loss;
-        let looks_at_photo = loss.clip > 0.0 && loss.directional != Directional::Target;
-        let embedding = |row: &&RowRef| photo_embedding(&sources.stream, row);
-        let photo = || Ok(Tensor::stack(&rows.iter().map(embedding).collect::<anyhow::Result<Vec<_>>>()?, 0));
-        let photo: Option<anyhow::Result<Tensor>> = looks_at_photo.then(photo);
-        Ok(SourceBatch { rungs, latent, below, noise, photo: photo.transpose()? })
+        let seen = match &self.references {
+            Some(references) => Some(references.rows(&ids.into_iter().zip(rungs.iter().copied()).collect::<Vec<_>>())?),
+            None if loss.clip > 0.0 && loss.directional != Directional::Target => {
+                let photos = rows.iter().map(|row| photo_embedding(stream, row));
+                Some(Tensor::stack(&photos.collect::<anyhow::Result<Vec<_>>>()?, 0))
+            }
+            None => None,
+        };
+        Ok(SourceBatch { rungs, latent, below, noise, seen })
+    }
+
+    /// The source at a position, and its rung.
+    fn place(&self, visit: &Visit, position: u64) -> (&RowRef, usize) {
+        let (seed, emotion) = (self.recipe.config.train.seed, &self.recipe.names[visit.emotion]);
+        let drawn = || {
+            let choices = &self.visits.rungs;
+            choices[noise::below(seed, &format!("rung/{emotion}"), position, choices.len() as u64) as usize]
+        };
+        (self.data.sources[visit.emotion].at(position), visit.rung.unwrap_or_else(drawn))
+    }
+
+    /// Every source and rung that the steps `first..last` see, on any rank.
+    pub fn places(&self, first: u64, last: u64) -> Vec<Place<'_>> {
+        let global = self.recipe.global_batch(self.rank.1) as u64;
+        let of_step = |step: u64| {
+            let visit = self.visits.of(step);
+            let positions = visit.source_batch * global..(visit.source_batch + 1) * global;
+            positions.map(move |p| self.place(&visit, p)).map(|(row, rung)| (row.image_id.as_str(), rung))
+        };
+        (first..last).flat_map(of_step).collect()
     }
 
     fn images(&self, visit: &Visit, positions: &[u64]) -> anyhow::Result<ImageBatch> {

@@ -1,6 +1,10 @@
 //! The gradient of a step, gathered term after term: each term's graph is gone before the next term is computed.
+//!
+//! Sums are in f64, so that it hardly shows who computed what: AdamW makes much of the last bits of a small gradient.
 
-use tch::{Device, Tensor};
+use std::ops::Range;
+
+use tch::{Device, Kind, Tensor};
 
 use crate::world::flatten;
 
@@ -41,24 +45,23 @@ impl Gradients {
     fn gather(&mut self, found: Vec<Tensor>) {
         for (sum, gradient) in self.sums.iter_mut().zip(found) {
             if gradient.defined() {
+                let gradient = gradient.to_kind(Kind::Double);
                 *sum = Some(sum.take().map_or_else(|| gradient.shallow_clone(), |sum| sum + &gradient));
             }
         }
     }
 
-    /// The sums of the parameters in `range` as one flat f32 tensor; zero where nothing reached.
-    pub fn flat(&self, range: std::ops::Range<usize>, device: Device) -> Tensor {
+    /// The sums of the parameters in `range` as one flat tensor; zero where nothing reached.
+    pub fn flat(&self, range: Range<usize>, device: Device) -> Tensor {
         let sums = self.parameters[range.clone()].iter().zip(&self.sums[range]);
         let sums =
             sums.map(|(parameter, sum)| sum.as_ref().map_or_else(|| parameter.zeros_like(), Tensor::shallow_clone));
-        flatten(&sums.collect::<Vec<_>>(), device)
+        flatten(&sums.collect::<Vec<_>>(), Kind::Double, device)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tch::Kind;
-
     use super::*;
 
     /// Two terms over one shared, kept part must give what one backward pass of their sum gives.
@@ -82,8 +85,8 @@ mod tests {
         gradients.add_through(&graph, &(from_edit + from_denoising));
         assert_eq!(gradients.add(&Tensor::from(1.0), None), None, "a constant gives nothing");
         let found = gradients.flat(0..2, Device::Cpu);
-        let expected = flatten(&expected, Device::Cpu);
-        assert!(found.allclose(&expected, 1e-6, 1e-7, false), "{found:?} {expected:?}");
+        let expected = flatten(&expected, Kind::Double, Device::Cpu);
+        assert!(found.allclose(&expected, 1e-12, 1e-12, false), "{found:?} {expected:?}");
         assert_eq!(gradients.flat(1..2, Device::Cpu).size(), [3]);
     }
 
@@ -91,7 +94,7 @@ mod tests {
     fn what_nothing_reaches_is_zero() {
         let parameter = Tensor::ones([2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
         let gradients = Gradients::new(vec![parameter], 1.0);
-        assert_eq!(gradients.flat(0..1, Device::Cpu), Tensor::zeros([2], (Kind::Float, Device::Cpu)));
+        assert_eq!(gradients.flat(0..1, Device::Cpu), Tensor::zeros([2], (Kind::Double, Device::Cpu)));
         assert_eq!(gradients.flat(0..0, Device::Cpu).size(), [0], "as the tokens of Asyrp alone");
     }
 }

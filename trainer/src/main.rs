@@ -28,6 +28,7 @@ mod plan;
 mod progress;
 mod prometheus;
 mod recorder;
+mod references;
 mod resolved;
 mod resume;
 mod samples;

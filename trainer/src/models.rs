@@ -10,7 +10,7 @@ use diffusion::networks::clip::Clip;
 use diffusion::networks::decoder::LatentDecoder;
 use diffusion::networks::tiny_vae::AutoencoderTiny;
 use diffusion::networks::vae::AutoencoderKl;
-use diffusion::pipeline::{Pipeline, TRANSFORMERS_STEM};
+use diffusion::pipeline::{Pipeline, DIFFUSERS_STEM, TRANSFORMERS_STEM};
 use diffusion::text::tokenizer::Tokenizer;
 use diffusion::tokens::{embed, eos_positions, Prompt, Tokens};
 use diffusion::weights;
@@ -108,6 +108,8 @@ pub struct Models {
     pub pipeline: Pipeline,
     /// For the directional and the alignment loss.
     pub clip: Option<LossClip>,
+    /// blake3 of what decodes P_t.
+    pub preview_hash: String,
     preview: Option<Box<dyn LatentDecoder>>,
     preview_scale: f64,
     /// The element type the networks run in.
@@ -133,8 +135,12 @@ impl Models {
             ));
         }
         let preview = folders.preview_decoder.as_ref().map(|f| preview_decoder(f, device, kind)).transpose()?;
+        let preview_hash = match &folders.preview_decoder {
+            Some(folder) => weights::hash(folder, DIFFUSERS_STEM)?,
+            None => pipeline.hashes.vae.clone(),
+        };
         let preview_scale = recipe.config.model.preview_scale;
-        Ok(Self { pipeline, clip, preview, preview_scale, kind, device })
+        Ok(Self { pipeline, clip, preview_hash, preview, preview_scale, kind, device })
     }
 
     /// What decodes P_t for CLIP.
@@ -148,6 +154,11 @@ impl Models {
         let pooled = (self.preview_scale < 1.0).then(|| latents.adaptive_avg_pool2d([side(2), side(3)]));
         let latents = pooled.as_ref().unwrap_or(latents);
         self.preview().decode_scaled(&latents.to_kind(self.preview().kind())).to_kind(Kind::Float)
+    }
+
+    /// What the loss CLIP sees of scaled latents, differentiable; before normalisation, (b, p).
+    pub fn embed_preview(&self, latents: &Tensor) -> Tensor {
+        self.loss_clip().embed_images(&self.decode_preview(latents))
     }
 
     /// The loss CLIP, which the recipe was checked to have.

@@ -8,7 +8,6 @@
 
 use diffusion::losses::alignment::alignment;
 use diffusion::losses::denoising::denoising;
-use diffusion::losses::directional::Directional;
 use diffusion::losses::reconstruction::reconstruction;
 use diffusion::networks::unet::{Bottleneck, Keep};
 use diffusion::process::asyrp::{Branch, Process, Rung, Shift};
@@ -271,13 +270,11 @@ impl<'a> Objective<'a> {
         if let Some(direction) = &texts.direction {
             let clip = self.models.loss_clip();
             let vector = direction.vector(clip, work.learned.tokens.as_ref())?;
-            let embed = |latents: &Tensor| clip.embed_images(&self.models.decode_preview(latents));
-            let source = match (loss.directional, &batch.photo) {
-                (Directional::Target, _) => tch::no_grad(|| embed(reference)),
-                (_, Some(photo)) => to_device(photo, self.models.device),
-                (_, None) => unreachable!("the loader brings photos' embeddings where the form looks at them"),
+            let source = match &batch.seen {
+                Some(seen) => to_device(seen, self.models.device),
+                None => tch::no_grad(|| self.models.embed_preview(reference)),
             };
-            let term = loss.directional.loss(&embed(clean), &source, &vector, loss.beta);
+            let term = loss.directional.loss(&self.models.embed_preview(clean), &source, &vector, loss.beta);
             sum += outcome.weighted(0, loss.clip, term);
         }
         if loss.reconstruction > 0.0 {

@@ -1,8 +1,10 @@
 //! The recipe, checked: what needs no file to be wrong is found here, before anything is loaded.
 
 use dataloader::Emotion;
+use diffusion::losses::directional::Directional;
+use diffusion::process::asyrp::Process;
 
-use crate::config::Config;
+use crate::config::{Config, TrajectoryKind};
 use crate::direction::section::DirectionKind;
 use crate::failure::refuse;
 use crate::threshold::Threshold;
@@ -63,6 +65,13 @@ impl Resolved {
     /// Whether images of the emotion are read at all.
     pub fn needs_emotion_images(&self) -> bool {
         self.needs_denoising() || self.needs_alignment() || self.needs_prototype()
+    }
+
+    /// Whether the directional loss compares with P_t of the inversion's own ε, which no step changes.
+    pub fn uses_references(&self) -> bool {
+        let Config { loss, edit, .. } = &self.config;
+        let recorded = edit.trajectory == TrajectoryKind::Source || edit.process == Process::Anchored;
+        loss.clip > 0.0 && loss.directional == Directional::Target && recorded
     }
 
     /// Whether CLIP is loaded.
@@ -383,7 +392,7 @@ mod tests {
             ("prompts.source={token}", "prompts.source"),
             ("emotions=[awe, awe]", "twice"),
             ("validation.split=train", "validation.split"),
-            ("checkpoint.keep_best={metric: validation/lipps}", "validation/lpips, validation/clip_direction"),
+            ("checkpoint.keep_best={metric: validation/lipps}", "validation/lpips, validation/emo_a, validation/emo_s"),
             ("train.ema_decay=1", "train.ema_decay"),
             ("model.preview_scale=0", "model.preview_scale"),
             ("direction.templates=[{source: a, target: \"{mood}\"}]", "{mood}"),

@@ -15,7 +15,7 @@ use crate::world::{split, World};
 /// What one rank found, and the deltas' gradient on its way to the others.
 struct Found {
     gradients: Gradients,
-    /// The sums of [`Outcome::numbers`].
+    /// The sums of [`Outcome::numbers`], f64.
     numbers: Tensor,
     /// The edited latents one rung down, by micro-batch.
     next: Vec<Tensor>,
@@ -29,7 +29,8 @@ impl Steps<'_> {
         let found = self.found(batch, state)?;
         let num_tokens = num_token_tensors(&state.learned);
         let tokens = found.gradients.flat(0..num_tokens, world.device);
-        let stop_flag = Tensor::from_slice(&[f32::from(u8::from(self.ground.stop.asked()))]).to_device(world.device);
+        let asked = f64::from(u8::from(self.ground.stop.asked()));
+        let stop_flag = Tensor::full([1], asked, (Kind::Double, world.device));
         let rest = Tensor::cat(&[&tokens, &found.numbers, &stop_flag], 0);
         world.sum(&rest)?;
         let (count, micro_batches) = (tokens.size()[0], (self.ground.recipe.micro_batches() * world.size) as f64);
@@ -38,8 +39,9 @@ impl Steps<'_> {
             reduction.wait()?;
             gradient.push(deltas);
         }
-        let mut gradient = Tensor::cat(&gradient, 0) / (micro_batches * state.loss_scale.factor);
-        let numbers = rest.narrow(0, count, rest.size()[0] - count).to_kind(Kind::Double);
+        let gradient = Tensor::cat(&gradient, 0) / (micro_batches * state.loss_scale.factor);
+        let mut gradient = gradient.to_kind(Kind::Float);
+        let numbers = rest.narrow(0, count, rest.size()[0] - count);
         let norm = norm(&gradient);
         let finite = norm.isfinite().logical_and(&numbers.get(0).isfinite());
         clip(&mut gradient, &norm, self.ground.recipe.config.train.max_grad_norm);
@@ -79,7 +81,7 @@ impl Steps<'_> {
                 }
             }
             contexts.finish(&mut gradients);
-            let found = outcome.numbers();
+            let found = outcome.numbers().to_kind(Kind::Double);
             numbers = Some(numbers.map_or_else(|| found.shallow_clone(), |sum| sum + &found));
             next.extend(outcome.next);
         }

@@ -17,6 +17,7 @@ use crate::models::{Folders, Models};
 use crate::objective::Objective;
 use crate::plan::Plan;
 use crate::recorder::Recorder;
+use crate::references::References;
 use crate::resolved::Resolved;
 use crate::resume::{self, Resume};
 use crate::samples::Samples;
@@ -51,10 +52,14 @@ pub fn train(
         recipe: recipe.clone(),
         data: data.clone(),
         trajectories: trajectories.clone(),
+        references: References::open(recipe, models, trajectories)?,
         scaling_factor: models.pipeline.vae.scaling_factor(),
         num_train_timesteps: models.pipeline.schedule.num_train_timesteps(),
         rank: (world.rank, world.size),
     };
+    if let Some(references) = &loader.references {
+        references.fill(&ground, &loader.places(state.counters.step, recipe.config.train.max_train_steps))?;
+    }
     let flop = plan.cost.flop(recipe.global_batch(1));
     let steps = Steps { ground, objective: &objective, samples, rates: rates(recipe), flop };
     let ending = steps.run(loader, &mut state, &mut recorder)?;

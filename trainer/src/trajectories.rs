@@ -2,7 +2,7 @@
 //!
 //! Shapes: n rungs, b batch, (c, h, w) a latent.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -101,6 +101,11 @@ impl Trajectories {
     /// Whether the cache has this source's inversion, whatever it is worth, or the shards have it.
     pub fn has(&self, id: &str) -> bool {
         self.in_shards(id).is_some() || self.path(id).is_file()
+    }
+
+    /// The cache's folder, for these weights, prompt, ladder and images.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Makes the cache's folder.

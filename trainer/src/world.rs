@@ -77,7 +77,7 @@ impl World {
             return Ok(());
         }
         let _no_grad = tch::no_grad_guard();
-        let flat = flatten(tensors, self.device);
+        let flat = flatten(tensors, Kind::Float, self.device);
         self.group.broadcast(&flat, 0)?;
         let parts = split(&flat, tensors);
         for (tensor, part) in tensors.iter_mut().zip(parts) {
@@ -97,10 +97,10 @@ impl World {
     }
 }
 
-/// Tensors, of which there may be none, as one flat f32 tensor.
-pub fn flatten(tensors: &[Tensor], device: Device) -> Tensor {
-    let mut flat = vec![Tensor::zeros([0], (Kind::Float, device))];
-    flat.extend(tensors.iter().map(|t| t.detach().flatten(0, -1).to_kind(Kind::Float).to_device(device)));
+/// Tensors, of which there may be none, as one flat tensor of `kind`.
+pub fn flatten(tensors: &[Tensor], kind: Kind, device: Device) -> Tensor {
+    let mut flat = vec![Tensor::zeros([0], (kind, device))];
+    flat.extend(tensors.iter().map(|t| t.detach().flatten(0, -1).to_kind(kind).to_device(device)));
     Tensor::cat(&flat, 0)
 }
 

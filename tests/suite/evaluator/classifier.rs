@@ -4,14 +4,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::rc::Rc;
 
 use clap::Parser;
 use evaluator::cli::{fit_classifier, Cli, Command, FitArgs};
 use evaluator::metrics::calibration::{expected_error, negative_log_likelihood, temperature};
 use evaluator::observe::Observer;
 use judge::classifier::{clip_of, Classifier};
-use judge::embedder::Embedder;
 use proptest::prelude::*;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
@@ -70,8 +68,7 @@ fn a_classifier_of_another_clip_is_refused() {
     let mut config = read_json(&fixture("classifier/emogen/config.json"));
     config["clip"]["hash"] = "0".repeat(64).into();
     fs::write(folder.path().join("config.json"), config.to_string()).expect("written");
-    let clip = || Ok(Rc::new(Embedder::load(&pocket("clip"), Device::Cpu)?));
-    let error = Classifier::load(folder.path(), Device::Cpu, clip).expect_err("another CLIP");
+    let error = Observer::load(folder.path(), &pocket("clip"), None, Device::Cpu).expect_err("another CLIP");
     assert!(error.is_bad_input() && error.to_string().contains("models.classifier_clip"), "{error}");
 }
 

@@ -52,6 +52,15 @@ fn with_all_emotions_taking_turns() {
     assert_resumes_exactly(&["emotions=[sadness, amusement]", "delta.condition_on_token=true", "edit.t_edit=800"]);
 }
 
+/// Step 3 is saved between two reads, step 5 is read beside step 4 and step 6.
+#[test]
+fn numbers_that_are_read_together_are_those_read_one_by_one() {
+    let scene = Scene::new();
+    scene.run(0, &["--set", "watch.log_steps=4"]);
+    assert_same_course(&scene);
+    assert_resumes_exactly(&["watch.log_steps=5", "edit.trajectory=source"]);
+}
+
 /// The same global batch of 4, computed one image at a time: whoever computes it, the sum is the same up to its order.
 #[test]
 fn one_two_and_four_ranks_agree_after_twenty_steps() {

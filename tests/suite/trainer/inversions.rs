@@ -25,6 +25,34 @@ fn a_damaged_inversion_is_made_again() {
     assert_eq!(tensors_of(&first.checkpoint(6)), tensors_of(&second.checkpoint(6)));
 }
 
+/// Two runs on one cache, the second without what was damaged in between.
+#[test]
+fn what_clip_sees_of_the_sources_is_made_once_and_again_where_damaged() {
+    let scenes = [(); 2].map(|()| Scene::new());
+    let inversions = scenes[0].folder.path().join("inversions");
+    let set = format!("data.sources.trajectories={}", inversions.display());
+    let sets = ["--set", &set, "--set", "edit.trajectory=source", "--set", "validation.validation_steps=0"];
+    scenes[0].run(0, &sets);
+    let files = || -> Vec<PathBuf> {
+        walk(&inversions).into_iter().filter(|file| file.to_string_lossy().contains("/references-")).collect()
+    };
+    let written = |file: &PathBuf| fs::metadata(file).expect("there").modified().expect("a time");
+    let made = files();
+    assert!(!made.is_empty() && made.len() <= 12, "at most one for each of 6 × 2 visits: {made:?}");
+    let (damaged, times) = (&made[0], made.iter().map(written).collect::<Vec<_>>());
+    fs::write(damaged, b"cut short").expect("written");
+    let text = scenes[1].run(0, &[&sets[..], &["--nproc-per-node", "1"]].concat());
+    assert_eq!(files(), made, "{text}");
+    for (file, time) in made.iter().zip(times) {
+        assert_eq!(written(file) == time, file != damaged, "{}", file.display());
+    }
+    let tensors = |scene: &Scene| {
+        ["tokens", "delta"]
+            .map(|name| fs::read(scene.checkpoint(6).join(format!("{name}.safetensors"))).expect("a checkpoint"))
+    };
+    assert!(tensors(&scenes[0]) == tensors(&scenes[1]));
+}
+
 /// `dataloader invert` with the weights and rungs of [`recipe`]; what it says.
 fn invert(output: &Path, more: &[&str]) -> String {
     let path = output.with_extension("yaml");

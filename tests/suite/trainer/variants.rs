@@ -51,6 +51,23 @@ fn steps_that_are_not_finite_are_skipped_counted_and_end_the_run() {
     assert!(state.contains("\"skipped\": 2") && state.contains("\"updates\": 0"), "{state}");
 }
 
+/// The host learns of them late, and nothing has moved meanwhile.
+#[test]
+fn steps_that_are_not_finite_are_skipped_before_they_are_read() {
+    let scene = Scene::new();
+    let sets = ["loss.reconstruction=1.0e300", "train.max_skipped_steps=5", "watch.log_steps=4", "train.ema_decay=0.9"];
+    let arguments: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    let text = scene.run(1, &arguments);
+    assert!(text.contains("step 3: the gradient is not finite; step skipped, 3 in a row"), "{text}");
+    assert!(text.contains("5 steps in a row"), "{text}");
+    let file = |name: &str| read(&fs::read(scene.checkpoint(3).join(name)).expect("a checkpoint"));
+    let fresh = Scene::new();
+    fresh.run(1, &[&arguments[..], &["--set", "checkpoint.checkpointing_steps=1"]].concat());
+    let first = read(&fs::read(fresh.checkpoint(1).join("tokens.safetensors")).expect("a checkpoint"));
+    assert_eq!(file("tokens.safetensors")["tokens"], first["tokens"]);
+    assert_eq!(file("ema.safetensors")["tokens"], first["tokens"]);
+}
+
 /// CPUs compute f16 slowly: one image, and the denoising loss alone.
 #[test]
 fn f16_trains_with_a_scaled_loss() {
