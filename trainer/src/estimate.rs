@@ -30,7 +30,7 @@ pub fn lines(recipe: &Resolved, hub: &Hub, resolution: Option<u32>) -> anyhow::R
             "learned        {} parameters, {} with gradients and moments; {} all-reduced a step",
             cost.trained,
             bytes(cost.trained * 16),
-            bytes(cost.trained * 4)
+            bytes(cost.trained * 8)
         ),
     ];
     let whole: u64 = cost.pieces.iter().map(|piece| piece.macs).sum();

@@ -12,14 +12,14 @@ use diffusion::losses::reconstruction::reconstruction;
 use diffusion::networks::unet::{Bottleneck, Keep};
 use diffusion::process::asyrp::{Branch, Process, Rung, Shift};
 use diffusion::process::ddim::{alpha_bars, predicted_clean, timestep_tensor, Ladder};
-use diffusion::run::{pooled_token, Learned};
-use diffusion::tokens::{embed, Prompt, Tokens};
-use tch::{Device, IndexOp, Kind, Tensor};
+use diffusion::run::Learned;
+use diffusion::tokens::{Prompt, Tokens};
+use tch::{Device, Kind, Tensor};
 
 use crate::config::TrajectoryKind;
+use crate::contexts::Contexts;
 use crate::data::{Data, ImageBatch, MicroBatch, SourceBatch};
 use crate::direction::Direction;
-use crate::gradients::Gradients;
 use crate::measured::text_cosine;
 use crate::models::Models;
 use crate::resolved::Resolved;
@@ -92,22 +92,6 @@ pub struct Objective<'a> {
     keep: Keep,
 }
 
-/// One micro-batch's conditions: c_edit's and the denoising prompts' contexts. What is trained reaches them through a
-/// leaf, so that each part's backward pass ends there and the text encoder's is one for all.
-pub struct Contexts {
-    kept: Option<Kept>,
-    edited: Tensor,            // (1, l, d)
-    denoising: Option<Tensor>, // (prompts, l, d)
-    pooled: Option<Tensor>,    // (1, d)
-}
-
-/// The text encoder's output.
-struct Kept {
-    graph: Tensor,            // (prompts, l, d), as it depends on the tokens
-    leaf: Tensor,             // its value
-    gradient: Option<Tensor>, // what reached the leaf so far
-}
-
 impl<'a> Objective<'a> {
     /// Embeds the constant texts and images' means. `learned` only has to hold the recipe's tokens, at any value.
     pub fn new(
@@ -148,31 +132,13 @@ impl<'a> Objective<'a> {
         self.texts.iter().filter_map(|t| t.direction.as_ref())
     }
 
-    /// One pass of the text encoder over the step's few prompts; constant, and made once, without tokens.
+    /// The conditions of one micro-batch.
     pub fn contexts(&self, work: &Work<'_>) -> Contexts {
-        let models = self.models;
-        collective::autocast(models.device, models.kind, || self.contexts_in(work))
-    }
-
-    fn contexts_in(&self, work: &Work<'_>) -> Contexts {
-        let Some(tokens) = &work.learned.tokens else {
-            let edited = self.source_context.shallow_clone();
-            return Contexts { kept: None, edited, denoising: None, pooled: None };
-        };
-        let encoder = &self.models.pipeline.text_encoder;
-        let prompts = &self.texts[work.emotion].prompts;
-        let same = prompts[1..].iter().all(|p| *p == prompts[0]);
-        let distinct = if same { &prompts[..1] } else { &prompts[..] };
-        let graph = encoder.forward_embeddings(&embed(encoder, distinct, Some(tokens.vectors())));
-        let leaf = graph.detach().set_requires_grad(true);
-        let edited = leaf.i(0..1);
-        let denoising = match same {
-            true => edited.expand([prompts.len() as i64 - 1, -1, -1], false),
-            false => leaf.i(1..),
-        };
-        let conditioned = work.learned.deltas.as_ref().is_some_and(|d| d.conditioned());
-        let pooled = conditioned.then(|| pooled_token(&edited, prompts[0].eos));
-        Contexts { kept: Some(Kept { graph, leaf, gradient: None }), edited, denoising: Some(denoising), pooled }
+        let (models, learned) = (self.models, work.learned);
+        let Some(tokens) = &learned.tokens else { return Contexts::constant(&self.source_context) };
+        let (encoder, prompts) = (&models.pipeline.text_encoder, &self.texts[work.emotion].prompts);
+        let conditioned = learned.deltas.as_ref().is_some_and(|deltas| deltas.conditioned());
+        collective::autocast(models.device, models.kind, || Contexts::learned(encoder, prompts, tokens, conditioned))
     }
 
     /// The weighted loss of one part, with its graph; none where the recipe has no such part. Its terms go to `outcome`.
@@ -317,23 +283,6 @@ impl Outcome {
         let mut all = vec![self.total.shallow_clone()];
         all.extend(self.terms.iter().map(term));
         Tensor::stack(&all, 0)
-    }
-}
-
-impl Contexts {
-    /// Adds a part's gradient: to the parameters what reaches them by themselves, here what comes by the contexts.
-    pub fn back(&mut self, loss: &Tensor, gradients: &mut Gradients) {
-        let found = gradients.add(loss, self.kept.as_ref().map(|kept| &kept.leaf));
-        if let (Some(kept), Some(found)) = (&mut self.kept, found) {
-            kept.gradient = Some(kept.gradient.take().map_or_else(|| found.shallow_clone(), |sum| sum + &found));
-        }
-    }
-
-    /// Takes what came by the contexts back through the text encoder, at last.
-    pub fn finish(self, gradients: &mut Gradients) {
-        if let Some(Kept { graph, gradient: Some(gradient), .. }) = self.kept {
-            gradients.add_through(&graph, &gradient);
-        }
     }
 }
 

@@ -1,19 +1,16 @@
 //! E_I(decode(P_t(ε))), what the target form of the directional loss compares an edit with. Where P_t(ε) is the
-//! inversion's own record it is a function of source and rung alone: made once, before the first step, for the pairs that
-//! the run will visit, and shared by every run on the same networks.
+//! inversion's own record it is a function of source and rung alone: made once ([`crate::embedding`]) and shared by every run
+//! on the same networks.
 //!
-//! Shapes: b batch, p CLIP's projection, (c, h, w) a latent.
+//! Shapes: b batch, p CLIP's projection.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use diffusion::process::ddim::{alpha_bars, predicted_clean, Ladder};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
-use crate::ground::Ground;
 use crate::models::Models;
-use crate::progress::Progress;
 use crate::resolved::Resolved;
 use crate::tensor_file;
 use crate::trajectories::Trajectories;
@@ -27,7 +24,6 @@ pub type Place<'a> = (&'a str, usize);
 #[derive(Clone, Debug)]
 pub struct References {
     folder: PathBuf,
-    /// Images embedded at once, always: a network's rounding may depend on it.
     block: usize,
 }
 
@@ -47,47 +43,22 @@ impl References {
         Ok(Some(Self { folder, block }))
     }
 
-    /// Makes what is missing of `places` and remakes what is damaged; the processes of each machine share the work.
-    pub fn fill(&self, ground: &Ground<'_>, places: &[Place<'_>]) -> anyhow::Result<()> {
-        let world = ground.world;
-        let mut places = places.to_vec();
-        places.sort_unstable();
-        places.dedup();
-        let missing: Vec<Place<'_>> = places.into_iter().filter(|place| self.read(*place).is_err()).collect();
-        // What is missing must be the same to all before anyone begins to fill it.
-        world.barrier()?;
-        let blocks: Vec<_> = missing.chunks(self.block).collect();
-        let rounds = world.max(blocks.len().div_ceil(world.local_size) as u64)? as usize;
-        let visible = world.is_first() && !missing.is_empty();
-        let mut progress = Progress::new("embedding sources", "images", 0, missing.len() as u64, visible);
-        for round in 0..rounds {
-            ground.stop.check()?;
-            if let Some(block) = blocks.get(round * world.local_size + world.local_rank) {
-                self.make(ground, block)?;
-            }
-            world.barrier()?;
-            progress.set(((round + 1) * world.local_size * self.block).min(missing.len()) as u64, "");
-        }
-        Ok(())
+    /// Keeps the embedding (p) of a source on a rung.
+    pub fn keep(&self, place: Place<'_>, embedding: &Tensor) -> anyhow::Result<()> {
+        let (path, tensors) = (self.path(place), BTreeMap::from([(TENSOR.to_string(), embedding.shallow_clone())]));
+        let aside = path.with_extension(format!("writing-{}", std::process::id()));
+        std::fs::write(&aside, tensor_file::to_bytes(&tensors)?).with_context(|| aside.display().to_string())?;
+        std::fs::rename(&aside, &path).with_context(|| path.display().to_string())
     }
 
-    fn make(&self, ground: &Ground<'_>, block: &[Place<'_>]) -> anyhow::Result<()> {
-        let _no_grad = tch::no_grad_guard();
-        let Ground { models, ladder, trajectories, .. } = *ground;
-        // A block that is not full is filled up with its first place.
-        let full = (0..self.block).map(|k| block.get(k).unwrap_or(&block[0]));
-        let (ids, rungs): (Vec<&str>, Vec<usize>) = full.copied().unzip();
-        let [latent, _, noise] = trajectories.rungs(&ids, &rungs)?.map(|t| t.to_device(models.device));
-        let embed = || embeddings(models, ladder, &rungs, &latent, &noise);
-        let made = collective::autocast(models.device, models.kind, embed).to_device(Device::Cpu);
-        for (k, &place) in block.iter().enumerate() {
-            let path = self.path(place);
-            let tensors = BTreeMap::from([(TENSOR.to_string(), made.get(k as i64))]);
-            let aside = path.with_extension(format!("writing-{}", std::process::id()));
-            std::fs::write(&aside, tensor_file::to_bytes(&tensors)?).with_context(|| aside.display().to_string())?;
-            std::fs::rename(&aside, &path).with_context(|| path.display().to_string())?;
-        }
-        Ok(())
+    /// Whether the embedding of a source on a rung is there and whole.
+    pub fn has(&self, place: Place<'_>) -> bool {
+        self.read(place).is_ok()
+    }
+
+    /// Images embedded at once, always: a network's rounding may depend on it.
+    pub fn block(&self) -> usize {
+        self.block
     }
 
     /// The embeddings of `places`, (b, p).
@@ -102,13 +73,6 @@ impl References {
     fn path(&self, (id, rung): Place<'_>) -> PathBuf {
         self.folder.join(format!("{id}-{rung}.safetensors"))
     }
-}
-
-/// P_t of the inversion's own ε, decoded and embedded before normalisation, (b, p).
-fn embeddings(models: &Models, ladder: &Ladder, rungs: &[usize], latent: &Tensor, noise: &Tensor) -> Tensor {
-    let timesteps: Vec<i64> = rungs.iter().map(|&k| ladder.timesteps()[k]).collect();
-    let here = alpha_bars(&models.pipeline.schedule, &timesteps, models.device);
-    models.embed_preview(&predicted_clean(latent, noise, &here))
 }
 
 fn read(path: &Path) -> anyhow::Result<Tensor> {
@@ -129,19 +93,15 @@ mod tests {
         let dir = tempfile::tempdir()?;
         let references = References { folder: dir.path().to_path_buf(), block: 2 };
         let embedding = Tensor::from_slice(&[1.0f32, -2.0, 3.0]);
-        let write = |tensor: &Tensor| -> anyhow::Result<()> {
-            let tensors = BTreeMap::from([(TENSOR.to_string(), tensor.shallow_clone())]);
-            Ok(std::fs::write(references.path(("a", 3)), tensor_file::to_bytes(&tensors)?)?)
-        };
-        write(&embedding)?;
+        references.keep(("a", 3), &embedding)?;
         assert_eq!(references.rows(&[("a", 3), ("a", 3)])?, Tensor::stack(&[&embedding, &embedding], 0));
         let error = format!("{:#}", references.rows(&[("a", 4)]).expect_err("never made"));
         assert!(error.contains("a-4.safetensors") && error.contains("delete"), "{error}");
-        write(&(&embedding * f64::NAN))?;
-        assert!(references.read(("a", 3)).is_err());
+        references.keep(("a", 3), &(&embedding * f64::NAN))?;
+        assert!(!references.has(("a", 3)));
         let whole = std::fs::read(references.path(("a", 3)))?;
         std::fs::write(references.path(("a", 3)), &whole[..whole.len() - 1])?;
-        assert!(references.read(("a", 3)).is_err());
+        assert!(!references.has(("a", 3)));
         Ok(())
     }
 }

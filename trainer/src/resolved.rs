@@ -8,7 +8,7 @@ use crate::config::{Config, TrajectoryKind};
 use crate::direction::section::DirectionKind;
 use crate::failure::refuse;
 use crate::threshold::Threshold;
-use crate::verdict;
+use crate::validation_tags;
 use crate::words;
 
 /// A recipe whose values are in range and fit together.
@@ -261,7 +261,7 @@ fn check_validation(config: &Config) -> anyhow::Result<()> {
         ));
     }
     if let Some(best) = &config.checkpoint.keep_best {
-        let tags = if validation.validation_steps == 0 { Vec::new() } else { verdict::tags(config) };
+        let tags = validation_tags::measured(config);
         if !tags.contains(&best.metric.as_str()) {
             let (metric, tags) = (&best.metric, if tags.is_empty() { "nothing".into() } else { tags.join(", ") });
             return Err(refuse(format!("checkpoint.keep_best.metric: {metric} is not measured; here: {tags}")));

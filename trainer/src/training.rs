@@ -7,6 +7,7 @@ use diffusion::process::ddim::Ladder;
 
 use crate::config::TrajectoryKind;
 use crate::data::{Data, Loader};
+use crate::embedding;
 use crate::export;
 use crate::failure::refuse;
 use crate::ground::Ground;
@@ -58,7 +59,8 @@ pub fn train(
         rank: (world.rank, world.size),
     };
     if let Some(references) = &loader.references {
-        references.fill(&ground, &loader.places(state.counters.step, recipe.config.train.max_train_steps))?;
+        let places = loader.places(state.counters.step, recipe.config.train.max_train_steps);
+        embedding::fill(&ground, references, &places)?;
     }
     let flop = plan.cost.flop(recipe.global_batch(1));
     let steps = Steps { ground, objective: &objective, samples, rates: rates(recipe), flop };

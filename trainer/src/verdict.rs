@@ -14,20 +14,7 @@ use tch::{Device, Kind, Tensor};
 use crate::config::Config;
 use crate::failure::{input, refuse};
 use crate::models::{Folders, Models};
-
-const LPIPS: &str = "validation/lpips";
-const EMO_A: &str = "validation/emo_a";
-const EMO_S: &str = "validation/emo_s";
-const CLIP_DIRECTION: &str = "validation/clip_direction";
-
-/// What is measured under `config`, validation or not, as TensorBoard shows it.
-pub fn tags(config: &Config) -> Vec<&'static str> {
-    let validation = &config.validation;
-    let lpips = validation.lpips.is_some().then_some(LPIPS);
-    let emotion = validation.classifier.is_some().then_some([EMO_A, EMO_S]);
-    let direction = (config.loss.clip > 0.0).then_some(CLIP_DIRECTION);
-    lpips.into_iter().chain(emotion.into_iter().flatten()).chain(direction).collect()
-}
+use crate::validation_tags::{CLIP_DIRECTION, EMO_A, EMO_S, LPIPS};
 
 /// The networks that look at the edits.
 pub struct Verdict {
