@@ -11,7 +11,7 @@ use crate::networks::vae::AutoencoderKl;
 use crate::process::schedule::Schedule;
 use crate::text::tokenizer::Tokenizer;
 use crate::tokens::{embed, Prompt, Tokens};
-use crate::weights;
+use crate::weights::{self, Layout};
 
 /// The stem of diffusers' weights files.
 pub const DIFFUSERS_STEM: &str = "diffusion_pytorch_model";
@@ -61,12 +61,17 @@ impl Hashes {
 impl Pipeline {
     /// Reads every part below `folder` as `kind` on `device`; the VAE as f32 where that is f16, which it overflows.
     pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
+        Self::load_laid(folder, device, kind, Layout::default())
+    }
+
+    /// As [`Pipeline::load`], the kernels of UNet and VAE laid as `layout` says.
+    pub fn load_laid(folder: &Path, device: Device, kind: Kind, layout: Layout) -> Result<Self> {
         let vae_kind = if kind == Kind::Half { Kind::Float } else { kind };
         Ok(Self {
             tokenizer: Tokenizer::load(&part(folder, "tokenizer")?)?,
             text_encoder: TextEncoder::load(&part(folder, "text_encoder")?, device, kind)?,
-            vae: AutoencoderKl::load(&part(folder, "vae")?, device, vae_kind)?,
-            unet: UNet::load(&part(folder, "unet")?, device, kind)?,
+            vae: AutoencoderKl::load_laid(&part(folder, "vae")?, device, vae_kind, layout)?,
+            unet: UNet::load_laid(&part(folder, "unet")?, device, kind, layout)?,
             schedule: Schedule::read(&part(folder, "scheduler")?)?,
             hashes: Hashes::of(folder)?,
         })

@@ -8,6 +8,16 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 
+/// How the numbers of a kernel follow one another in memory; images on their way through a network follow its kernels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// A channel after the other (NCHW).
+    #[default]
+    Contiguous,
+    /// A pixel after the other, each with all its channels (NHWC): what a GPU's tensor cores compute in.
+    ChannelsLast,
+}
+
 /// All tensors of one model, from one safetensors file or a sharded set with its index.
 #[derive(Debug)]
 pub struct Weights {
@@ -43,6 +53,16 @@ impl Weights {
     /// The view from which networks take their tensors.
     pub fn root(&self) -> Scope<'_> {
         Scope { weights: self, prefix: String::new() }
+    }
+
+    /// Lays the kernels of convolutions (out, in, h, w) as `layout` says; their values stay.
+    pub fn laid(mut self, layout: Layout) -> Self {
+        if layout == Layout::ChannelsLast {
+            self.tensors.values_mut().filter(|tensor| tensor.dim() == 4).for_each(|kernel| {
+                *kernel = kernel.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
+            });
+        }
+        self
     }
 
     /// Renames every tensor: the room for old checkpoints' names.

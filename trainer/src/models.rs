@@ -13,7 +13,7 @@ use diffusion::networks::vae::AutoencoderKl;
 use diffusion::pipeline::{Pipeline, DIFFUSERS_STEM, TRANSFORMERS_STEM};
 use diffusion::text::tokenizer::Tokenizer;
 use diffusion::tokens::{embed, eos_positions, Prompt, Tokens};
-use diffusion::weights;
+use diffusion::weights::{self, Layout};
 use tch::{Device, Kind, Tensor};
 
 use crate::failure::{input, refuse};
@@ -126,7 +126,8 @@ impl Models {
 
     fn load_from(recipe: &Resolved, folders: &Folders, device: Device) -> anyhow::Result<Self> {
         let kind = recipe.config.train.mixed_precision.kind();
-        let pipeline = Pipeline::load(&folders.base, device, kind)?;
+        let layout = if recipe.config.train.channels_last { Layout::ChannelsLast } else { Layout::Contiguous };
+        let pipeline = Pipeline::load_laid(&folders.base, device, kind, layout)?;
         let clip = folders.clip.as_ref().map(|f| LossClip::load(f, &pipeline, device, kind)).transpose()?;
         if recipe.needs_alignment() && clip.as_ref().is_some_and(|c| !c.shares_token_table) {
             return Err(refuse(
@@ -134,7 +135,7 @@ impl Models {
                  to it; set loss.alignment to 0",
             ));
         }
-        let preview = folders.preview_decoder.as_ref().map(|f| preview_decoder(f, device, kind)).transpose()?;
+        let preview = folders.preview_decoder.as_ref().map(|f| preview_decoder(f, device, kind, layout)).transpose()?;
         let preview_hash = match &folders.preview_decoder {
             Some(folder) => weights::hash(folder, DIFFUSERS_STEM)?,
             None => pipeline.hashes.vae.clone(),
@@ -172,11 +173,13 @@ pub fn preview_side(side: i64, scale: f64) -> i64 {
     ((side as f64 * scale).round() as i64).max(1)
 }
 
-fn preview_decoder(folder: &Path, device: Device, kind: Kind) -> anyhow::Result<Box<dyn LatentDecoder>> {
+fn preview_decoder(
+    folder: &Path, device: Device, kind: Kind, layout: Layout,
+) -> anyhow::Result<Box<dyn LatentDecoder>> {
     let config = weights::read_json(&folder.join("config.json"))?;
     match config.get("_class_name").and_then(|c| c.as_str()) {
-        Some("AutoencoderTiny") => Ok(Box::new(AutoencoderTiny::load(folder, device, kind)?)),
-        Some("AutoencoderKL") => Ok(Box::new(AutoencoderKl::load(folder, device, kind)?)),
+        Some("AutoencoderTiny") => Ok(Box::new(AutoencoderTiny::load_laid(folder, device, kind, layout)?)),
+        Some("AutoencoderKL") => Ok(Box::new(AutoencoderKl::load_laid(folder, device, kind, layout)?)),
         other => Err(refuse(format!(
             "{}: _class_name {other:?} is no decoder; AutoencoderTiny and AutoencoderKL are",
             folder.join("config.json").display()

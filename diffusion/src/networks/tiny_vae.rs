@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
 use crate::networks::layers::Conv2d;
-use crate::weights::{Scope, Weights};
+use crate::weights::{Layout, Scope, Weights};
 
 pub use config::Config;
 
@@ -27,8 +27,13 @@ pub struct AutoencoderTiny {
 impl AutoencoderTiny {
     /// Reads `folder`/config.json and `folder`/diffusion_pytorch_model.safetensors.
     pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
+        Self::load_laid(folder, device, kind, Layout::default())
+    }
+
+    /// As [`AutoencoderTiny::load`], its kernels laid as `layout` says.
+    pub fn load_laid(folder: &Path, device: Device, kind: Kind, layout: Layout) -> Result<Self> {
         let config = Config::read(&folder.join("config.json"))?;
-        let weights = Weights::from_folder(folder, "diffusion_pytorch_model", device, kind)?;
+        let weights = Weights::from_folder(folder, "diffusion_pytorch_model", device, kind)?.laid(layout);
         let root = weights.root();
         let encoder = encoder(&root.sub("encoder.layers"), &config)?;
         let decoder = decoder(&root.sub("decoder.layers"), &config)?;

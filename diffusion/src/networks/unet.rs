@@ -22,7 +22,7 @@ pub use self::recompute::{DecoderPass, Keep};
 use self::timestep::TimestepEmbedding;
 use super::layers::{Conv2d, GroupNorm};
 use crate::error::Result;
-use crate::weights::{Scope, Weights};
+use crate::weights::{Layout, Scope, Weights};
 
 /// The frozen noise predictor ε(z_t, t, c).
 #[derive(Debug)]
@@ -72,8 +72,13 @@ impl Bottleneck {
 impl UNet {
     /// Reads a diffusers `unet` folder: `config.json` and `diffusion_pytorch_model.safetensors` (or its shards).
     pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
+        Self::load_laid(folder, device, kind, Layout::default())
+    }
+
+    /// As [`UNet::load`], its kernels laid as `layout` says.
+    pub fn load_laid(folder: &Path, device: Device, kind: Kind, layout: Layout) -> Result<Self> {
         let config = Config::read(folder)?;
-        let weights = Weights::from_folder(folder, "diffusion_pytorch_model", device, kind)?;
+        let weights = Weights::from_folder(folder, "diffusion_pytorch_model", device, kind)?.laid(layout);
         let unet = Self::from_scope(&weights.root(), config, device, kind)?;
         weights.finish(|_| false)?;
         Ok(unet)

@@ -15,7 +15,7 @@ use tch::{Device, Kind, Tensor};
 use crate::error::Result;
 use crate::networks::layers::Conv2d;
 use crate::networks::names;
-use crate::weights::{Scope, Weights};
+use crate::weights::{Layout, Scope, Weights};
 
 pub use config::Config;
 use decoder::Decoder;
@@ -47,8 +47,14 @@ pub struct AutoencoderKl {
 impl AutoencoderKl {
     /// Reads `folder`/config.json and `folder`/diffusion_pytorch_model.safetensors.
     pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
+        Self::load_laid(folder, device, kind, Layout::default())
+    }
+
+    /// As [`AutoencoderKl::load`], its kernels laid as `layout` says.
+    pub fn load_laid(folder: &Path, device: Device, kind: Kind, layout: Layout) -> Result<Self> {
         let config = Config::read(&folder.join("config.json"))?;
-        let weights = Weights::from_folder(folder, "diffusion_pytorch_model", device, kind)?.rename(names::vae);
+        let weights =
+            Weights::from_folder(folder, "diffusion_pytorch_model", device, kind)?.laid(layout).rename(names::vae);
         let vae = Self::from_scope(&weights.root(), config, kind)?;
         weights.finish(|_| false)?;
         Ok(vae)

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use diffusion::networks::unet::{Config, UNet};
+use diffusion::weights::Layout;
 use diffusion::Error;
 use serde::Deserialize;
 use serde_json::{json, Value};
@@ -161,6 +162,19 @@ fn the_embedded_unet_loads() {
     let output = unet.forward(&Tensor::zeros([1, 4, 16, 16], cpu), &Tensor::from_slice(&[500_i64]), &context);
     assert_eq!(output.size(), [1, 4, 16, 16]);
     assert_eq!(output.isfinite().all().int64_value(&[]), 1);
+}
+
+#[test]
+fn kernels_laid_channels_last_say_the_same_and_carry_their_layout_through() {
+    let cpu = (Kind::Float, Device::Cpu);
+    let latents = diffusion::noise::normal(0, "z", 0, &[2, 4, 16, 16]);
+    let said = [Layout::Contiguous, Layout::ChannelsLast].map(|layout| {
+        let unet = UNet::load_laid(&pocket("unet"), Device::Cpu, Kind::Float, layout).expect("supported");
+        let context = Tensor::zeros([2, 3, unet.config().cross_attention_dim], cpu);
+        unet.forward(&latents, &Tensor::from_slice(&[500_i64, 20]), &context)
+    });
+    assert_close("the noise", &said[1], &said[0], 1e-4);
+    assert_eq!((said[0].stride(), said[1].stride()), (vec![1024, 256, 16, 1], vec![1024, 1, 64, 4]));
 }
 
 fn sd15_config() -> Value {

@@ -88,9 +88,9 @@ fn f16_trains_with_a_scaled_loss() {
     assert!(line["train/loss_scale"] == 65536.0 && line["norm/grad"].as_f64().is_some_and(|norm| norm > 0.0), "{line}");
 }
 
-/// The gradient is the same; sums over a block's inputs only round otherwise.
+/// The gradient is the same; sums only round otherwise, over a block's inputs or in kernels that lie otherwise.
 #[test]
-fn blocks_computed_again_give_the_same_gradient() {
+fn blocks_computed_again_and_kernels_laid_channels_last_give_the_same_gradient() {
     let end = |sets: &[&str]| {
         let scene = Scene::new();
         let mut arguments = vec!["--set", "train.max_train_steps=3", "--set", "train.optimizer.rule=sgd"];
@@ -103,11 +103,13 @@ fn blocks_computed_again_give_the_same_gradient() {
     };
     for condition in ["edit.condition=decoder", "edit.condition=both"] {
         let kept = end(&[condition]);
-        let again = end(&[condition, "train.gradient_checkpointing=true"]);
-        for (name, tensor) in kept.iter().flatten() {
-            let other = again.iter().find_map(|file| file.get(name)).expect("the same tensors");
-            let difference = (tensor - other).abs().max().double_value(&[]);
-            assert!(difference < 1e-6, "{condition}: {name} differs by {difference:e}");
+        for switch in ["train.gradient_checkpointing=true", "train.channels_last=true"] {
+            let other = end(&[condition, switch]);
+            for (name, tensor) in kept.iter().flatten() {
+                let other = other.iter().find_map(|file| file.get(name)).expect("the same tensors");
+                let difference = (tensor - other).abs().max().double_value(&[]);
+                assert!(difference < 1e-6, "{condition}, {switch}: {name} differs by {difference:e}");
+            }
         }
     }
 }

@@ -65,6 +65,9 @@ pub struct TrainSection {
     /// slower step, the same gradient.
     #[serde(default)]
     pub gradient_checkpointing: bool,
+    /// Lay UNet, VAE and preview decoder channels last, as a GPU's tensor cores want it in bf16 and f16; CPUs gain nothing.
+    #[serde(default)]
+    pub channels_last: bool,
     /// Let a GPU's f32 products run in TF32.
     #[serde(default)]
     pub allow_tf32: bool,
