@@ -325,8 +325,9 @@ impl Default for ValidationSection {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WatchSection {
-    /// The numbers of so many steps are read from the device at once: between these reads the host never waits for it. A
-    /// signal is answered at a read. No step is left out of the log; f16 needs each step's, and reads it.
+    /// The numbers of so many steps are read from the device at once: between these reads the host does not wait for it,
+    /// but in NCCL's collectives. A signal is answered at a read. No step is left out of the log; f16 needs each step's,
+    /// and reads it.
     pub log_steps: u64,
     /// Histograms of what is learned, every so many steps; 0 for never.
     pub histogram_steps: u64,

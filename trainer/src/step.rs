@@ -1,4 +1,5 @@
-//! One optimiser step: the gradient over all micro-batches of all ranks and the update, without waiting for the device.
+//! One optimiser step: the gradient over all micro-batches of all ranks and the update. The host waits for the device in
+//! the collectives alone.
 
 use collective::Work as Collective;
 use tch::{Kind, Tensor};
