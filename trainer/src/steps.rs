@@ -194,5 +194,5 @@ impl Steps<'_> {
 
 /// Whether step `step` is one of every so many; never at 0.
 fn due(step: u64, every: u64) -> bool {
-    every > 0 && step % every == 0
+    every > 0 && step.is_multiple_of(every)
 }
