@@ -7,31 +7,18 @@ use tch::{Device, Tensor};
 
 use crate::ground::Ground;
 use crate::models::Models;
-use crate::progress::Progress;
 use crate::references::{Place, References};
+use crate::sharing;
 
-/// Makes what is missing of `places` and remakes what is damaged; the processes of each machine share the work.
+/// Makes what is missing of `places` and remakes what is damaged.
 pub fn fill(ground: &Ground<'_>, references: &References, places: &[Place<'_>]) -> anyhow::Result<()> {
-    let world = ground.world;
     let mut places = places.to_vec();
     places.sort_unstable();
     places.dedup();
     let missing: Vec<Place<'_>> = places.into_iter().filter(|place| !references.has(*place)).collect();
-    // What is missing must be the same to all before anyone begins to fill it.
-    world.barrier()?;
-    let blocks: Vec<_> = missing.chunks(references.block()).collect();
-    let rounds = world.max(blocks.len().div_ceil(world.local_size) as u64)? as usize;
-    let visible = world.is_first() && !missing.is_empty();
-    let mut progress = Progress::new("embedding sources", "images", 0, missing.len() as u64, visible);
-    for round in 0..rounds {
-        ground.stop.check()?;
-        if let Some(block) = blocks.get(round * world.local_size + world.local_rank) {
-            make(ground, references, block)?;
-        }
-        world.barrier()?;
-        progress.set(((round + 1) * world.local_size * references.block()).min(missing.len()) as u64, "");
-    }
-    Ok(())
+    sharing::in_blocks(ground, "embedding sources", &missing, references.block(), |block| {
+        make(ground, references, block)
+    })
 }
 
 fn make(ground: &Ground<'_>, references: &References, block: &[Place<'_>]) -> anyhow::Result<()> {

@@ -6,33 +6,20 @@ use dataloader::inversions::job::Inverter;
 use dataloader::{RowRef, Stream};
 
 use crate::ground::Ground;
-use crate::progress::Progress;
+use crate::sharing;
 
 /// Files checked between two meetings of the ranks, so that none waits long for another.
 const CHECKED_AT_ONCE: usize = 64;
 
 /// Makes what is missing of `sources` and remakes what is damaged.
 pub fn fill(ground: &Ground<'_>, sources: &[(&Stream, &RowRef)]) -> anyhow::Result<()> {
-    let Ground { trajectories, world, .. } = *ground;
+    let trajectories = ground.trajectories;
     trajectories.open_cache()?;
     let unique: BTreeMap<&str, &(&Stream, &RowRef)> = sources.iter().map(|s| (s.1.image_id.as_str(), s)).collect();
     drop_damaged(ground, &unique.keys().copied().collect::<Vec<_>>())?;
     let missing: Vec<_> = unique.iter().filter(|(id, _)| !trajectories.has(id)).map(|(_, &source)| source).collect();
-    world.barrier()?;
     let block = ground.recipe.config.data.sources.inversion_batch_size;
-    let blocks: Vec<_> = missing.chunks(block).collect();
-    let rounds = world.max(blocks.len().div_ceil(world.local_size) as u64)? as usize;
-    let visible = world.is_first() && !missing.is_empty();
-    let mut progress = Progress::new("inverting", "images", 0, missing.len() as u64, visible);
-    for round in 0..rounds {
-        ground.stop.check()?;
-        if let Some(sources) = blocks.get(round * world.local_size + world.local_rank) {
-            invert_block(ground, sources, block)?;
-        }
-        world.barrier()?;
-        progress.set(((round + 1) * world.local_size * block).min(missing.len()) as u64, "");
-    }
-    Ok(())
+    sharing::in_blocks(ground, "inverting", &missing, block, |sources| invert_block(ground, sources, block))
 }
 
 fn drop_damaged(ground: &Ground<'_>, ids: &[&str]) -> anyhow::Result<()> {

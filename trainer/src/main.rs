@@ -34,6 +34,7 @@ mod references;
 mod resolved;
 mod resume;
 mod samples;
+mod sharing;
 mod signals;
 mod state;
 mod step;

@@ -45,10 +45,8 @@ impl References {
 
     /// Keeps the embedding (p) of a source on a rung.
     pub fn keep(&self, place: Place<'_>, embedding: &Tensor) -> anyhow::Result<()> {
-        let (path, tensors) = (self.path(place), BTreeMap::from([(TENSOR.to_string(), embedding.shallow_clone())]));
-        let aside = path.with_extension(format!("writing-{}", std::process::id()));
-        std::fs::write(&aside, tensor_file::to_bytes(&tensors)?).with_context(|| aside.display().to_string())?;
-        std::fs::rename(&aside, &path).with_context(|| path.display().to_string())
+        let tensors = BTreeMap::from([(TENSOR.to_string(), embedding.shallow_clone())]);
+        tensor_file::write_whole(&self.path(place), &tensor_file::to_bytes(&tensors)?)
     }
 
     /// Whether the embedding of a source on a rung is there and whole.

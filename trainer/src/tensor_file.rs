@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use anyhow::Context;
 use safetensors::{Dtype, SafeTensors, View};
 use tch::{Device, Kind, Tensor};
 
@@ -46,6 +47,13 @@ pub fn to_bytes(tensors: &BTreeMap<String, Tensor>) -> anyhow::Result<Vec<u8>> {
         views.insert(name.clone(), Bytes { shape, data: raw(tensor)? });
     }
     Ok(safetensors::serialize(views.iter().map(|(name, view)| (name.as_str(), view)), None)?)
+}
+
+/// Writes aside and renames, so that a file under its final name is whole.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let aside = path.with_extension(format!("writing-{}", std::process::id()));
+    std::fs::write(&aside, bytes).with_context(|| aside.display().to_string())?;
+    std::fs::rename(&aside, path).with_context(|| path.display().to_string())
 }
 
 /// The tensors of a safetensors file; anything but f32 is refused by name. `path` is what errors name.

@@ -10,12 +10,12 @@ use anyhow::{bail, Context};
 use safetensors::{Dtype, SafeTensors};
 use tch::{Kind, Tensor};
 
-use crate::tensor_file::raw;
+use crate::tensor_file::{raw, write_whole};
 
 const HASH_KEY: &str = "blake3";
 const MAX_HEADER_BYTES: u64 = 1 << 16;
 
-/// Writes aside and renames, so that a file under its final name is whole.
+/// Writes both, or nothing.
 pub fn write(path: &Path, latents: &Tensor, noises: &Tensor) -> anyhow::Result<()> {
     let (first, second) = (raw(latents)?, raw(noises)?);
     let shape: Vec<usize> = latents.size().iter().map(|&d| d as usize).collect();
@@ -23,9 +23,7 @@ pub fn write(path: &Path, latents: &Tensor, noises: &Tensor) -> anyhow::Result<(
     let hash = hash(&first, &second);
     let tensors = [("latents", view(&first)?), ("noises", view(&second)?)];
     let bytes = safetensors::serialize(tensors, Some(HashMap::from([(HASH_KEY.to_string(), hash)])))?;
-    let aside = path.with_extension(format!("writing-{}", std::process::id()));
-    std::fs::write(&aside, bytes).with_context(|| aside.display().to_string())?;
-    std::fs::rename(&aside, path).with_context(|| path.display().to_string())
+    write_whole(path, &bytes)
 }
 
 fn hash(latents: &[u8], noises: &[u8]) -> String {

@@ -1,0 +1,27 @@
+//! Work before the first step that leaves files behind, shared among the processes of each machine.
+
+use crate::ground::Ground;
+use crate::progress::Progress;
+
+/// Has each block of `items`, which are the same on every process of a machine, done by one of them. All meet after each
+/// block, so that a lost process or a signal is noticed. `name` is what the progress says.
+pub fn in_blocks<T>(
+    ground: &Ground<'_>, name: &'static str, items: &[T], block: usize, work: impl Fn(&[T]) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let world = ground.world;
+    // Nobody begins to leave files before all have seen which are missing.
+    world.barrier()?;
+    let blocks: Vec<_> = items.chunks(block).collect();
+    let rounds = world.max(blocks.len().div_ceil(world.local_size) as u64)? as usize;
+    let visible = world.is_first() && !items.is_empty();
+    let mut progress = Progress::new(name, "images", 0, items.len() as u64, visible);
+    for round in 0..rounds {
+        ground.stop.check()?;
+        if let Some(items) = blocks.get(round * world.local_size + world.local_rank) {
+            work(items)?;
+        }
+        world.barrier()?;
+        progress.set(((round + 1) * world.local_size * block).min(items.len()) as u64, "");
+    }
+    Ok(())
+}
