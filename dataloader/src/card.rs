@@ -1,15 +1,20 @@
 //! README.md beside the manifest: the card that people and the Hugging Face hub read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use crate::config::ShardConfig;
 use crate::error::{Error, Result};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Split};
 use crate::sources::SourceConfig;
 use crate::staging::write_whole;
 
 const FILE: &str = "README.md";
+
+/// What the columns of pairs mean.
+const PAIRS: &str = "\nPictures with the same `subject` are of one person or photo, in the `state` that the column names: an \
+     emotion, `neutral`, or another word. Several pictures of one subject in one state are alternative drawings, each of \
+     them true. All pictures of a subject lie in one split. Rows by state:\n\n";
 
 /// What tells our card from one that somebody wrote.
 const MARK: &str = "<!-- written by `dataloader shard`; delete this line to keep your own -->";
@@ -59,24 +64,29 @@ fn card(source: &SourceConfig, manifest: &Manifest) -> String {
         manifest.quarantined.len(),
         manifest.missing,
     );
-    text += &counts(manifest);
+    text += &counts("emotion", manifest, |split| &split.labels);
+    if manifest.splits.values().any(|split| !split.states.is_empty()) {
+        text += PAIRS;
+        text += &counts("state", manifest, |split| &split.states);
+    }
     text += "\nRead it with `datasets.load_dataset(folder)`, pyarrow or duckdb. Hashes of all shards are in manifest.json;\n\
              `dataloader verify` checks them.\n";
     text
 }
 
-/// Rows by emotion and split, as a table.
-fn counts(manifest: &Manifest) -> String {
-    let labels: BTreeSet<&String> = manifest.splits.values().flat_map(|s| s.labels.keys()).collect();
+/// Rows by split and by what `of` counts, as a table.
+fn counts(what: &str, manifest: &Manifest, of: fn(&Split) -> &BTreeMap<String, u64>) -> String {
+    let labels: BTreeSet<&String> = manifest.splits.values().flat_map(|s| of(s).keys()).collect();
     let row = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
     let heading = |name: &str| std::iter::once(name.to_string());
-    let mut text = row(heading("emotion").chain(manifest.splits.keys().cloned()).collect());
+    let mut text = row(heading(what).chain(manifest.splits.keys().cloned()).collect());
     text += &row(vec!["---".to_string(); manifest.splits.len() + 1]);
     for label in labels {
-        let counts = manifest.splits.values().map(|s| s.labels.get(label).copied().unwrap_or(0).to_string());
+        let counts = manifest.splits.values().map(|s| of(s).get(label).copied().unwrap_or(0).to_string());
         text += &row(heading(label).chain(counts).collect());
     }
-    text + &row(heading("all").chain(manifest.splits.values().map(|s| s.rows.to_string())).collect())
+    let all = manifest.splits.values().map(|s| of(s).values().sum::<u64>().to_string());
+    text + &row(heading("all").chain(all).collect())
 }
 
 /// Where the images come from, what may be done with them, and whose emotion the labels are.
@@ -92,6 +102,7 @@ fn origin(source: &SourceConfig) -> (&'static str, &'static str, &'static str) {
             "annotations CC BY-NC-SA 4.0; the images are their owners', do not pass them on",
             "expressed: what people in the picture show; Plutchik's labels, mapped to Mikels' where there is a counterpart",
         ),
+        SourceConfig::Parquet(_) => ("Parquet files", "that of the files: state it here", "by the columns of the recipe"),
         SourceConfig::Folder(_) => ("a folder of images", "that of the images: state it here", "by folder or metadata.jsonl"),
         SourceConfig::Pocket(_) => ("the embedded emoji", "see NOTICE of the emotion editor", "expressed"),
     }

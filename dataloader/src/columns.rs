@@ -37,6 +37,8 @@ fn column(name: &str, rows: &[&Row]) -> Result<ArrayRef> {
         "emotion" => maybe_texts(|r| r.entry.emotion.map(|e| e.name())),
         "namespace" => maybe_texts(|r| r.entry.namespace.as_deref()),
         "label" => maybe_texts(|r| r.entry.label.as_deref()),
+        "subject" => maybe_texts(|r| r.entry.subject.as_deref()),
+        "state" => maybe_texts(|r| r.entry.state.as_deref()),
         "valence" => numbers(|r| r.entry.valence),
         "arousal" => numbers(|r| r.entry.arousal),
         "ambiguity" => numbers(|r| r.entry.ambiguity),
@@ -97,6 +99,9 @@ struct LightColumns<'a> {
     emotion: &'a StringArray,
     namespace: &'a StringArray,
     label: &'a StringArray,
+    // Shards that were written before there were pairs lack these two.
+    subject: Option<&'a StringArray>,
+    state: Option<&'a StringArray>,
     valence: &'a Float32Array,
     arousal: &'a Float32Array,
     ambiguity: &'a Float32Array,
@@ -117,6 +122,8 @@ impl<'a> LightColumns<'a> {
             emotion: typed(batch, "emotion")?,
             namespace: typed(batch, "namespace")?,
             label: typed(batch, "label")?,
+            subject: typed_if_there(batch, "subject")?,
+            state: typed_if_there(batch, "state")?,
             valence: typed(batch, "valence")?,
             arousal: typed(batch, "arousal")?,
             ambiguity: typed(batch, "ambiguity")?,
@@ -144,6 +151,8 @@ impl<'a> LightColumns<'a> {
             emotions: emotions_of(&attributes),
             namespace: maybe(self.namespace),
             label: maybe(self.label),
+            subject: self.subject.and_then(maybe),
+            state: self.state.and_then(maybe),
             valence: number(self.valence),
             arousal: number(self.arousal),
             ambiguity: number(self.ambiguity),
@@ -159,7 +168,34 @@ fn typed<'a, T: 'static>(batch: &'a RecordBatch, name: &str) -> Result<&'a T> {
     cast(batch.column_by_name(name).ok_or_else(|| format!("column {name} is missing"))?, name)
 }
 
+fn typed_if_there<'a, T: 'static>(batch: &'a RecordBatch, name: &str) -> Result<Option<&'a T>> {
+    batch.column_by_name(name).map(|column| cast(column, name)).transpose()
+}
+
 fn cast<'a, T: 'static>(array: &'a ArrayRef, name: &str) -> Result<&'a T> {
     let found = array.data_type();
     array.as_any().downcast_ref().ok_or_else(|| format!("column {name} is {found}, which this program does not write"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row::tests::row;
+    use crate::schema::{schema, Widths};
+
+    #[test]
+    fn shards_from_before_there_were_pairs_are_read() {
+        let schema = Arc::new(schema(Widths { latent: 16, clip: Some(8) }));
+        let mut paired = row("a");
+        paired.entry =
+            Arc::new(Entry { subject: Some("Ada".into()), state: Some("awe".into()), ..(*paired.entry).clone() });
+        let batch = batch_from_rows(schema.clone(), &[&paired, &row("b")]).expect("a batch");
+        let read = entries_from_batch(&batch).expect("readable");
+        assert_eq!((&read[0], read[1].subject.as_deref()), (&*paired.entry, None));
+        let old: Vec<usize> = (0..schema.fields().len())
+            .filter(|&n| !["subject", "state"].contains(&schema.field(n).name().as_str()))
+            .collect();
+        let read = entries_from_batch(&batch.project(&old).expect("fewer columns")).expect("readable");
+        assert_eq!((read[0].path.as_str(), &read[0].subject, &read[0].state), ("a", &None, &None));
+    }
 }

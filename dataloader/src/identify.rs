@@ -43,9 +43,13 @@ struct Stamp {
 }
 
 impl Stamp {
-    /// None for images that are no files.
+    /// That of the file an image lies in; none for images in memory.
     fn of(item: &Item) -> Option<Self> {
-        let Content::File(path) = &item.content else { return None };
+        let path = match &item.content {
+            Content::File(path) => path,
+            Content::Parquet(image) => image.file(),
+            Content::Bytes(_) => return None,
+        };
         let metadata = fs::metadata(path).ok()?;
         let modified_ns = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos() as u64;
         Some(Self { bytes: metadata.len(), modified_ns })
@@ -99,9 +103,11 @@ impl Memory {
         &self, item: &Item, stamp: Option<Stamp>, limits: &PhotoLimits,
     ) -> Option<std::result::Result<Identity, String>> {
         let (known, found) = self.0.get(&item.path).filter(|(known, _)| Some(*known) == stamp)?;
+        // A Parquet file's size is not that of one image in it, which is looked at when it is read.
+        let bytes = if matches!(item.content, Content::Parquet(_)) { 0 } else { known.bytes };
         match found {
             Found::Image(identity) => {
-                limits.allow(known.bytes, identity.width, identity.height).then(|| Ok(identity.clone()))
+                limits.allow(bytes, identity.width, identity.height).then(|| Ok(identity.clone()))
             }
             Found::Unusable { reason, limits: then } => (then == limits).then(|| Err(reason.clone())),
         }

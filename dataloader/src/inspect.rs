@@ -1,7 +1,6 @@
 //! `dataloader inspect`: what a data set holds, for people.
 
-use std::collections::BTreeSet;
-use std::fmt::Write;
+use std::collections::{BTreeMap, BTreeSet};
 
 use half::f16;
 
@@ -9,8 +8,8 @@ use crate::dataset::Dataset;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::inversions::Inversions;
-use crate::manifest::{Manifest, Model};
-use crate::row::Row;
+use crate::manifest::{Manifest, Model, Split};
+use crate::row::{Row, RowRef};
 use crate::schema::schema;
 use crate::shards::Shards;
 use crate::store::Access;
@@ -25,9 +24,10 @@ pub fn inspect(url: &str, access: &Access, numbers: &[usize]) -> Result<String> 
     }
     let dataset = Dataset::of(shards)?;
     let mut text = summary(&dataset);
-    text += &counts(dataset.manifest());
-    text += &columns(&dataset);
+    text += &counts("emotion", dataset.manifest(), |split| &split.labels, |split| split.rows);
     let rows = dataset.rows(&Filter::default())?;
+    text += &pairs(dataset.manifest(), &rows);
+    text += &columns(&dataset);
     let first: Vec<usize> = (0..rows.len().min(EXAMPLES)).collect();
     for &number in if numbers.is_empty() { &first } else { numbers } {
         let Some(reference) = rows.get(number) else {
@@ -63,24 +63,36 @@ fn summary(dataset: &Dataset) -> String {
     )
 }
 
-/// Rows by split and emotion.
-fn counts(manifest: &Manifest) -> String {
-    let labels: BTreeSet<&String> = manifest.splits.values().flat_map(|s| s.labels.keys()).collect();
-    let mut text = format!("\n{:<14}", "emotion");
-    for split in manifest.splits.keys() {
-        let _ = write!(text, "{split:>10}");
+/// A table of the manifest's splits: the rows of each that `of` counts under a name, and all of them.
+fn counts(
+    what: &str, manifest: &Manifest, of: fn(&Split) -> &BTreeMap<String, u64>, all: impl Fn(&Split) -> u64,
+) -> String {
+    let names: BTreeSet<&String> = manifest.splits.values().flat_map(|s| of(s).keys()).collect();
+    let line = |name: &str, cell: &dyn Fn(&Split) -> String| {
+        let cells: String = manifest.splits.values().map(|split| format!("{:>10}", cell(split))).collect();
+        format!("\n{name:<14}{cells}")
+    };
+    let heading: String = manifest.splits.keys().map(|name| format!("{name:>10}")).collect();
+    let mut text = format!("\n{what:<14}{heading}");
+    for name in names {
+        text += &line(name, &|split| of(split).get(name).copied().unwrap_or(0).to_string());
     }
-    for label in labels {
-        let _ = write!(text, "\n{label:<14}");
-        for split in manifest.splits.values() {
-            let _ = write!(text, "{:>10}", split.labels.get(label).copied().unwrap_or(0));
-        }
+    text + &line("all", &|split| all(split).to_string()) + "\n"
+}
+
+/// Rows by split and state, and how many subjects they are of; nothing where no row names a subject.
+fn pairs(manifest: &Manifest, rows: &[RowRef]) -> String {
+    let mut subjects: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for row in rows {
+        subjects.entry(&row.split).or_default().extend(row.subject.as_deref());
     }
-    let _ = write!(text, "\n{:<14}", "all");
-    for split in manifest.splits.values() {
-        let _ = write!(text, "{:>10}", split.rows);
+    if subjects.values().all(BTreeSet::is_empty) {
+        return String::new();
     }
-    text + "\n\ncolumns\n"
+    let count = |name: &String| subjects.get(name.as_str()).map_or(0, BTreeSet::len);
+    let cells: String = manifest.splits.keys().map(|name| format!("{:>10}", count(name))).collect();
+    let table = counts("state", manifest, |split| &split.states, |split| split.states.values().sum());
+    format!("{table}{:<14}{cells}\n", "subjects")
 }
 
 fn columns(dataset: &Dataset) -> String {
@@ -88,14 +100,17 @@ fn columns(dataset: &Dataset) -> String {
     let line = |f: &arrow::datatypes::FieldRef| {
         format!("  {:<15}{}{}\n", f.name(), f.data_type(), if f.is_nullable() { ", may be null" } else { "" })
     };
-    schema.fields().iter().map(line).collect()
+    std::iter::once("\ncolumns\n".to_string()).chain(schema.fields().iter().map(line)).collect()
 }
 
 fn example(number: usize, row: &Row) -> String {
     let emotion = row.emotion.map_or("none", |e| e.name());
+    let pair = row.subject.as_ref().map_or(String::new(), |subject| {
+        format!(", subject {subject:?} in state {:?}", row.state.as_deref().unwrap_or("none"))
+    });
     let [x, y, w, h] = row.crop;
     format!(
-        "\nrow {number}: {}\n  {} split, emotion {emotion}, label {:?}, {}×{}, crop {w}×{h} at {x},{y}\n  image_id {:.16}…, \
+        "\nrow {number}: {}\n  {} split, emotion {emotion}, label {:?}{pair}, {}×{}, crop {w}×{h} at {x},{y}\n  image_id {:.16}…, \
          attributes {}\n  image {} bytes; latent mean {}, std {}; flip mean {}; CLIP {}\n",
         row.path,
         row.split,

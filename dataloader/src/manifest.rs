@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::row::Entry;
 
 /// The file's name in a data set's folder.
 pub const FILE: &str = "manifest.json";
 
-/// The version this crate writes and reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The newest version that this crate writes and reads: data sets with pairs, whose manifest counts their states.
+pub const FORMAT_VERSION: u32 = 2;
+
+/// The version of data sets without pairs, which every release reads. Their shards may lack `subject` and `state`.
+pub const WITHOUT_PAIRS: u32 = 1;
 
 /// No manifest of a real data set comes near this size.
 const MAX_BYTES: usize = 256 << 20;
@@ -19,7 +23,7 @@ const MAX_BYTES: usize = 256 << 20;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// [`FORMAT_VERSION`] at the time of writing.
+    /// [`FORMAT_VERSION`], or [`WITHOUT_PAIRS`] where that says all there is.
     pub format_version: u32,
     /// The shards, in reading order.
     pub shards: Vec<Shard>,
@@ -58,6 +62,9 @@ pub struct Shard {
     /// Rows by emotion; rows without one are counted under "none".
     #[serde(default)]
     pub labels: BTreeMap<String, u64>,
+    /// Rows that name a subject, by their state; those whose state is not known are counted under "none".
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub states: BTreeMap<String, u64>,
     /// The images whose trajectories it holds, a row group each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub image_ids: Vec<String>,
@@ -78,6 +85,37 @@ pub struct Split {
     pub rows: u64,
     /// Rows by emotion; rows without one are counted under "none".
     pub labels: BTreeMap<String, u64>,
+    /// Rows that name a subject, by their state; those whose state is not known are counted under "none".
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub states: BTreeMap<String, u64>,
+}
+
+impl Split {
+    /// Counts a row.
+    pub fn count(&mut self, row: &Entry) {
+        self.rows += 1;
+        *self.labels.entry(row.emotion.map_or("none", |e| e.name()).to_string()).or_default() += 1;
+        if row.subject.is_some() {
+            *self.states.entry(row.state.as_deref().unwrap_or("none").to_string()).or_default() += 1;
+        }
+    }
+
+    /// Adds a shard's counts.
+    pub fn add(&mut self, shard: &Shard) {
+        self.rows += shard.rows;
+        let counts = [(&mut self.labels, &shard.labels), (&mut self.states, &shard.states)];
+        for (sums, counts) in counts {
+            counts.iter().for_each(|(name, rows)| *sums.entry(name.clone()).or_default() += rows);
+        }
+    }
+}
+
+/// The version that says all there is of these splits.
+pub fn version_of(splits: &BTreeMap<String, Split>) -> u32 {
+    match splits.values().any(|split| !split.states.is_empty()) {
+        true => FORMAT_VERSION,
+        false => WITHOUT_PAIRS,
+    }
 }
 
 /// How photos became training images.
@@ -233,10 +271,13 @@ fn check_version(text: &str) -> std::result::Result<(), String> {
         format_version: u32,
     }
     let Version { format_version } = serde_json::from_str(text).map_err(|e| format!("damaged manifest: {e}"))?;
-    if format_version == FORMAT_VERSION {
+    if (WITHOUT_PAIRS..=FORMAT_VERSION).contains(&format_version) {
         return Ok(());
     }
-    Err(format!("format version {format_version}, this program reads {FORMAT_VERSION}; re-run `dataloader shard`"))
+    Err(format!(
+        "format version {format_version}, this program reads {WITHOUT_PAIRS} to {FORMAT_VERSION}; \
+         re-run `dataloader shard`"
+    ))
 }
 
 fn checksum(text: &str, stated: &str) -> String {
@@ -258,14 +299,15 @@ pub(crate) mod tests {
             split: split.into(),
             rows,
             labels: BTreeMap::from([("awe".to_string(), rows)]),
+            states: BTreeMap::new(),
             image_ids: vec![],
             bytes: 10,
             blake3: "ab".into(),
             key: "ef".into(),
         };
-        let split = |rows| Split { rows, labels: BTreeMap::from([("awe".to_string(), rows)]) };
+        let split = |rows| Split { rows, labels: BTreeMap::from([("awe".to_string(), rows)]), ..Split::default() };
         Manifest {
-            format_version: FORMAT_VERSION,
+            format_version: WITHOUT_PAIRS,
             shards: vec![shard("train", 3), shard("test", 2)],
             splits: BTreeMap::from([("train".to_string(), split(3)), ("test".to_string(), split(2))]),
             transform: Transform {

@@ -16,15 +16,22 @@ const JPEG_QUALITY: u8 = 95;
 
 /// The bytes of an item's photo.
 pub fn read(item: &Item, limits: &PhotoLimits) -> Result<Bytes, String> {
-    let path = match &item.content {
-        Content::File(path) => path,
-        Content::Bytes(bytes) => return Ok(bytes.clone()),
+    let within = |size: u64| match size as f64 > limits.max_megabytes * 1e6 {
+        true => Err(format!("{:.1} MB are more than limits.max_megabytes {}", size as f64 / 1e6, limits.max_megabytes)),
+        false => Ok(()),
     };
-    let size = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
-    if size as f64 > limits.max_megabytes * 1e6 {
-        return Err(format!("{:.1} MB are more than limits.max_megabytes {}", size as f64 / 1e6, limits.max_megabytes));
+    match &item.content {
+        Content::File(path) => {
+            within(std::fs::metadata(path).map_err(|e| e.to_string())?.len())?;
+            Ok(std::fs::read(path).map_err(|e| e.to_string())?.into())
+        }
+        Content::Bytes(bytes) => Ok(bytes.clone()),
+        Content::Parquet(image) => {
+            let bytes = image.read()?;
+            within(bytes.len() as u64)?;
+            Ok(bytes)
+        }
     }
-    Ok(std::fs::read(path).map_err(|e| e.to_string())?.into())
 }
 
 /// Decodes the bytes of an item's photo; the error is the reason for quarantine.

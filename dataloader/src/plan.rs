@@ -1,6 +1,6 @@
 //! Which images go into which split and shard: everything that is decided before anything is encoded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::identify::Identity;
 use crate::manifest::Quarantined;
@@ -49,9 +49,8 @@ impl Plan {
             }
         }
         plan.quarantined.sort_by(|a, b| a.path.cmp(&b.path));
-        let of_image = splits_by_image(&images, splits);
-        for planned in images {
-            let split = of_image[&planned.identity.image_id].clone();
+        let of_images = splits_of(&images, splits);
+        for (planned, split) in images.into_iter().zip(of_images) {
             plan.splits.entry(split).or_default().push(planned);
         }
         plan
@@ -75,24 +74,54 @@ impl Plan {
     }
 }
 
-/// One split per image id. Copies of an image that were published in several splits all go to the one that is held
-/// out most strictly, so that nothing tested on was trained on.
-fn splits_by_image(images: &[Planned], splits: &HashSplit) -> BTreeMap<String, String> {
-    let mut of_image: BTreeMap<String, String> = BTreeMap::new();
-    for planned in images {
-        let split = planned.item.split.clone().unwrap_or_else(|| splits.of(&planned.identity.image_id).to_string());
-        match of_image.get_mut(&planned.identity.image_id) {
-            None => {
-                of_image.insert(planned.identity.image_id.clone(), split);
-            }
-            Some(known) if strictness(&split) > strictness(known) => {
-                tracing::warn!("{}: a copy is in {known}; all copies go to {split}", planned.item.path);
-                *known = split;
-            }
-            Some(_) => {}
+/// The split of each image. What belongs together, copies of an image and pictures of one subject, all goes to the split
+/// that is held out most strictly of those that its images were published in, so that nothing tested on was trained on.
+fn splits_of(images: &[Planned], splits: &HashSplit) -> Vec<String> {
+    let alone = |Planned { item, identity }: &Planned| {
+        let name = item.subject.as_ref().unwrap_or(&identity.image_id);
+        item.split.clone().unwrap_or_else(|| splits.of(name).to_string())
+    };
+    let groups = inseparable(images);
+    let mut of_group: BTreeMap<usize, String> = BTreeMap::new();
+    for (planned, group) in images.iter().zip(&groups) {
+        let split = alone(planned);
+        let known = of_group.entry(*group).or_insert_with(|| split.clone());
+        if strictness(&split) > strictness(known) {
+            *known = split;
         }
     }
-    of_image
+    let mut told = BTreeSet::new();
+    for (planned, group) in images.iter().zip(&groups) {
+        let (split, published) = (&of_group[group], &planned.item.split);
+        if published.as_ref().is_some_and(|published| published != split) && told.insert(group) {
+            let what = planned.item.subject.as_ref().map_or("a copy".into(), |subject| format!("subject {subject}"));
+            tracing::warn!("{}: {what} is in several splits; all its images go to {split}", planned.item.path);
+        }
+    }
+    groups.iter().map(|group| of_group[group].clone()).collect()
+}
+
+/// A group's number for each image: images are in one group if they have the same pixels or the same subject, or are so
+/// joined by others.
+fn inseparable(images: &[Planned]) -> Vec<usize> {
+    let mut parent: Vec<usize> = (0..images.len()).collect();
+    fn root(parent: &mut [usize], mut n: usize) -> usize {
+        while parent[n] != n {
+            parent[n] = parent[parent[n]];
+            n = parent[n];
+        }
+        n
+    }
+    let (mut first_copy, mut first_of_subject) = (BTreeMap::new(), BTreeMap::new());
+    for (n, Planned { item, identity }) in images.iter().enumerate() {
+        let copy = *first_copy.entry(&identity.image_id).or_insert(n);
+        let sibling = item.subject.as_ref().map(|subject| *first_of_subject.entry(subject).or_insert(n));
+        for other in std::iter::once(copy).chain(sibling) {
+            let (a, b) = (root(&mut parent, n), root(&mut parent, other));
+            parent[a.max(b)] = a.min(b);
+        }
+    }
+    (0..images.len()).map(|n| root(&mut parent, n)).collect()
 }
 
 fn strictness(split: &str) -> (u8, &str) {
@@ -101,5 +130,69 @@ fn strictness(split: &str) -> (u8, &str) {
         "val" => (1, split),
         "test" => (3, split),
         _ => (2, split),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::Content;
+
+    fn image(path: &str, pixels: &str, subject: Option<&str>, split: Option<&str>) -> (Item, Result<Identity, String>) {
+        let item = Item {
+            path: path.into(),
+            content: Content::Bytes(bytes::Bytes::new()),
+            split: split.map(str::to_string),
+            emotion: None,
+            namespace: None,
+            label: None,
+            subject: subject.map(str::to_string),
+            state: None,
+            valence: None,
+            arousal: None,
+            ambiguity: None,
+            attributes: serde_json::Value::Null,
+        };
+        (item, Ok(Identity { image_id: pixels.into(), width: 8, height: 8 }))
+    }
+
+    fn splits(images: Vec<(Item, Result<Identity, String>)>, hash: &HashSplit) -> BTreeMap<String, String> {
+        let (items, identities) = images.into_iter().unzip();
+        let plan = Plan::new(items, identities, vec![], hash);
+        let paths = |images: Vec<Planned>| images.into_iter().map(|planned| planned.item.path);
+        plan.splits.into_iter().flat_map(|(s, images)| paths(images).map(move |path| (path, s.clone()))).collect()
+    }
+
+    #[test]
+    fn a_subject_is_never_torn_apart() {
+        let hash = HashSplit { test_fraction: 0.4, val_fraction: 0.2, seed: 0 };
+        let images = (0..600).map(|n| {
+            let subject = format!("person {}", n % 100);
+            image(&format!("{n:03}"), &format!("pixels {n}"), Some(&subject), None)
+        });
+        let found = splits(images.collect(), &hash);
+        for n in 0..600 {
+            assert_eq!(found[&format!("{n:03}")], found[&format!("{:03}", n % 100)], "{n}");
+        }
+        let held_out = (0..100).filter(|n| found[&format!("{n:03}")] == "test").count();
+        assert!((25..55).contains(&held_out), "{held_out}");
+    }
+
+    #[test]
+    fn published_splits_that_part_a_subject_give_way_to_the_strictest() {
+        let found = splits(
+            vec![
+                image("a", "1", Some("Ada"), Some("train")),
+                image("b", "2", Some("Ada"), Some("test")),
+                image("c", "3", Some("Bob"), Some("train")),
+                // Bob has a picture that is a copy of one of Cy's, who is held out.
+                image("d", "4", Some("Bob"), Some("train")),
+                image("e", "4", Some("Cy"), Some("val")),
+                image("f", "5", None, Some("train")),
+            ],
+            &HashSplit::default(),
+        );
+        let splits: Vec<&str> = found.values().map(String::as_str).collect();
+        assert_eq!(splits, ["test", "test", "val", "val", "val", "train"]);
     }
 }

@@ -11,6 +11,9 @@ use serde_json::Value;
 use crate::emotion::Emotion;
 use crate::error::{Error, Result};
 
+/// The state of a subject that shows no emotion.
+pub const NEUTRAL: &str = "neutral";
+
 /// The light columns: everything but pixels, latents and embeddings.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Entry {
@@ -30,6 +33,10 @@ pub struct Entry {
     pub namespace: Option<String>,
     /// The source's own label.
     pub label: Option<String>,
+    /// Who or what the picture is of, where the source tells: pictures of one subject in several states are pairs.
+    pub subject: Option<String>,
+    /// The state the subject is in: an emotion's name, or another word such as [`NEUTRAL`].
+    pub state: Option<String>,
     /// −3 to 3.
     pub valence: Option<f32>,
     /// 0 to 6.
@@ -157,6 +164,8 @@ pub(crate) mod tests {
             emotions: vec![],
             namespace: None,
             label: None,
+            subject: None,
+            state: None,
             valence: None,
             arousal: None,
             ambiguity: None,

@@ -40,6 +40,8 @@ pub fn schema(widths: Widths) -> Schema {
         maybe_text("emotion"),
         maybe_text("namespace"),
         maybe_text("label"),
+        maybe_text("subject"),
+        maybe_text("state"),
         maybe_number("valence"),
         maybe_number("arousal"),
         maybe_number("ambiguity"),

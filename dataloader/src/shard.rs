@@ -229,6 +229,8 @@ impl<'a> Run<'a> {
             emotions: emotions_of(&item.attributes),
             namespace: item.namespace.clone(),
             label: item.label.clone(),
+            subject: item.subject.clone(),
+            state: item.state.clone(),
             valence: item.valence,
             arousal: item.arousal,
             ambiguity: item.ambiguity,

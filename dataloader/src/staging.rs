@@ -121,7 +121,8 @@ impl Staging {
     /// Seals `manifest` with the shards' facts and puts the data set in its place.
     pub fn commit(self, shards: Vec<Shard>, manifest: Manifest) -> Result<Manifest> {
         let splits = splits_of(&shards);
-        let sealed = Manifest { shards, splits, ..manifest }.to_bytes();
+        let format_version = manifest::version_of(&splits);
+        let sealed = Manifest { format_version, shards, splits, ..manifest }.to_bytes();
         let path = self.path().join(manifest::FILE);
         write_whole(&path, &sealed)?;
         sync_folder(&self.path())?;
@@ -174,11 +175,7 @@ pub fn recover(folder: &Path) -> Result<()> {
 fn splits_of(shards: &[Shard]) -> BTreeMap<String, Split> {
     let mut splits: BTreeMap<String, Split> = BTreeMap::new();
     for shard in shards {
-        let split = splits.entry(shard.split.clone()).or_default();
-        split.rows += shard.rows;
-        for (label, rows) in &shard.labels {
-            *split.labels.entry(label.clone()).or_default() += rows;
-        }
+        splits.entry(shard.split.clone()).or_default().add(shard);
     }
     splits
 }
@@ -268,6 +265,8 @@ pub(crate) mod tests {
             emotion: Some(Emotion::Sadness),
             namespace: Some("evoked".into()),
             label: Some("grief".into()),
+            subject: Some("Ada".into()),
+            state: Some("sadness".into()),
             valence: Some(-2.5),
             arousal: Some(6.0),
             ambiguity: Some(0.0),

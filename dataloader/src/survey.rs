@@ -1,6 +1,6 @@
 //! `dataloader shard --dry-run`: what a source lists, before anything is decoded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use crate::config::ShardConfig;
@@ -45,6 +45,7 @@ fn describe(listing: &Listing, name: &str) -> String {
     let mut labels: BTreeMap<(&str, &str), Count> = BTreeMap::new();
     let mut emotions: BTreeMap<&str, Count> = BTreeMap::new();
     let mut splits: BTreeMap<&str, Count> = BTreeMap::new();
+    let (mut states, mut subjects) = (BTreeMap::<&str, Count>::new(), BTreeSet::new());
     let items = listing.items.iter().map(|item| (item, true));
     for (item, there) in items.chain(listing.missing.iter().map(|item| (item, false))) {
         let emotion = item.emotion.map_or("none", Emotion::name);
@@ -52,6 +53,10 @@ fn describe(listing: &Listing, name: &str) -> String {
         labels.entry((item.label.as_deref().unwrap_or("none"), emotion)).or_default().add(item, there);
         emotions.entry(emotion).or_default().add(item, there);
         splits.entry(item.split.as_deref().unwrap_or("by hash")).or_default().add(item, there);
+        if let Some(subject) = &item.subject {
+            subjects.insert(subject);
+            states.entry(item.state.as_deref().unwrap_or("none")).or_default().add(item, there);
+        }
     }
     let mut text = format!(
         "{name}: {} images listed, {} there, {} missing, {} unusable as listed\n",
@@ -70,6 +75,9 @@ fn describe(listing: &Listing, name: &str) -> String {
     table("label → emotion", labels.iter().map(|((l, e), count)| (format!("{l} → {e}"), *count)).collect());
     table("emotion", named(&emotions));
     table("split", named(&splits));
+    if !subjects.is_empty() {
+        table(&format!("state of {} subjects", subjects.len()), named(&states));
+    }
     table("sum", vec![("all".into(), all)]);
     text += "\nstrict: one of the eight emotions, valence of the same sign, ambiguity at most 3 (filter: {valence_agrees: true, \
              max_ambiguity: 3})\n";
@@ -92,6 +100,8 @@ mod tests {
             emotion,
             namespace: None,
             label: Some("Joy".into()),
+            subject: None,
+            state: None,
             valence,
             arousal: None,
             ambiguity,

@@ -80,9 +80,7 @@ fn shard_faults(dataset: &Dataset, index: usize, counts: &mut BTreeMap<String, S
     let mut faults = Vec::new();
     for reference in dataset.references(index)? {
         let row = dataset.read(&reference)?;
-        let split = counts.entry(row.split.clone()).or_default();
-        split.rows += 1;
-        *split.labels.entry(row.emotion.map_or("none", |e| e.name()).to_string()).or_default() += 1;
+        counts.entry(row.split.clone()).or_default().count(&row);
         faults.extend(row_fault(dataset.manifest(), &row).map(|fault| format!("{}: {fault}", row.path)));
     }
     Ok(faults)
@@ -103,6 +101,6 @@ fn row_fault(manifest: &Manifest, row: &Row) -> Option<String> {
 fn count_faults(manifest: &Manifest, counts: &BTreeMap<String, Split>) -> Vec<String> {
     let differs = |name: &&String| manifest.splits.get(*name) != counts.get(*name);
     let names: std::collections::BTreeSet<&String> = manifest.splits.keys().chain(counts.keys()).collect();
-    let fault = |name: &String| format!("split {name}: rows or label counts are not the manifest's");
+    let fault = |name: &String| format!("split {name}: rows or counts are not the manifest's");
     names.iter().filter(|name| differs(name)).map(|name| fault(name)).collect()
 }

@@ -17,7 +17,7 @@ use parquet::schema::types::ColumnPath;
 
 use crate::columns::batch_from_rows;
 use crate::error::{Error, Result};
-use crate::manifest::Shard;
+use crate::manifest::{Shard, Split};
 use crate::row::Row;
 use crate::schema::{hugging_face_features, schema, Widths, HUGGING_FACE_KEY, IMAGE};
 
@@ -56,6 +56,7 @@ impl ShardWriter {
             split: split.into(),
             rows: 0,
             labels: BTreeMap::new(),
+            states: BTreeMap::new(),
             image_ids: vec![],
             bytes: 0,
             blake3: String::new(),
@@ -90,18 +91,24 @@ pub struct RowWriter {
     writer: ShardWriter,
     schema: Arc<Schema>,
     pending: Vec<Row>,
+    counts: Split,
 }
 
 impl RowWriter {
     /// As [`ShardWriter::create`], for rows with latents and embeddings of these lengths.
     pub fn create(folder: &Path, file: &str, split: &str, key: &str, widths: Widths) -> Result<Self> {
         let schema = Arc::new(schema(widths));
-        Ok(Self { writer: ShardWriter::create(folder, file, split, key, &schema)?, schema, pending: vec![] })
+        Ok(Self {
+            writer: ShardWriter::create(folder, file, split, key, &schema)?,
+            schema,
+            pending: vec![],
+            counts: Split::default(),
+        })
     }
 
     /// Adds a row.
     pub fn push(&mut self, row: Row) -> Result<()> {
-        *self.writer.shard.labels.entry(row.emotion.map_or("none", |e| e.name()).to_string()).or_default() += 1;
+        self.counts.count(&row);
         self.pending.push(row);
         match self.pending.len() {
             ROWS_PER_GROUP => self.flush(),
@@ -112,6 +119,7 @@ impl RowWriter {
     /// Brings the file to the disk and into its place.
     pub fn finish(mut self) -> Result<Shard> {
         self.flush()?;
+        (self.writer.shard.labels, self.writer.shard.states) = (self.counts.labels, self.counts.states);
         self.writer.finish()
     }
 

@@ -27,7 +27,8 @@ def with_pyarrow(folder, manifest):
     latent = manifest["latent"]
     width = latent["channels"] * latent["height"] * latent["width"]
     side = manifest["transform"]["resolution"]
-    labels = collections.defaultdict(collections.Counter)
+    labels, states = collections.defaultdict(collections.Counter), collections.defaultdict(collections.Counter)
+    splits_of_subject = collections.defaultdict(set)
     for shard in manifest["shards"]:
         file = pq.ParquetFile(folder / shard["file"])
         meta = file.metadata
@@ -35,6 +36,10 @@ def with_pyarrow(folder, manifest):
         assert max(meta.row_group(n).num_rows for n in range(meta.num_row_groups)) <= 256
         table = file.read()
         labels[shard["split"]].update(e or "none" for e in table["emotion"].to_pylist())
+        for subject, state in zip(table["subject"].to_pylist(), table["state"].to_pylist()):
+            if subject is not None:
+                states[shard["split"]][state or "none"] += 1
+                splits_of_subject[subject].add(shard["split"])
         for row in table.slice(0, NUM_COMPARED).to_pylist():
             assert Image.open(io.BytesIO(row["image"]["bytes"])).size == (side, side)
             assert all(len(row[name]) == width for name in LATENTS), "a latent has another length"
@@ -43,8 +48,21 @@ def with_pyarrow(folder, manifest):
             assert min(row["crop"]["w"], row["crop"]["h"]) == min(row["width"], row["height"])
     for split, stated in manifest["splits"].items():
         assert dict(labels[split]) == stated["labels"], (split, labels[split])
+        assert dict(states[split]) == stated.get("states", {}), (split, states[split])
         assert sum(labels[split].values()) == stated["rows"]
-    print(f"pyarrow: {sum(s['rows'] for s in manifest['shards'])} rows as the manifest states")
+    torn = {subject: splits for subject, splits in splits_of_subject.items() if len(splits) > 1}
+    assert not torn, f"subjects in several splits: {torn}"
+    print(f"pyarrow: {sum(s['rows'] for s in manifest['shards'])} rows, {len(splits_of_subject)} subjects as the manifest states")
+
+
+def pairs(folder):
+    """(picture, true picture) of every subject that is neutral and has an emotion: how to follow the pairs in SQL."""
+    import duckdb
+
+    return duckdb.sql(f"""
+        select a.subject, b.state, a.path as source, b.path as truth from '{folder}/*.parquet' a
+        join '{folder}/*.parquet' b on a.subject = b.subject and a.state = 'neutral' and b.state <> 'neutral'
+        order by all""").fetchall()
 
 
 def with_datasets(folder, manifest):
@@ -75,6 +93,7 @@ def with_duckdb(folder, manifest):
     ((latent,),) = duckdb.sql(f"select latent_mean from '{first}' limit 1").fetchall()
     assert latent == pq.read_table(first, columns=["latent_mean"])["latent_mean"][0].as_py()
     print(f"duckdb: {sum(map(sum, (c.values() for c in counts.values())))} rows by split and emotion as the manifest states")
+    print(f"duckdb: {len(pairs(folder))} pairs of a neutral picture and one of an emotion")
 
 
 def with_models(folder, manifest, models):

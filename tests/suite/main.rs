@@ -9,6 +9,7 @@ mod fetching;
 mod fixtures;
 mod house;
 mod method;
+mod pairs;
 mod parity;
 mod schemas;
 mod sharding;

@@ -141,6 +141,8 @@ fn item(root: &Path, listed: Listed) -> std::result::Result<Item, Quarantined> {
         emotion: Some(emotion),
         namespace: Some("evoked".into()),
         label: Some(emotion.name().into()),
+        subject: None,
+        state: None,
         valence: None,
         arousal: None,
         ambiguity: None,

@@ -97,6 +97,8 @@ fn item(annotation: Annotation) -> std::result::Result<Item, String> {
         split: None,
         emotion: label.mikels,
         namespace: Some("expressed".into()),
+        subject: None,
+        state: None,
         valence: within("valence", annotation.valence, -3.0, 3.0)?,
         arousal: within("arousal", annotation.arousal, 0.0, 6.0)?,
         ambiguity: within("ambiguity", annotation.ambiguity, 0.0, 6.0)?,

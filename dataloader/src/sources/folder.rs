@@ -8,22 +8,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Content, HashSplit, Item, Listing};
+use super::pair::{self, PairKeys};
+use super::{split_named, Content, HashSplit, Item, Listing, Namespace};
 use crate::error::{Error, Result};
 use crate::manifest::Quarantined;
 
 const SUFFIXES: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];
 const METADATA: &str = "metadata.jsonl";
-
-/// Folder names that mean a split, and the split.
-const SPLITS: [(&str, &str); 6] = [
-    ("train", "train"),
-    ("training", "train"),
-    ("val", "val"),
-    ("valid", "val"),
-    ("validation", "val"),
-    ("test", "test"),
-];
 
 /// The section `source` of kind `folder`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,32 +25,15 @@ pub struct FolderConfig {
     /// What its labels mean: what viewers felt, or what people in the picture show.
     #[serde(default)]
     pub namespace: Namespace,
+    /// The metadata's keys that name an image's subject and the subject's state.
+    #[serde(default)]
+    pub pairs: PairKeys,
     /// How images that no folder and no metadata puts into a split are divided.
     #[serde(default)]
     pub splits: HashSplit,
     /// Images to leave out, by file name without its suffix.
     #[serde(default)]
     pub exclude: Vec<String>,
-}
-
-/// Whose emotion a label is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Namespace {
-    /// The viewer's.
-    #[default]
-    Evoked,
-    /// The people's in the picture.
-    Expressed,
-}
-
-impl Namespace {
-    fn name(self) -> &'static str {
-        match self {
-            Namespace::Evoked => "evoked",
-            Namespace::Expressed => "expressed",
-        }
-    }
 }
 
 /// A line of metadata.jsonl; keys beyond these become attributes.
@@ -151,29 +125,32 @@ fn read_metadata(root: &Path) -> Result<BTreeMap<String, Metadata>> {
 fn item(config: &FolderConfig, path: String, line: Option<Metadata>) -> Result<Item> {
     let mut folders: Vec<&str> = path.split('/').collect();
     folders.pop();
-    let split =
-        folders.first().and_then(|first| SPLITS.iter().find(|(name, _)| name == first)).map(|(_, split)| *split);
+    let split = folders.first().and_then(|first| split_named(first));
     let label = folders.get(usize::from(split.is_some())).map(|label| label.to_string());
-    let line = line.unwrap_or_else(|| Metadata::empty(&path));
+    let mut line = line.unwrap_or_else(|| Metadata::empty(&path));
+    let place = || format!("{METADATA}: {path}");
+    let (subject, state) = config.pairs.take(&mut line.attributes).map_err(|e| Error::invalid(place(), e))?;
     let label = line.label.or(label);
     let emotion = match (&line.emotion, &label) {
-        (Some(word), _) => Some(word.parse().map_err(|e: crate::emotion::UnknownEmotion| {
-            Error::invalid(format!("{METADATA}: {path}"), e.to_string())
-        })?),
+        (Some(word), _) => pair::emotion_of(word).map_err(|e| Error::invalid(place(), e.to_string()))?,
         (None, label) => label.as_ref().and_then(|word| word.parse().ok()),
     };
+    let label = label.or_else(|| line.emotion.filter(|_| emotion.is_none()));
     Ok(Item {
         content: Content::File(config.path.join(&path)),
         split: line.split.or(split.map(str::to_string)),
         namespace: (emotion.is_some() || label.is_some()).then(|| config.namespace.name().to_string()),
         emotion,
         label,
+        subject,
+        state,
         valence: line.valence,
         arousal: line.arousal,
         ambiguity: line.ambiguity,
         attributes: Value::Object(line.attributes),
         path,
-    })
+    }
+    .with_pair())
 }
 
 impl Metadata {
@@ -200,6 +177,7 @@ mod tests {
         FolderConfig {
             path: path.into(),
             namespace: Namespace::Evoked,
+            pairs: PairKeys::default(),
             splits: HashSplit::default(),
             exclude: Vec::new(),
         }

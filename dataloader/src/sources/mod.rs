@@ -4,6 +4,8 @@
 mod emoset;
 mod findingemo;
 mod folder;
+mod pair;
+mod parquet;
 mod plutchik;
 mod pocket;
 
@@ -20,6 +22,7 @@ use crate::manifest::Quarantined;
 pub use emoset::EmosetConfig;
 pub use findingemo::FindingemoConfig;
 pub use folder::FolderConfig;
+pub use parquet::{ParquetConfig, ParquetImage};
 pub use pocket::PocketConfig;
 
 /// The section `source` of a recipe.
@@ -32,6 +35,8 @@ pub enum SourceConfig {
     Findingemo(FindingemoConfig),
     /// A folder of images, by label if it has sub-folders.
     Folder(FolderConfig),
+    /// Parquet files with images in a column, as the Hugging Face hub has them.
+    Parquet(Box<ParquetConfig>),
     /// The embedded emoji.
     Pocket(PocketConfig),
 }
@@ -43,6 +48,7 @@ impl SourceConfig {
             SourceConfig::Emoset(_) => "emoset",
             SourceConfig::Findingemo(_) => "findingemo",
             SourceConfig::Folder(_) => "folder",
+            SourceConfig::Parquet(_) => "parquet",
             SourceConfig::Pocket(_) => "pocket",
         }
     }
@@ -52,6 +58,7 @@ impl SourceConfig {
         match self {
             SourceConfig::Findingemo(config) => config.splits.check(),
             SourceConfig::Folder(config) => config.splits.check(),
+            SourceConfig::Parquet(config) => config.splits.check(),
             SourceConfig::Emoset(_) | SourceConfig::Pocket(_) => Ok(()),
         }
     }
@@ -62,6 +69,7 @@ impl SourceConfig {
             SourceConfig::Emoset(config) => emoset::list(config)?,
             SourceConfig::Findingemo(config) => findingemo::list(config)?,
             SourceConfig::Folder(config) => folder::list(config)?,
+            SourceConfig::Parquet(config) => parquet::list(config)?,
             SourceConfig::Pocket(config) => pocket::list(config)?,
         };
         listing.items.sort_by(|a, b| a.path.cmp(&b.path));
@@ -73,6 +81,7 @@ impl SourceConfig {
         match self {
             SourceConfig::Findingemo(config) => config.splits.clone(),
             SourceConfig::Folder(config) => config.splits.clone(),
+            SourceConfig::Parquet(config) => config.splits.clone(),
             SourceConfig::Emoset(_) | SourceConfig::Pocket(_) => HashSplit::default(),
         }
     }
@@ -104,6 +113,10 @@ pub struct Item {
     pub namespace: Option<String>,
     /// The source's own label.
     pub label: Option<String>,
+    /// Who or what the picture is of, where the source tells.
+    pub subject: Option<String>,
+    /// The state the subject is in: an emotion's name, `neutral`, or another word.
+    pub state: Option<String>,
     /// −3 to 3.
     pub valence: Option<f32>,
     /// 0 to 6.
@@ -121,6 +134,43 @@ pub enum Content {
     File(PathBuf),
     /// Bytes in memory.
     Bytes(Bytes),
+    /// A row of a Parquet file.
+    Parquet(ParquetImage),
+}
+
+/// Names of folders, files and cells that mean a split, and the split.
+const SPLITS: [(&str, &str); 6] = [
+    ("train", "train"),
+    ("training", "train"),
+    ("val", "val"),
+    ("valid", "val"),
+    ("validation", "val"),
+    ("test", "test"),
+];
+
+/// The split that a folder or file of this name means, if any.
+fn split_named(name: &str) -> Option<&'static str> {
+    SPLITS.iter().find(|(known, _)| *known == name).map(|(_, split)| *split)
+}
+
+/// Whose emotion a label is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Namespace {
+    /// The viewer's.
+    #[default]
+    Evoked,
+    /// The people's in the picture.
+    Expressed,
+}
+
+impl Namespace {
+    fn name(self) -> &'static str {
+        match self {
+            Namespace::Evoked => "evoked",
+            Namespace::Expressed => "expressed",
+        }
+    }
 }
 
 /// Refuses a path that leads outside the folder it is to be joined to.
@@ -132,8 +182,8 @@ pub(crate) fn inside(path: &str) -> std::result::Result<(), String> {
     Err(format!("the path {path:?} leads outside the data set's folder"))
 }
 
-/// A split by content where none is published: a pure function of an image's pixels and `seed`, so copies of an image
-/// fall together and adding images moves none.
+/// A split by content where none is published: a pure function of `seed` and an image's subject, or its pixels where it
+/// names none, so copies of an image and pictures of one subject fall together and adding images moves none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HashSplit {
@@ -146,9 +196,9 @@ pub struct HashSplit {
 }
 
 impl HashSplit {
-    /// The split of the image with this id.
-    pub fn of(&self, image_id: &str) -> &'static str {
-        let hash = blake3::hash(format!("{}:{image_id}", self.seed).as_bytes());
+    /// The split of the subject of this name, or of the image with this id.
+    pub fn of(&self, name: &str) -> &'static str {
+        let hash = blake3::hash(format!("{}:{name}", self.seed).as_bytes());
         let head = u32::from_le_bytes(hash.as_bytes()[..4].try_into().expect("four bytes"));
         let place = f64::from(head) / 2f64.powi(32);
         match () {

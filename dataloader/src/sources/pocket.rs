@@ -59,6 +59,8 @@ fn items_of(batch: &RecordBatch, path: &Path) -> Result<Vec<Item>> {
             emotion: emotion.map_err(|e: crate::emotion::UnknownEmotion| refuse(format!("row {row}: {e}")))?,
             namespace: Some("expressed".into()),
             label: label.get(row).map(str::to_string),
+            subject: None,
+            state: None,
             valence: None,
             arousal: None,
             ambiguity: None,
