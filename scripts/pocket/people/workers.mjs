@@ -26,20 +26,22 @@ function drawShare(args, worker) {
   return share;
 }
 
+/** The same, drawn by a process of its own. */
 function shareOf(args, worker) {
   return new Promise((resolve, reject) => {
     const child = fork(fileURLToPath(import.meta.url), [JSON.stringify(args), String(worker)]);
     child.on('message', resolve);
-    child.on('exit', code => code && reject(new Error(`worker ${worker} ended with exit code ${code}`)));
+    // comes after the message, or without one; what went wrong stands on the worker's stderr
+    child.on('disconnect', () => reject(new Error(`worker ${worker} ended before its share was drawn`)));
   });
 }
 
-/** Writes OUT/SPLIT.png.bin and OUT/SPLIT.jsonl from the workers' files, which it removes. */
+/** Writes OUT/SPLIT.png.bin and OUT/SPLIT.jsonl from the workers' files, each there whole or not at all. */
 function join(args, shares) {
   const workers = [...Array(args.workers).keys()];
   const parts = workers.map(worker => ({ file: fs.openSync(partFile(args, worker), 'r'), at: 0 }));
-  const pack = fs.openSync(`${args.out}/${args.split}.png.bin`, 'w');
-  const lines = fs.openSync(`${args.out}/${args.split}.jsonl`, 'w');
+  const finished = ['png.bin', 'jsonl'].map(kind => `${args.out}/${args.split}.${kind}`);
+  const [pack, lines] = finished.map(file => fs.openSync(`${file}.unfinished`, 'w'));
   let [offset, count] = [0, 0];
   for (const { worker, pictures } of shares.sort((a, b) => a.index - b.index)) {
     for (const { record, length } of pictures) {
@@ -53,6 +55,7 @@ function join(args, shares) {
     }
   }
   for (const file of [...parts.map(part => part.file), pack, lines]) fs.closeSync(file);
+  for (const file of finished) fs.renameSync(`${file}.unfinished`, file);
   for (const worker of workers) fs.unlinkSync(partFile(args, worker));
   return count;
 }

@@ -5,6 +5,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { renderSplit } from '../workers.mjs';
 import { photoFolder } from './photos.mjs';
 
 const RENDER = fileURLToPath(new URL('../render.mjs', import.meta.url));
@@ -69,4 +70,12 @@ test('wrong arguments end with exit code 2 and say what to do', t => {
     assert.match(stderr, message);
   }
   assert.match(render('--help').stdout, /^Usage: node render\.mjs/);
+});
+
+test('a worker that fails ends the run, and no file looks finished', async t => {
+  const out = photoFolder(t);
+  const size = { persons: 40, size: 16, perPerson: 3, drawings: 3 };
+  const args = { out, split: 'train', seed: '1', workers: 2, photos: path.join(out, 'nowhere'), ...size };
+  await assert.rejects(renderSplit(args), /worker \d ended before its share was drawn/);
+  assert.ok(!fs.existsSync(path.join(out, 'train.jsonl')) && !fs.existsSync(path.join(out, 'train.png.bin')));
 });
