@@ -1,9 +1,11 @@
-"""The emoji as tensors: reading, compositing, augmentation, contact sheets.
+"""The people's pictures as tensors: reading Parquet, crops, photographs, degradations, contact sheets.
 
-Shapes: rgba (n, 4, h, w) premultiplied in [0, 1]; rgb (n, 3, h, w) in [-1, 1].
+Shapes: pixels (n, 3, h, w) uint8; rgb (n, 3, h, w) in [-1, 1]. A face is the box in which the expression is drawn:
+centre x, centre y, width and height as shares of the side.
 """
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,65 +16,112 @@ from PIL import Image
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 POCKET = ASSETS / "pocket"
-PASTELS = (
-    torch.tensor(
-        [
-            [255, 255, 255],
-            [255, 255, 255],
-            [255, 255, 255],
-            [255, 240, 225],
-            [228, 240, 255],
-            [230, 248, 232],
-            [248, 232, 248],
-            [255, 250, 220],
-            [236, 236, 240],
-            [222, 246, 246],
-        ],
-        dtype=torch.float32,
-    )
-    / 255.0
-)
+EXPRESSIONS = ("neutral", "amusement", "anger", "awe", "contentment", "disgust", "excitement", "fear", "sadness")
 
 
-def read_emoji_table(path: Path = POCKET / "data/pocket_emoji.parquet"):
-    """(rgba, rows): every picture of a Parquet file, and what is known about it."""
-    rows = pq.read_table(path).to_pylist()
-    pixels = np.stack([np.asarray(Image.open(io.BytesIO(row.pop("image"))).convert("RGBA")) for row in rows])
-    rgba = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255.0
-    rgba[:, :3] *= rgba[:, 3:]
-    return rgba, rows
+@dataclass
+class People:
+    """Pictures and what is known of each."""
+
+    pixels: torch.Tensor  # (n, 3, h, w) uint8
+    rows: list[dict]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def expressions(self) -> torch.Tensor:
+        """(n) index into EXPRESSIONS."""
+        return torch.tensor([EXPRESSIONS.index(row["emotion"]) for row in self.rows])
+
+    @property
+    def faces(self) -> torch.Tensor:
+        """(n, 4) centre x, centre y, width, height."""
+        left, top, right, bottom = torch.tensor([row["face"] for row in self.rows], dtype=torch.float32).unbind(1)
+        box = torch.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top], 1)
+        return box / self.pixels.shape[-1]
+
+    def where(self, keep) -> "People":
+        """The rows for which `keep(row)` holds."""
+        chosen = [i for i, row in enumerate(self.rows) if keep(row)]
+        return People(self.pixels[chosen], [self.rows[i] for i in chosen])
 
 
-def composite(rgba: torch.Tensor, background: torch.Tensor) -> torch.Tensor:
-    """Pictures on plain colours; background is (n, 3) in [0, 1]. Result in [0, 1]."""
-    return rgba[:, :3] + (1 - rgba[:, 3:]) * background[:, :, None, None]
+def read_people(*paths: Path) -> People:
+    """Every picture of one or several Parquet files."""
+    pixels, rows = [], []
+    for path in paths:
+        for batch in pq.ParquetFile(path).iter_batches(batch_size=512):
+            part = batch.to_pylist()
+            pixels.append(torch.stack([decoded(row.pop("image")) for row in part]))
+            rows += part
+    return People(torch.cat(pixels), rows)
 
 
-def on_white(rgba: torch.Tensor) -> torch.Tensor:
-    """Pictures on white in [-1, 1], as everything is evaluated."""
-    return composite(rgba, torch.ones(len(rgba), 3, device=rgba.device)) * 2 - 1
+def decoded(image) -> torch.Tensor:
+    """(3, h, w) uint8 of bytes, or of Hugging Face's struct that holds them."""
+    encoded = image["bytes"] if isinstance(image, dict) else image
+    return torch.from_numpy(np.array(Image.open(io.BytesIO(encoded)).convert("RGB"))).permute(2, 0, 1)
 
 
-def augment(rgba: torch.Tensor, white: bool = False) -> torch.Tensor:
-    """A small shift, scale and flip on a pastel or white background, in [-1, 1]."""
-    n, device = len(rgba), rgba.device
-    flip = torch.where(torch.rand(n, device=device) < 0.5, -1.0, 1.0)
-    scale = 1 + torch.rand(n, device=device) * 0.22 - 0.04  # mostly zooms out a little
-    affine = torch.zeros(n, 2, 3, device=device)
-    affine[:, 0, 0], affine[:, 1, 1] = scale * flip, scale
-    affine[:, :, 2] = (torch.rand(n, 2, device=device) - 0.5) * 0.14
-    grid = F.affine_grid(affine, rgba.shape, align_corners=False)
-    moved = F.grid_sample(rgba, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    if white:
-        return on_white(moved)
-    background = PASTELS[torch.randint(len(PASTELS), (n,))].to(device)
-    shade = 0.03 * torch.rand(n, 3, device=device) * torch.randint(2, (n, 1), device=device)
-    return composite(moved, (background - shade * (background < 1)).clamp(0, 1)) * 2 - 1
+def from_pixels(pixels: torch.Tensor) -> torch.Tensor:
+    """uint8 → [-1, 1]."""
+    return pixels.float() / 127.5 - 1
 
 
-def blur(rgb: torch.Tensor, factor: int) -> torch.Tensor:
-    """Halved (or quartered) and brought back."""
-    return F.interpolate(F.avg_pool2d(rgb, factor), scale_factor=factor, mode="bilinear", align_corners=False)
+def crops_around(pixels: torch.Tensor, centres: torch.Tensor, side: int) -> torch.Tensor:
+    """Square crops near the given centres (n, 2: x, y as shares of the side), inside the picture."""
+    height, width = pixels.shape[2:]
+    left = (centres[:, 0] * width - side / 2).round().long().clamp(0, width - side)
+    top = (centres[:, 1] * height - side / 2).round().long().clamp(0, height - side)
+    return torch.stack([p[:, y : y + side, x : x + side] for p, x, y in zip(pixels, left.tolist(), top.tolist())])
+
+
+def face_crops(pixels: torch.Tensor, faces: torch.Tensor, side: int) -> torch.Tensor:
+    """Crops around the faces, shifted a little at random."""
+    return crops_around(pixels, faces[:, :2] + (torch.rand(len(faces), 2) - 0.5) * 0.25, side)
+
+
+def mirrored(rgb: torch.Tensor) -> torch.Tensor:
+    """Half of the pictures, flipped left to right."""
+    return torch.where(torch.rand(len(rgb), 1, 1, 1, device=rgb.device) < 0.5, rgb.flip(3), rgb)
+
+
+def recoloured(rgb: torch.Tensor, share: float) -> torch.Tensor:
+    """A share of the pictures with permuted channels, changed contrast and tint, so that colours are independent."""
+    order = torch.stack([torch.randperm(3, device=rgb.device) for _ in range(len(rgb))])
+    permuted = rgb.gather(1, order[:, :, None, None].expand_as(rgb))
+    gain = 1 + 0.5 * (torch.rand(len(rgb), 1, 1, 1, device=rgb.device) - 0.6)
+    tint = 0.3 * (torch.rand(len(rgb), 3, 1, 1, device=rgb.device) - 0.5)
+    chosen = torch.rand(len(rgb), 1, 1, 1, device=rgb.device) < share
+    return torch.where(chosen, (permuted * gain + tint).clamp(-1, 1), rgb)
+
+
+class Photographs:
+    """Crops of photographs at random scales."""
+
+    def __init__(self, folder: Path, names: list[str]):
+        opened = [Image.open(folder / name).convert("RGB") for name in names]
+        self.sizes = [
+            [np.asarray(photo.resize((int(photo.width * h / photo.height), h), Image.LANCZOS)) for h in (110, 200, 360)]
+            for photo in opened
+        ]
+
+    def crops(self, count: int, side: int) -> torch.Tensor:
+        """(count, 3, side, side) uint8."""
+        return torch.stack([self.crop(side) for _ in range(count)])
+
+    def crop(self, side: int) -> torch.Tensor:
+        """One crop of one photograph at one of its sizes."""
+        sizes = self.sizes[torch.randint(len(self.sizes), ()).item()]
+        photo = sizes[torch.randint(len(sizes), ()).item()]
+        y, x = (torch.randint(n - side + 1, ()).item() for n in photo.shape[:2])
+        return torch.from_numpy(photo[y : y + side, x : x + side].copy()).permute(2, 0, 1)
+
+
+def blurred(rgb: torch.Tensor, factor: int) -> torch.Tensor:
+    """Reduced by a factor and brought back."""
+    return F.interpolate(F.avg_pool2d(rgb, factor), size=rgb.shape[2:], mode="bilinear", align_corners=False)
 
 
 def psnr(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

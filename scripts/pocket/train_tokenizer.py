@@ -1,17 +1,17 @@
-"""Train CLIP's byte-level BPE (vocab.json, merges.txt) on emoji labels, captions and common words.
+"""Train CLIP's byte-level BPE (vocab.json, merges.txt) on the captions and common words.
 
-python train_tokenizer.py --labels packages/emojibase-data-17.0.0/en/data.json
+python train_tokenizer.py --data people/train.parquet
 """
 
 import argparse
 import collections
 import json
-import random
 import re
 from pathlib import Path
 
-from captions import caption
-from pictures import POCKET, read_emoji_table
+import pyarrow.parquet as pq
+
+from pictures import POCKET
 from training import save_json
 
 WORDS = Path(__file__).with_name("common_words.txt")
@@ -26,21 +26,9 @@ def printable_bytes() -> dict:
     return {byte: chr(byte) for byte in kept} | {byte: chr(256 + i) for i, byte in enumerate(moved)}
 
 
-def count_words(labels: Path, rows: list, rng: random.Random) -> collections.Counter:
-    """How often each word occurs in what the encoders will read."""
-    counts = collections.Counter()
-
-    def add(text: str, times: int = 1) -> None:
-        for word in PATTERN.findall(text):
-            counts[word.lower()] += times
-
-    for row in json.loads(labels.read_text()):
-        add(row["label"], 3)
-        for tag in row.get("tags", []):
-            add(tag)
-    for row in rows:
-        for _ in range(6):
-            add(caption(row, rng))
+def count_words(captions: list[str]) -> collections.Counter:
+    """How often each word occurs in what the encoders will read; common words of English beside."""
+    counts = collections.Counter(word.lower() for text in captions for word in PATTERN.findall(text))
     for word in WORDS.read_text().split():
         counts[word.lower()] += 12
     return counts
@@ -112,21 +100,20 @@ def save(folder: Path, vocabulary: list, merges: list, max_length: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--labels", type=Path, required=True, help="emojibase's data.json")
-    parser.add_argument("--data", type=Path, default=POCKET / "data/pocket_emoji.parquet")
+    parser.add_argument("--data", type=Path, required=True, help="training people, Parquet")
     parser.add_argument("--out", type=Path, default=POCKET / "tokenizer")
     parser.add_argument("--size", type=int, default=2048)
-    parser.add_argument("--max-length", type=int, default=32)
+    parser.add_argument("--max-length", type=int, default=64)
     args = parser.parse_args()
-    rng = random.Random(0)
-    _, rows = read_emoji_table(args.data)
-    vocabulary, merges = learn(count_words(args.labels, rows, rng), args.size)
+    table = pq.read_table(args.data, columns=["caption", "caption_clip"])
+    captions = [text for name in table.column_names for text in table[name].to_pylist()]
+    vocabulary, merges = learn(count_words(captions), args.size)
     save(args.out, vocabulary, merges, args.max_length)
 
     from transformers import CLIPTokenizer
 
     tokenizer = CLIPTokenizer.from_pretrained(args.out)
-    lengths = [len(tokenizer(caption(row, rng))["input_ids"]) for row in rows]
+    lengths = [len(tokenizer(text)["input_ids"]) for text in captions[::20]]
     print(f"{len(vocabulary)} entries; captions take {sum(lengths) / len(lengths):.1f} tokens, at most {max(lengths)}")
 
 

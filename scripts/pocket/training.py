@@ -3,7 +3,6 @@
 import json
 import math
 import random
-import time
 from pathlib import Path
 
 import numpy as np
@@ -34,21 +33,6 @@ def start(args) -> torch.device:
 def autocast(args):
     """bf16 where asked for."""
     return torch.autocast(torch.device(args.device).type, dtype=torch.bfloat16, enabled=args.bf16)
-
-
-class Clock:
-    """How far a training of so many minutes is."""
-
-    def __init__(self, minutes: float):
-        self.started, self.seconds = time.time(), minutes * 60
-
-    def elapsed(self) -> float:
-        """Seconds so far."""
-        return time.time() - self.started
-
-    def fraction(self) -> float:
-        """0 … 1."""
-        return self.elapsed() / self.seconds
 
 
 def anneal(peak: float, step: int, fraction: float, warmup: int, hold: float = 0.0, floor: float = 0.02) -> float:

@@ -77,7 +77,7 @@ fn described_as(config: &Config, clip: &Embedder, parts: &Parts, card: &Card) ->
     let widths = [embedding].into_iter().chain(config.hidden.iter().copied()).chain([8]);
     clip_mlp::Config {
         architecture: "clip_mlp".into(),
-        labels: Emotion::ALL.to_vec(),
+        labels: Emotion::ALL.map(|emotion| emotion.name().to_string()).to_vec(),
         clip: ClipName { name: config.clip.clone(), hash: Some(clip.hash().into()) },
         normalize: config.normalize,
         head: widths.collect(),

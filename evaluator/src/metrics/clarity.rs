@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use diffusion::weights::Weights;
-use judge::networks::resnet::{Depth, ResNet};
+use judge::networks::resnet::{Depth, ResNet, TORCHVISION_WIDTH};
 use tch::{no_grad_guard, Device, Kind, Tensor};
 
 use super::{numbers, About, Better, Family, Metric, Pair};
@@ -35,7 +35,7 @@ impl Clarity {
             let weights = Weights::from_file(path, device, Kind::Float)?;
             let root = weights.root();
             let classes = root.sub("fc").tensor_of_any_shape("bias")?.size()[0];
-            let network = ResNet::load(&root, Depth::Fifty, classes)?;
+            let network = ResNet::load(&root, Depth::Fifty, TORCHVISION_WIDTH, classes)?;
             weights.finish(|_| false)?;
             Ok::<_, crate::Error>(network)
         };

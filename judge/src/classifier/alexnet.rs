@@ -4,13 +4,13 @@
 
 use std::path::Path;
 
-use dataloader::Emotion;
 use diffusion::networks::lpips::AlexFeatures;
 use diffusion::weights::Weights;
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
 use super::head::Head;
+use super::labels::Labels;
 use super::{check_head, one, unsupported};
 use crate::error::Result;
 
@@ -28,7 +28,7 @@ pub struct Config {
     #[serde(rename = "architecture")]
     _architecture: String,
     /// The classes in the order of the last layer.
-    pub labels: Vec<Emotion>,
+    pub labels: Vec<String>,
     /// The side that images are resized to.
     pub input_size: i64,
     /// The range the network was trained on; only [−1, 1] is known.
@@ -63,14 +63,14 @@ pub struct AlexNetMlp {
 
 impl AlexNetMlp {
     /// Reads the tensors `features.N` and `head.N`; `path` is the config's.
-    pub fn load(path: &Path, config: &Config, weights: &Weights) -> Result<Self> {
+    pub fn load(path: &Path, config: &Config, labels: &Labels, weights: &Weights) -> Result<Self> {
         if config.resize != "bicubic" {
             return unsupported(path, "resize", format!("{}; supported: bicubic", config.resize));
         }
         if config.input_range != [-1.0, 1.0] {
             return unsupported(path, "input_range", format!("{:?}; supported: [-1, 1]", config.input_range));
         }
-        check_head(path, &config.head, RELU5 * POOLED_SIDE * POOLED_SIDE + RELU3)?;
+        check_head(path, &config.head, RELU5 * POOLED_SIDE * POOLED_SIDE + RELU3, labels.count())?;
         let root = weights.root();
         let features = AlexFeatures::load(&root)?;
         let device = root.tensor_of_any_shape("features.0.weight")?.device();
@@ -85,7 +85,7 @@ impl AlexNetMlp {
         })
     }
 
-    /// (b, 3, h, w) in [−1, 1] → relu5 (b, c, y, x), and the logits that follow from it (b, 8).
+    /// (b, 3, h, w) in [−1, 1] → relu5 (b, c, y, x), and the logits that follow from it (b, classes).
     pub fn forward(&self, images: &Tensor) -> (Tensor, Tensor) {
         let resized = images.upsample_bicubic2d([self.side; 2], false, None, None).clamp(-1.0, 1.0);
         let mut maps = self.features.forward(&((resized - &self.shift) / &self.scale));

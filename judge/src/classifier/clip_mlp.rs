@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
-use dataloader::Emotion;
 use diffusion::weights::Weights;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::head::Head;
+use super::labels::Labels;
 use super::{check_head, one};
 use crate::embedder::unit;
 use crate::error::{Error, Result};
@@ -20,7 +20,7 @@ pub struct Config {
     /// `clip_mlp`.
     pub architecture: String,
     /// The classes in the order of the last layer.
-    pub labels: Vec<Emotion>,
+    pub labels: Vec<String>,
     /// Which CLIP embeds.
     pub clip: ClipName,
     /// Whether embeddings are brought to length 1 first; neither EmoEdit nor EmoGen does.
@@ -54,11 +54,13 @@ pub struct ClipMlp {
 
 impl ClipMlp {
     /// Reads the tensors `head.N` for a CLIP with `projection` features and weights of `hash`; `path` is the config's.
-    pub fn load(path: &Path, config: &Config, weights: &Weights, projection: i64, hash: &str) -> Result<Self> {
+    pub fn load(
+        path: &Path, config: &Config, labels: &Labels, weights: &Weights, projection: i64, hash: &str,
+    ) -> Result<Self> {
         if config.clip.hash.as_ref().is_some_and(|trained_on| trained_on != hash) {
             return Err(Error::OtherClip { path: path.to_path_buf(), clip: config.clip.name.clone() });
         }
-        check_head(path, &config.head, projection)?;
+        check_head(path, &config.head, projection, labels.count())?;
         Ok(Self { head: Head::load(&weights.root(), &config.head)?, normalize: config.normalize })
     }
 

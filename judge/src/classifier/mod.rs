@@ -6,12 +6,12 @@
 pub mod alexnet;
 pub mod clip_mlp;
 pub mod head;
+pub mod labels;
 pub mod resnet;
 
 use std::path::Path;
 use std::rc::Rc;
 
-use dataloader::Emotion;
 use diffusion::weights::{hash, read_json, Weights};
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
@@ -20,6 +20,7 @@ use crate::embedder::Embedder;
 use crate::error::{Error, Result};
 use alexnet::AlexNetMlp;
 use clip_mlp::ClipMlp;
+use labels::Labels;
 use resnet::ResNetClassifier;
 
 /// The architectures that can be read.
@@ -32,12 +33,13 @@ enum Network {
     ResNet(Box<ResNetClassifier>),
 }
 
-/// A classifier over [`Emotion::ALL`].
+/// A classifier over [`Emotion::ALL`](dataloader::Emotion::ALL), and what a picture may show instead.
 #[derive(Debug)]
 pub struct Classifier {
     network: Network,
     architecture: String,
-    order: Tensor, // (8): place of each emotion among the labels
+    labels: Labels,
+    order: Tensor, // (classes): places among the network's outputs, the emotions' first
     temperature: f64,
     name: String,
     hash: String,
@@ -45,7 +47,7 @@ pub struct Classifier {
 
 /// What every config.json says.
 struct Common {
-    labels: Vec<Emotion>,
+    labels: Labels,
     temperature: f64,
 }
 
@@ -70,26 +72,28 @@ impl Classifier {
             "alexnet_features_mlp" => {
                 let config: alexnet::Config = parse(&path)?;
                 let common = Common::check(&path, &config.labels, config.temperature, config.takes_part_in_losses)?;
-                (Network::AlexNet(Box::new(AlexNetMlp::load(&path, &config, &weights)?)), common)
+                (Network::AlexNet(Box::new(AlexNetMlp::load(&path, &config, &common.labels, &weights)?)), common)
             }
             "clip_mlp" => {
                 let config: clip_mlp::Config = parse(&path)?;
                 let common = Common::check(&path, &config.labels, config.temperature, config.takes_part_in_losses)?;
                 let clip = clip()?;
-                let network = ClipMlp::load(&path, &config, &weights, clip.projection_dim(), clip.hash())?;
+                let network =
+                    ClipMlp::load(&path, &config, &common.labels, &weights, clip.projection_dim(), clip.hash())?;
                 (Network::Clip(network, clip), common)
             }
             _ => {
                 let config: resnet::Config = parse(&path)?;
                 let common = Common::check(&path, &config.labels, config.temperature, config.takes_part_in_losses)?;
-                (Network::ResNet(Box::new(ResNetClassifier::load(&path, &config, &weights)?)), common)
+                (Network::ResNet(Box::new(ResNetClassifier::load(&path, &config, &common.labels, &weights)?)), common)
             }
         };
         weights.finish(|_| false)?;
         Ok(Self {
             network,
             architecture,
-            order: order(&common.labels).to_device(device),
+            order: common.labels.order().to_device(device),
+            labels: common.labels,
             temperature: common.temperature,
             name: folder.file_name().map_or_else(|| "classifier".into(), |n| n.to_string_lossy().into_owned()),
             hash: hash(folder, "model")?,
@@ -119,7 +123,13 @@ impl Classifier {
         }
     }
 
-    /// Softmax probabilities over [`Emotion::ALL`], (b, 8), of images (b, 3, h, w) in [−1, 1], or, where there is an
+    /// The classes beside the emotions, in the order of the last columns of what it says; most judges know none.
+    pub fn others(&self) -> impl Iterator<Item = &str> {
+        self.labels.others()
+    }
+
+    /// Softmax probabilities (b, 8 + others) over [`Emotion::ALL`](dataloader::Emotion::ALL) and then
+    /// [`others`](Self::others), of images (b, 3, h, w) in [−1, 1], or, where there is an
     /// [`embedder`](Self::embedder), of its embeddings (b, p).
     pub fn probabilities(&self, input: &Tensor) -> Tensor {
         self.logits(input).softmax(-1, Kind::Float)
@@ -155,19 +165,14 @@ impl Classifier {
 }
 
 impl Common {
-    fn check(path: &Path, labels: &[Emotion], temperature: f64, takes_part_in_losses: bool) -> Result<Self> {
+    fn check(path: &Path, labels: &[String], temperature: f64, takes_part_in_losses: bool) -> Result<Self> {
         if takes_part_in_losses {
             return Err(Error::InLoss(path.to_path_buf()));
-        }
-        let mut sorted = labels.to_vec();
-        sorted.sort_unstable();
-        if sorted != Emotion::ALL {
-            return unsupported(path, "labels", "must name each of the eight emotions once".into());
         }
         if !(temperature.is_finite() && temperature > 0.0) {
             return unsupported(path, "temperature", format!("{temperature}; must be above 0"));
         }
-        Ok(Self { labels: labels.to_vec(), temperature })
+        Ok(Self { labels: Labels::new(path, labels)?, temperature })
     }
 }
 
@@ -185,21 +190,16 @@ fn parse<T: DeserializeOwned>(path: &Path) -> Result<T> {
     Ok(serde_json::from_value(read_json(path)?).map_err(json)?)
 }
 
-/// The widths must lead from the embedding to the eight classes.
-fn check_head(path: &Path, widths: &[i64], embedding: i64) -> Result<()> {
-    if widths.len() < 2 || widths.first() != Some(&embedding) || widths.last() != Some(&8) {
-        return unsupported(path, "head", format!("{widths:?}; must lead from {embedding} to 8"));
+/// The widths must lead from the embedding to the classes.
+fn check_head(path: &Path, widths: &[i64], embedding: i64, classes: i64) -> Result<()> {
+    if widths.len() < 2 || widths.first() != Some(&embedding) || widths.last() != Some(&classes) {
+        return unsupported(path, "head", format!("{widths:?}; must lead from {embedding} to {classes}"));
     }
     Ok(())
 }
 
 fn unsupported<T>(path: &Path, key: &str, message: String) -> Result<T> {
     Err(Error::Model(diffusion::Error::Unsupported { path: path.to_path_buf(), key: key.into(), message }))
-}
-
-fn order(labels: &[Emotion]) -> Tensor {
-    let place = |e: Emotion| labels.iter().position(|&l| l == e).expect("the labels were checked") as i64;
-    Tensor::from_slice(&Emotion::ALL.map(place))
 }
 
 fn one() -> f64 {

@@ -10,8 +10,10 @@ use super::conv_norm::{ConvNorm, Shape};
 use crate::error::Result;
 
 const EPS: f64 = 1e-5;
-/// Channels inside each stage's blocks.
-const WIDTHS: [i64; 4] = [64, 128, 256, 512];
+/// Channels of the first stage of torchvision's networks.
+pub const TORCHVISION_WIDTH: i64 = 64;
+/// Channels inside each stage's blocks, in multiples of the first stage's.
+const STAGES: [i64; 4] = [1, 2, 4, 8];
 
 /// How deep, and of which blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +55,12 @@ impl Depth {
 }
 
 impl ResNet {
-    /// Reads `conv1`, `bn1`, `layer1` … `layer4` and `fc` of `classes` below `scope`.
-    pub fn load(scope: &Scope<'_>, depth: Depth, classes: i64) -> Result<Self> {
-        let stem = conv(scope, "conv1", "bn1", (3, WIDTHS[0]), 7, 2)?;
-        let (mut blocks, mut inputs) = (Vec::new(), WIDTHS[0]);
-        for (stage, (width, count)) in WIDTHS.into_iter().zip(depth.blocks()).enumerate() {
+    /// Reads `conv1`, `bn1`, `layer1` … `layer4` and `fc` of `classes` below `scope`; `width` is the first stage's.
+    pub fn load(scope: &Scope<'_>, depth: Depth, width: i64, classes: i64) -> Result<Self> {
+        let stem = conv(scope, "conv1", "bn1", (3, width), 7, 2)?;
+        let (mut blocks, mut inputs) = (Vec::new(), width);
+        for (stage, (multiple, count)) in STAGES.into_iter().zip(depth.blocks()).enumerate() {
+            let width = width * multiple;
             for place in 0..count {
                 let stride = if stage > 0 && place == 0 { 2 } else { 1 };
                 let below = scope.sub(format!("layer{}", stage + 1)).sub(place);
