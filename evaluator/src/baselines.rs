@@ -11,7 +11,7 @@ use diffusion::run::Run;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::methods::baseline::Baseline;
-use crate::methods::{Adain, ColourTransfer, LatentArithmetic, Method, Sdedit};
+use crate::methods::{Adain, ColourTransfer, LatentArithmetic, Method, PromptWord, Sdedit};
 use crate::style::Style;
 use crate::sweep::Sweep;
 
@@ -57,6 +57,10 @@ impl PlannedBaseline {
             Baseline::LatentArithmetic(settings) => {
                 Rc::new(LatentArithmetic::new(pipeline, style().direction(emotion), settings.detail, sweep))
             }
+            Baseline::PromptWord(settings) => {
+                let (_, run) = self.runs.get(&emotion).expect("the plan opened a run for every emotion");
+                Rc::new(PromptWord::new(pipeline, settings, run, emotion, sweep))
+            }
             Baseline::SdeditWord(settings) => Rc::new(Sdedit::with_word(pipeline, settings, emotion, sweep)),
             Baseline::SdeditToken(settings) => {
                 let (_, run) = self.runs.get(&emotion).expect("the plan opened a run for every emotion");
@@ -66,14 +70,14 @@ impl PlannedBaseline {
     }
 }
 
-/// The run of each emotion's token, for the one baseline that takes tokens.
+/// The run of each emotion, for baselines that take their tokens or process from one.
 fn runs(key: &str, settings: &Baseline, emotions: &[Emotion]) -> Result<BTreeMap<Emotion, (String, Run)>> {
-    let Baseline::SdeditToken(settings) = settings else { return Ok(BTreeMap::new()) };
+    let Some(pattern) = settings.run() else { return Ok(BTreeMap::new()) };
     let open = |&emotion: &Emotion| {
-        let folder = settings.run.replace("{emotion}", emotion.name());
+        let folder = pattern.replace("{emotion}", emotion.name());
         let run = Run::open(Path::new(&folder))?;
         let refused = |message: String| Err(Error::config(format!("{key}.run"), format!("{folder} {message}")));
-        if run.config.tokens.is_none() {
+        if settings.is_trained() && run.config.tokens.is_none() {
             return refused("has no tokens: name a textual inversion or joint run".into());
         }
         if !run.config.emotions.iter().any(|known| known == emotion.name()) {

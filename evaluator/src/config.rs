@@ -88,6 +88,9 @@ pub struct Sources {
     pub shards: String,
     /// Which rows: name a split that no training saw.
     pub filter: Filter,
+    /// Only rows of subjects in this state, such as `neutral`; by default in any.
+    #[serde(default)]
+    pub source_state: Option<String>,
     /// Leave sources that already show the target out of the headline; the split table has them all the same.
     #[serde(default)]
     pub exclude_target: bool,
@@ -123,8 +126,13 @@ pub struct Models {
     /// Pipeline folder or hub id; by default the one that the runs name.
     #[serde(default)]
     pub base: Option<String>,
-    /// The emotion classifier's folder; one used in no loss.
-    pub classifier: PathBuf,
+    /// The emotion classifier's folder; one used in no loss. It is the first of the judges.
+    #[serde(default)]
+    pub classifier: Option<PathBuf>,
+    /// Folders of the judges, emotion classifiers used in no loss, after `classifier` where that is given. Every headline
+    /// stands under each of them; two of different kind and data say more than one.
+    #[serde(default)]
+    pub judges: Vec<PathBuf>,
     /// The CLIP that a classifier over embeddings reads, folder or hub id; by default the one it names.
     #[serde(default)]
     pub classifier_clip: Option<String>,
@@ -151,6 +159,13 @@ pub struct Models {
     /// Never fetch from the hub.
     #[serde(default)]
     pub offline: bool,
+}
+
+impl Models {
+    /// The folders of the judges, the first one first.
+    pub fn judges(&self) -> impl Iterator<Item = &PathBuf> {
+        self.classifier.iter().chain(&self.judges)
+    }
 }
 
 /// The classifiers of Sem-C: ResNet-50 of torchvision's layout, safetensors.

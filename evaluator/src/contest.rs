@@ -8,7 +8,7 @@ use serde_json::Value;
 use tch::Kind;
 
 use crate::error::Result;
-use crate::methods::{self, Method, NoEdit, TrainedRun, VaeRoundTrip};
+use crate::methods::{self, Method, NoEdit, Oracle, TrainedRun, VaeRoundTrip};
 use crate::observe::Observer;
 use crate::plan::Plan;
 use crate::sources::Sources;
@@ -38,8 +38,10 @@ impl Contest {
 /// Loads the judges of a plan.
 pub fn observer(plan: &Plan) -> Result<Observer> {
     let models = &plan.config.models;
-    let observer = Observer::load(&models.classifier, &plan.clip, plan.classifier_clip.as_deref(), plan.device)?;
-    observer.with_inception(models.inception.as_deref())
+    let (first, further) = plan.judges.split_first().expect("a plan has at least one judge");
+    let observer = Observer::load(&first.folder, &plan.clip, first.clip.as_deref(), plan.device)?;
+    let observer = further.iter().try_fold(observer, |all, judge| all.with_judge(&judge.folder, judge.clip.as_deref()));
+    observer?.with_inception(models.inception.as_deref())
 }
 
 /// A method as it took part.
@@ -51,6 +53,8 @@ pub struct Entrant {
     pub strengths: Vec<f64>,
     /// The headline's.
     pub headline: Option<f64>,
+    /// Whether its edits differ by emotion.
+    pub by_emotion: bool,
 }
 
 /// The joint run where there is one, else the last trained method.
@@ -65,6 +69,7 @@ pub(crate) fn entrants(plan: &Plan, lineups: &[Lineup]) -> Vec<(Emotion, Vec<Ent
         about: method.about(),
         strengths: method.strengths().to_vec(),
         headline: method.headline(),
+        by_emotion: method.looks_at_emotion(),
     };
     let all = |lineup: &Lineup| {
         let mut entrants: Vec<Entrant> = lineup.methods.iter().map(of).collect();
@@ -72,7 +77,8 @@ pub(crate) fn entrants(plan: &Plan, lineups: &[Lineup]) -> Vec<(Emotion, Vec<Ent
             let headline = entrants.iter().find(|e| e.about.key == key).and_then(|e| e.headline);
             let place = entrants.iter().take_while(|e| e.about.control).count();
             let about = methods::ABOUT_SHUFFLED;
-            entrants.insert(place, Entrant { about, strengths: headline.into_iter().collect(), headline });
+            let strengths = headline.into_iter().collect();
+            entrants.insert(place, Entrant { about, strengths, headline, by_emotion: true });
         }
         (lineup.emotion, entrants)
     };
@@ -87,6 +93,13 @@ pub struct Lineup {
     pub methods: Vec<Rc<dyn Method>>,
 }
 
+impl Lineup {
+    /// Edits of each source.
+    pub fn edits(&self) -> usize {
+        self.methods.iter().map(|m| m.strengths().len().max(1)).sum()
+    }
+}
+
 /// Loads the pipeline, the statistics of the style images and every run of the plan.
 fn lineups(plan: &Plan, sources: &Sources) -> Result<(Vec<Lineup>, Option<Style>)> {
     let pipeline = Rc::new(Pipeline::load(&plan.base.1, plan.device, Kind::Float)?);
@@ -94,9 +107,13 @@ fn lineups(plan: &Plan, sources: &Sources) -> Result<(Vec<Lineup>, Option<Style>
     let style =
         style.map(|style| Style::gather(style, &plan.config.store, &plan.emotions, sources, &pipeline)).transpose()?;
     let controls: [Rc<dyn Method>; 2] = [Rc::new(NoEdit), Rc::new(VaeRoundTrip::new(pipeline.clone()))];
+    let (have_truth, detail) = (sources.have_truth(&plan.emotions), plan.detail());
     let mut lineups = Vec::new();
     for &emotion in &plan.emotions {
         let mut methods = controls.to_vec();
+        if have_truth {
+            methods.push(Rc::new(Oracle::new(pipeline.clone(), emotion, detail)));
+        }
         for baseline in &plan.baselines {
             methods.push(baseline.load(emotion, pipeline.clone(), style.as_ref())?);
         }

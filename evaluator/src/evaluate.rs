@@ -1,7 +1,5 @@
 //! The evaluation: sources in batches, every method of every emotion on each, nothing kept but numbers.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -13,16 +11,21 @@ use serde_json::Value;
 use tch::{Kind, Tensor};
 
 use crate::batch::Batch;
+use crate::before::Before;
 use crate::config::Compatibility;
 use crate::contest::{entrants, featured, Contest, Entrant, Lineup};
+use crate::costs::Seconds;
 use crate::error::Result;
+use crate::found::{Edits, Found, Whole};
 use crate::gallery::{Gallery, Key};
 use crate::jobs::{self, edits_part, references_part, Job};
-use crate::methods::{pictures_of, Method, SHUFFLED};
+use crate::judgements::Judgements;
+use crate::made::{make, Made};
+use crate::methods::{Method, SHUFFLED};
 use crate::metrics::clarity::Clarity;
-use crate::metrics::{self, Metric, Networks, Observed, Pair};
+use crate::metrics::{self, Asked, Metric, Networks, Pair};
 use crate::observe::Observer;
-use crate::parts::{Part, Parts};
+use crate::parts::Parts;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::ranks::Ranks;
@@ -38,6 +41,10 @@ pub struct Evaluation {
     pub board: Board,
     /// The sums over whole sets.
     pub sets: Sets,
+    /// What the judges say of the emotions' own images.
+    pub judgements: Judgements,
+    /// What edits took.
+    pub seconds: Seconds,
     /// The pictures.
     pub gallery: Gallery,
     /// What the style images were, where a method looked at them.
@@ -52,9 +59,8 @@ pub struct Evaluation {
     pub observer: Observer,
 }
 
-/// Other sources that each edit is held against. What has nothing of its own source is nearer to one of them in three
-/// cases of four.
-const OTHERS: usize = 3;
+/// The key under which the gallery keeps true pictures.
+pub const TRUTH: &str = "truth";
 
 /// What stays the same over batches.
 struct Judges<'a> {
@@ -62,6 +68,7 @@ struct Judges<'a> {
     sources: &'a Sources,
     observer: Observer,
     metrics: Vec<Box<dyn Metric>>,
+    lpips: Rc<Lpips>,
     directions: Tensor, // (8, p); rows of emotions that never occur are zero
     gallery: Gallery,
     featured: Option<&'static str>,
@@ -74,23 +81,43 @@ pub fn evaluate(
     plan: &Plan, contest: Contest, parts: &Parts, folder: PathBuf, ranks: &Ranks,
 ) -> Result<Option<Evaluation>> {
     let Contest { sources, lineups, style, observer } = contest;
-    let metrics = metrics::all(networks(plan, &observer)?, plan.config.compatibility == Some(Compatibility::EmoEdit));
+    let asked = Asked {
+        judges: observer.judges().len(),
+        truth: sources.have_truth(&plan.emotions),
+        emoedit: plan.config.compatibility == Some(Compatibility::EmoEdit),
+    };
+    let networks = networks(plan, &observer)?;
+    let lpips = networks.lpips.clone();
     let directions: Vec<Tensor> =
         Emotion::ALL.iter().map(|&e| observer.text_direction(&plan.config.templates, e)).collect();
     let judges = Judges {
         plan,
         sources: &sources,
         observer,
-        metrics,
+        metrics: metrics::all(networks, asked),
+        lpips,
         directions: Tensor::cat(&directions, 0),
         gallery: Gallery::create(folder)?,
         featured: featured(&lineups),
         sweep: spread(sources.len(), plan.config.pictures.sweep).collect(),
     };
     let entrants = entrants(plan, &lineups);
-    let Some((board, sets)) = judges.run(&lineups, &entrants, parts, ranks)? else { return Ok(None) };
+    let Some(whole) = judges.run(&lineups, &entrants, parts, ranks)? else { return Ok(None) };
+    let Whole { board, sets, judgements, seconds } = whole;
     let Judges { observer, gallery, featured, sweep, .. } = judges;
-    Ok(Some(Evaluation { board, sets, gallery, style, entrants, featured, sweep, observer, sources }))
+    Ok(Some(Evaluation {
+        board,
+        sets,
+        judgements,
+        seconds,
+        gallery,
+        style,
+        entrants,
+        featured,
+        sweep,
+        observer,
+        sources,
+    }))
 }
 
 /// What the metrics themselves look through.
@@ -106,37 +133,10 @@ fn networks(plan: &Plan, observer: &Observer) -> Result<Networks> {
     })
 }
 
-/// What is found out of one batch, edit by edit and for whole sets.
-struct Found<'a> {
-    board: Board,
-    sets: &'a Sets, // their places
-    seen: Vec<Tensor>,
-}
-
-impl Found<'_> {
-    fn into_part(self) -> Part {
-        let rows: Vec<Tensor> = std::iter::once(self.sets.no_rows()).chain(self.seen).collect();
-        Part { cases: self.board.rows(), seen: Tensor::cat(&rows, 0) }
-    }
-}
-
-/// A batch of sources as the judges see it before any edit.
-struct Before {
-    batch: Batch,
-    source: Observed,
-    others: Vec<Observed>, // each another source for every one of the batch
-    unswept: RefCell<BTreeMap<&'static str, Rc<Observed>>>, // edits of methods that look at no emotion
-}
-
 /// One of the other seven emotions, drawn from the seed and the source's place.
 fn another_emotion(seed: u64, emotion: Emotion, place: u64) -> Emotion {
     let others: Vec<Emotion> = Emotion::ALL.into_iter().filter(|&e| e != emotion).collect();
     others[diffusion::noise::generator(seed, emotion.name(), place).random_range(0..others.len())]
-}
-
-/// Edits of each source.
-fn edits_of(lineup: &Lineup) -> usize {
-    lineup.methods.iter().map(|m| m.strengths().len().max(1)).sum()
 }
 
 /// Every entrant of every emotion.
@@ -156,13 +156,13 @@ impl Judges<'_> {
     /// This process's share; all processes' numbers on the first.
     fn run(
         &self, lineups: &[Lineup], entrants: &[(Emotion, Vec<Entrant>)], parts: &Parts, ranks: &Ranks,
-    ) -> Result<Option<(Board, Sets)>> {
-        let (mut board, mut sets) = (self.board(entrants), self.sets(entrants));
+    ) -> Result<Option<Whole>> {
+        let (board, sets) = (self.board(entrants), self.sets(entrants));
         let jobs = jobs::all(self.plan, self.sources.len(), ranks)?;
         let ours: Vec<&Job> = jobs.iter().enumerate().filter(|(k, _)| ranks.owns(*k)).map(|(_, job)| job).collect();
-        let edits = |job: &&Job| job.missing(lineups, parts).into_iter().map(edits_of).sum::<usize>() * job.len();
+        let edits = |job: &&Job| job.missing(lineups, parts).into_iter().map(Lineup::edits).sum::<usize>() * job.len();
         let mut progress = Progress::new(ours.iter().map(edits).sum(), ranks.is_first());
-        let found = || Found { board: self.board(entrants), sets: &sets, seen: Vec::new() };
+        let found = || Found::new(self.board(entrants), &sets);
         for job in ours {
             match job {
                 Job::Sources(span) => {
@@ -190,18 +190,17 @@ impl Judges<'_> {
         if !ranks.is_first() {
             return Ok(None);
         }
+        let mut whole = Whole::new(board, sets);
         for name in jobs.iter().flat_map(|job| job.parts(lineups)) {
-            let part = parts.wait(&name)?;
-            board.add_rows(&part.cases)?;
-            sets.see(&part.seen);
+            whole.add(&parts.wait(&name)?)?;
         }
-        board.series.iter_mut().for_each(|series| series.cases.sort_by_key(|case| case.source));
-        Ok(Some((board, sets)))
+        whole.board.series.iter_mut().for_each(|series| series.cases.sort_by_key(|case| case.source));
+        Ok(Some(whole))
     }
 
     /// A board with a place for every entrant.
     fn board(&self, entrants: &[(Emotion, Vec<Entrant>)]) -> Board {
-        let mut board = Board::new(&self.metrics);
+        let mut board = Board::new(&self.metrics, self.observer.judges().len());
         for (emotion, entrant) in each(entrants) {
             for strength in strengths_or_none(&entrant.strengths) {
                 board.open(entrant.about.key, emotion, strength);
@@ -228,7 +227,9 @@ impl Judges<'_> {
         while first < span.end {
             let pictures = own.batch(first, span.end - first)?.pictures;
             let rows: Vec<i64> = (0..pictures.len() as i64).collect();
-            found.seen.push(Sets::rows(place, &self.observer.observe(&pictures), None, &rows));
+            let observed = self.observer.observe(&pictures);
+            found.judgements.see(emotion, &observed);
+            found.seen.push(Sets::rows(place, &observed, None, &rows));
             first += pictures.len();
         }
         Ok(())
@@ -239,10 +240,13 @@ impl Judges<'_> {
         let mut batches = Vec::new();
         let mut first = span.start;
         while first < span.end {
-            let batch = self.sources.batch(first, span.end - first)?;
+            let mut batch = self.sources.batch(first, span.end - first)?;
             first += batch.pictures.len();
+            for &emotion in &self.plan.emotions {
+                batch.truth.insert(emotion, self.sources.true_pictures(&batch, emotion)?);
+            }
             self.keep_all(&batch.pictures, batch.first, "source", None, None)?;
-            batches.push(self.before(batch)?);
+            batches.push(Before::new(batch, self.sources, &self.observer)?);
         }
         Ok(batches)
     }
@@ -251,75 +255,76 @@ impl Judges<'_> {
     fn judge(&self, found: &mut Found<'_>, lineup: &Lineup, before: &Before, progress: &mut Progress) -> Result<()> {
         for method in &lineup.methods {
             let method = method.as_ref();
-            match method.headline() {
-                None => self.score_once(found, method, lineup.emotion, before)?,
-                Some(headline) => {
-                    let shuffled = self.featured == Some(method.about().key) && self.plan.config.shuffled;
-                    self.score(found, method, lineup.emotion, before, headline, shuffled)?;
-                }
+            match method.looks_at_emotion() {
+                false => self.score_once(found, method, lineup.emotion, before)?,
+                true => self.score(found, method, lineup.emotion, before)?,
             }
             progress.advance(method.strengths().len().max(1) * before.batch.pictures.len());
         }
         Ok(())
     }
 
-    fn before(&self, batch: Batch) -> Result<Before> {
-        let others = (1..=OTHERS).filter_map(|distance| self.sources.others(&batch, distance).transpose());
-        let others = others.map(|pictures| Ok(self.observer.observe(&pictures?))).collect::<Result<_>>()?;
-        let source = self.observer.observe(&batch.pictures);
-        Ok(Before { batch, source, others, unswept: RefCell::default() })
-    }
-
     /// A method that looks at no emotion: its edits are made and observed for the first one, and measured for each.
     fn score_once(&self, found: &mut Found<'_>, method: &dyn Method, emotion: Emotion, before: &Before) -> Result<()> {
         let key = method.about().key;
-        let made = before.unswept.borrow().get(key).cloned();
-        let observed = match made {
-            Some(observed) => observed,
+        let known = before.unswept.borrow().get(key).cloned();
+        let edits = match known {
+            Some(edits) => edits,
             None => {
-                let pictures = pictures_of(&Tensor::cat(&method.edits(&before.batch)?, 0))?;
+                let (mut made, seconds) = make(method, &before.batch)?;
+                let Made { pictures, failed, .. } = made.remove(0);
                 self.keep_all(&pictures, before.batch.first, key, None, None)?;
-                let observed = Rc::new(self.observer.observe(&pictures));
-                before.unswept.borrow_mut().insert(key, observed.clone());
-                observed
+                found.took(key, emotion, None, seconds, &before.batch);
+                let edits = Rc::new((self.observer.observe(&pictures), failed));
+                before.unswept.borrow_mut().insert(key, edits.clone());
+                edits
             }
         };
-        let targets = vec![emotion; before.batch.pictures.len()];
-        found.board.add(key, emotion, None, self.measure(before, &observed, &targets, emotion));
-        self.see(found, key, emotion, &observed, before);
+        let (seen, failed) = (&edits.0, &edits.1);
+        let edits = Edits { seen, failed, emotion, takes: &vec![true; failed.len()] };
+        let targets = vec![emotion; failed.len()];
+        found.board.add(key, emotion, None, self.measure(before, &edits, &targets));
+        self.see(found, key, &edits, before);
         Ok(())
     }
 
-    fn score(
-        &self, found: &mut Found<'_>, method: &dyn Method, emotion: Emotion, before: &Before, headline: f64,
-        shuffled: bool,
-    ) -> Result<()> {
+    fn score(&self, found: &mut Found<'_>, method: &dyn Method, emotion: Emotion, before: &Before) -> Result<()> {
         let (key, batch) = (method.about().key, &before.batch);
+        let (featured, takes) = (self.featured == Some(key), method.takes(batch));
         let targets = vec![emotion; batch.pictures.len()];
-        for (&strength, edit) in method.strengths().iter().zip(method.edits(batch)?) {
-            let (is_headline, strength) = (strength == headline, Some(strength));
-            let pictures = pictures_of(&edit)?;
-            let edit = self.observer.observe(&pictures);
-            found.board.add(key, emotion, strength, self.measure(before, &edit, &targets, emotion));
+        if !takes.contains(&true) {
+            return Ok(());
+        }
+        let (made, seconds) = make(method, batch)?;
+        for Made { strength, pictures, failed } in made {
+            let is_headline = strength == method.headline();
+            let seen = self.observer.observe(&pictures);
+            let edits = Edits { seen: &seen, failed: &failed, emotion, takes: &takes };
+            found.took(key, emotion, strength, seconds, batch);
+            found.board.add(key, emotion, strength, self.measure(before, &edits, &targets));
             if is_headline {
-                self.see(found, key, emotion, &edit, before);
+                self.see(found, key, &edits, before);
             }
-            self.keep(&pictures, batch.first, key, emotion, strength, is_headline)?;
-            if is_headline && shuffled {
+            self.keep(&pictures, &edits, before, key, strength, is_headline)?;
+            if is_headline && featured {
+                self.keep_truth(&edits, before)?;
+            }
+            if is_headline && featured && self.plan.config.shuffled {
                 let place = |row: usize| (batch.first + row) as u64;
                 let draw = |row: usize| another_emotion(self.plan.config.bootstrap.seed, emotion, place(row));
                 let others: Vec<Emotion> = (0..batch.pictures.len()).map(draw).collect();
-                found.board.add(SHUFFLED, emotion, strength, self.measure(before, &edit, &others, emotion));
+                found.board.add(SHUFFLED, emotion, strength, self.measure(before, &edits, &others));
             }
         }
         Ok(())
     }
 
     /// Keeps what whole sets look at in the edits that the headline counts.
-    fn see(&self, found: &mut Found<'_>, key: &str, emotion: Emotion, edit: &Observed, before: &Before) {
-        let rows = self.counted(emotion, &before.batch);
-        if let Some(place) = found.sets.place_of_edits(key, emotion).filter(|_| !rows.is_empty()) {
-            found.seen.push(Sets::rows(place, edit, Some(&before.source), &rows));
+    fn see(&self, found: &mut Found<'_>, key: &str, edits: &Edits<'_>, before: &Before) {
+        let is_there = |row: &i64| edits.takes[*row as usize] && !edits.failed[*row as usize];
+        let rows: Vec<i64> = self.counted(edits.emotion, &before.batch).into_iter().filter(is_there).collect();
+        if let Some(place) = found.sets.place_of_edits(key, edits.emotion).filter(|_| !rows.is_empty()) {
+            found.seen.push(Sets::rows(place, edits.seen, Some(&before.source), &rows));
         }
     }
 
@@ -331,27 +336,51 @@ impl Judges<'_> {
         (0..batch.pictures.len() as i64).filter(counts).collect()
     }
 
-    /// `emotion` is what the edits were made for; `targets` differ from it in the shuffled control alone.
-    fn measure(&self, before: &Before, edit: &Observed, targets: &[Emotion], emotion: Emotion) -> Vec<Case> {
+    /// `targets` differ from what the edits were made for in the shuffled control alone, which has no true pictures.
+    fn measure(&self, before: &Before, edits: &Edits<'_>, targets: &[Emotion]) -> Vec<Case> {
         let rows: Vec<i64> = targets.iter().map(|t| t.index() as i64).collect();
         let rows = Tensor::from_slice(&rows).to_kind(Kind::Int64).to_device(self.directions.device());
         let text_directions = self.directions.index_select(0, &rows);
-        let pair = Pair { source: &before.source, edit, targets, text_directions: &text_directions };
-        let shows = |index| self.sources.shows(index, emotion);
-        measure(&self.metrics, &pair, &before.others, before.batch.first, shows)
+        let as_asked = targets.iter().all(|target| *target == edits.emotion);
+        let truth = as_asked.then(|| before.truth(edits.emotion, &self.lpips)).flatten();
+        let truth = truth.map(|truth| truth.nearest(edits.seen, &self.lpips));
+        let pair = Pair {
+            source: &before.source,
+            edit: edits.seen,
+            targets,
+            text_directions: &text_directions,
+            truth: truth.as_ref(),
+        };
+        let shows = |index| self.sources.shows(index, edits.emotion);
+        let first = before.batch.first;
+        let cases = measure(&self.metrics, &pair, &before.others, first, edits.failed, shows);
+        cases.into_iter().zip(edits.takes).filter(|(_, takes)| **takes).map(|(case, _)| case).collect()
     }
 
     /// Keeps what the report may show: every headline edit, and every strength of the sweep's sources.
     fn keep(
-        &self, pictures: &[image::RgbImage], first: usize, method: &'static str, emotion: Emotion,
+        &self, pictures: &[image::RgbImage], edits: &Edits<'_>, before: &Before, method: &'static str,
         strength: Option<f64>, headline: bool,
     ) -> Result<()> {
-        let emotion = Some(emotion);
-        if headline {
-            return self.keep_all(pictures, first, method, emotion, strength);
+        let (first, emotion) = (before.batch.first, Some(edits.emotion));
+        for (place, picture) in pictures.iter().enumerate().filter(|(place, _)| edits.takes[*place]) {
+            if !edits.failed[place] && (headline || self.sweep.contains(&(first + place))) {
+                self.gallery.keep(Key { source: first + place, method, emotion, strength }, picture)?;
+            }
         }
-        for (place, picture) in pictures.iter().enumerate().filter(|(place, _)| self.sweep.contains(&(first + place))) {
-            self.gallery.keep(Key { source: first + place, method, emotion, strength }, picture)?;
+        Ok(())
+    }
+
+    /// Keeps the true pictures that are nearest to the featured method's edits.
+    fn keep_truth(&self, edits: &Edits<'_>, before: &Before) -> Result<()> {
+        let Some(truth) = before.truth(edits.emotion, &self.lpips) else { return Ok(()) };
+        let nearest = truth.nearest(edits.seen, &self.lpips);
+        for row in 0..before.batch.pictures.len() {
+            if let Some(picture) = nearest.picture(row) {
+                let source = before.batch.first + row;
+                let key = Key { source, method: TRUTH, emotion: Some(edits.emotion), strength: None };
+                self.gallery.keep(key, &picture)?;
+            }
         }
         Ok(())
     }

@@ -11,6 +11,8 @@ pub const LOST: &str = "source lost";
 pub const BLURRED: &str = "blurred";
 /// The edit is rougher than its source.
 pub const NOISY: &str = "noisy";
+/// There is no edit.
+pub const FAILED: &str = "failed";
 
 /// How many of a row's edits fail in one way.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,6 +34,8 @@ pub struct Symptoms {
     pub sharpness: f64,
     /// Whether another source is nearer than its own.
     pub nearer_to_another: bool,
+    /// Whether there is no edit.
+    pub failed: bool,
 }
 
 impl Symptoms {
@@ -39,7 +43,7 @@ impl Symptoms {
     pub fn of(case: &Case, board: &Board) -> Self {
         let value = |key| case.values[board.place(key)];
         let (lpips, sharpness) = (value("lpips"), value("sharpness"));
-        Self { lpips, sharpness, nearer_to_another: case.nearer_to_another }
+        Self { lpips, sharpness, nearer_to_another: case.nearer_to_another, failed: case.failed }
     }
 
     /// What is wrong.
@@ -48,13 +52,14 @@ impl Symptoms {
             (self.nearer_to_another || self.lpips > limits.lpips_above, LOST),
             (self.sharpness < limits.sharpness_below, BLURRED),
             (self.sharpness > limits.sharpness_above, NOISY),
+            (self.failed, FAILED),
         ];
         checks.into_iter().filter_map(|(fails, reason)| fails.then_some(reason)).collect()
     }
 }
 
 /// The ways to fail, in the order of their counts.
-const REASONS: [&str; 3] = [LOST, BLURRED, NOISY];
+const REASONS: [&str; 4] = [LOST, BLURRED, NOISY, FAILED];
 
 /// How many edits fail in each way.
 #[derive(Clone, Copy, Debug, Default)]
@@ -93,7 +98,7 @@ mod tests {
     const LIMITS: FailureLimits = FailureLimits { lpips_above: 0.3, sharpness_below: 0.5, sharpness_above: 2.0 };
 
     fn edit(lpips: f64, sharpness: f64) -> Symptoms {
-        Symptoms { lpips, sharpness, nearer_to_another: false }
+        Symptoms { lpips, sharpness, nearer_to_another: false, failed: false }
     }
 
     #[test]
@@ -102,6 +107,8 @@ mod tests {
         assert_eq!(edit(0.4, 0.2).reasons(&LIMITS), [LOST, BLURRED]);
         assert_eq!(edit(0.1, 3.0).reasons(&LIMITS), [NOISY]);
         assert!(edit(0.1, f64::NAN).reasons(&LIMITS).is_empty(), "an undefined ratio is no failure");
+        let failed = Symptoms { failed: true, ..edit(f64::NAN, f64::NAN) };
+        assert_eq!(failed.reasons(&LIMITS), [FAILED]);
         assert_eq!(Symptoms { nearer_to_another: true, ..edit(0.1, 1.0) }.reasons(&LIMITS), [LOST]);
     }
 

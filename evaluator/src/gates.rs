@@ -7,7 +7,7 @@ use crate::config::GateEntry;
 use crate::error::{Error, Result};
 
 /// Where a number's path may begin.
-const ROOTS: [&str; 3] = ["methods.", "emotions.", PREVIOUS];
+const ROOTS: [&str; 4] = ["methods.", "emotions.", "comparisons.", PREVIOUS];
 /// The last comparable night's headline, such as history.previous.methods.joint.values.emo_a.
 const PREVIOUS: &str = "history.previous.";
 
@@ -128,6 +128,9 @@ mod tests {
         assert!(passes("methods.joint.emo_a", None, "<= 0.7"));
         assert!(!passes("methods.joint.psnr", None, "<= 0.7"), "a missing number fails");
         assert!(!passes("methods.asyrp.emo_a", None, ">= 0"));
+        let report = serde_json::json!({"comparisons": {"no_edit": {"emo_a": {"overall": {"difference": 0.3}}}}});
+        let paired = gate("comparisons.no_edit.emo_a.overall.difference", None, ">= 0.2").expect("valid");
+        assert!(paired.check(&report).passed);
     }
 
     #[test]

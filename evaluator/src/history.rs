@@ -103,6 +103,10 @@ fn conditions(report: &Value) -> String {
     let photos = ["manifest", "filter", "n", "target_excluded_from_headline"];
     let photos = photos.map(|key| of(&format!("/provenance/sources/{key}")));
     let judges = ["classifier", "clip", "lpips"].map(|judge| of(&format!("/provenance/{judge}/hash")));
+    let further = report.pointer("/provenance/judges").and_then(Value::as_array).into_iter().flatten().skip(1);
+    let judges: Vec<Value> = judges.into_iter().chain(further.map(|judge| judge["hash"].clone())).collect();
+    let state = of("/provenance/sources/state");
+    let photos: Vec<Value> = photos.into_iter().chain((!state.is_null()).then_some(state)).collect();
     let named = json!({
         "photos": photos,
         "judges": judges,

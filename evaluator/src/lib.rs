@@ -8,18 +8,24 @@
 
 pub mod baselines;
 pub mod batch;
+mod before;
 pub mod cli;
+pub mod comparisons;
 pub mod config;
 pub mod contest;
+pub mod costs;
 pub mod equal_lpips;
 pub mod error;
 pub mod evaluate;
 pub mod failures;
 pub mod fit;
+mod found;
 pub mod gallery;
 pub mod gates;
 pub mod history;
 mod jobs;
+pub mod judgements;
+pub mod made;
 pub mod methods;
 pub mod metrics;
 pub mod observe;
@@ -37,5 +43,6 @@ pub mod sources;
 pub mod style;
 pub mod summary;
 pub mod sweep;
+pub mod truth;
 
 pub use error::{Error, Result};

@@ -19,7 +19,7 @@ use crate::metrics::Observed;
 /// The networks that look at pictures.
 #[derive(Debug)]
 pub struct Observer {
-    classifier: Rc<Classifier>,
+    judges: Vec<Rc<Classifier>>, // at least one
     clip: Rc<Embedder>,
     inception: Option<Inception>,
     tokenizer: Tokenizer,
@@ -33,12 +33,21 @@ impl Observer {
         let tokenizer = Tokenizer::load(clip)?;
         let scoring = Rc::new(Embedder::load(clip, device)?);
         let other = classifier_clip.filter(|folder| *folder != clip);
-        let its_clip = || other.map_or_else(|| Ok(scoring.clone()), |f| Ok(Rc::new(Embedder::load(f, device)?)));
-        let classifier = Classifier::load(classifier, device, its_clip).map_err(|error| match error {
+        let alone = Self { judges: Vec::new(), clip: scoring, inception: None, tokenizer, device };
+        alone.with_judge(classifier, other)
+    }
+
+    /// Has another classifier judge as well; `clip` is the folder that one over embeddings reads them from, by default
+    /// the scoring CLIP's.
+    pub fn with_judge(mut self, classifier: &Path, clip: Option<&Path>) -> Result<Self> {
+        let own = |folder: &Path| Ok(Rc::new(Embedder::load(folder, self.device)?));
+        let its_clip = || clip.map_or_else(|| Ok(self.clip.clone()), own);
+        let classifier = Classifier::load(classifier, self.device, its_clip).map_err(|error| match error {
             judge::Error::OtherClip { .. } => Error::config("models.classifier_clip", error.to_string()),
             other => other.into(),
         })?;
-        Ok(Self { classifier: Rc::new(classifier), clip: scoring, inception: None, tokenizer, device })
+        self.judges.push(Rc::new(classifier));
+        Ok(self)
     }
 
     /// Looks through InceptionV3 as well, if `weights` name its safetensors file.
@@ -47,9 +56,14 @@ impl Observer {
         Ok(self)
     }
 
-    /// The classifier.
+    /// The first judge.
     pub fn classifier(&self) -> &Rc<Classifier> {
-        &self.classifier
+        &self.judges[0]
+    }
+
+    /// All judges, at least one.
+    pub fn judges(&self) -> &[Rc<Classifier>] {
+        &self.judges
     }
 
     /// The scoring CLIP.
@@ -62,12 +76,15 @@ impl Observer {
         let _no_grad = tch::no_grad_guard();
         let images = tensor_of(pictures).to_device(self.device);
         let features = self.clip.embeddings(pictures);
-        let probabilities = match self.classifier.embedder() {
-            None => self.classifier.probabilities(&images),
-            Some(clip) if clip.hash() == self.clip.hash() => self.classifier.probabilities(&features),
-            Some(clip) => self.classifier.probabilities(&clip.embeddings(pictures)),
+        let judged = |judge: &Rc<Classifier>| match judge.embedder() {
+            None => judge.probabilities(&images),
+            Some(clip) if clip.hash() == self.clip.hash() => judge.probabilities(&features),
+            Some(clip) => judge.probabilities(&clip.embeddings(pictures)),
         };
-        let mut observed = Observed::new((images + 1.0) / 2.0, probabilities, features);
+        let mut judged: Vec<Tensor> = self.judges.iter().map(judged).collect();
+        let probabilities = judged.remove(0);
+        let mut observed = Observed::new((&images + 1.0) / 2.0, probabilities, features);
+        observed.further = judged;
         observed.inception = self.inception.as_ref().map(|network| network.features(&observed.images));
         observed
     }

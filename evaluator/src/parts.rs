@@ -32,6 +32,10 @@ pub struct Part {
     pub cases: Tensor,
     /// [`Sets::rows`](crate::sets::Sets::rows).
     pub seen: Tensor,
+    /// [`Judgements::rows`](crate::judgements::Judgements::rows).
+    pub judged: Tensor,
+    /// [`Seconds::rows`](crate::costs::Seconds::rows).
+    pub seconds: Tensor,
 }
 
 impl Parts {
@@ -66,7 +70,9 @@ impl Parts {
     /// Keeps a part.
     pub fn save(&self, name: &str, part: &Part) -> Result<()> {
         let (path, aside) = (self.path(name), self.folder.join(format!("{name}.partial")));
-        Tensor::write_safetensors(&[("cases", &part.cases), ("seen", &part.seen)], &aside)?;
+        let Part { cases, seen, judged, seconds } = part;
+        let tensors = [("cases", cases), ("seen", seen), ("judged", judged), ("seconds", seconds)];
+        Tensor::write_safetensors(&tensors, &aside)?;
         File::open(&aside).and_then(|file| file.sync_all()).map_err(|e| Error::io(&aside, e))?;
         fs::rename(&aside, &path).map_err(|e| Error::io(&path, e))
     }
@@ -87,7 +93,7 @@ impl Parts {
                 Error::io(&path, source)
             })
         };
-        Ok(Part { cases: take("cases")?, seen: take("seen")? })
+        Ok(Part { cases: take("cases")?, seen: take("seen")?, judged: take("judged")?, seconds: take("seconds")? })
     }
 
     fn path(&self, name: &str) -> PathBuf {

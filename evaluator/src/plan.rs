@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use dataloader::Emotion;
+use diffusion::detail::Detail;
 use diffusion::hub::{resolve, Hub};
 use diffusion::pipeline::TRANSFORMERS_STEM;
 use diffusion::run::Run;
@@ -14,6 +15,7 @@ use crate::baselines::PlannedBaseline;
 use crate::config::{Config, Models, RunMethod};
 use crate::error::{Error, Result};
 use crate::gates::Gate;
+use crate::metrics::emotion;
 use crate::published::Published;
 use crate::ranks::Ranks;
 use crate::sweep::Sweep;
@@ -33,8 +35,8 @@ pub struct Plan {
     pub base: (String, PathBuf),
     /// The scoring CLIP's folder.
     pub clip: PathBuf,
-    /// The folder of the CLIP that the classifier reads; none for one that reads pixels.
-    pub classifier_clip: Option<PathBuf>,
+    /// The classifiers that judge, at least one.
+    pub judges: Vec<PlannedJudge>,
     /// The conditions on the report.
     pub gates: Vec<Gate>,
     /// Figures of papers.
@@ -54,6 +56,15 @@ pub struct PlannedRun {
     pub name: String,
     /// Its settings.
     pub run: Run,
+}
+
+/// A classifier that will judge.
+#[derive(Clone, Debug)]
+pub struct PlannedJudge {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The folder of the CLIP that it reads; none for one that reads pixels.
+    pub clip: Option<PathBuf>,
 }
 
 impl Plan {
@@ -76,10 +87,12 @@ impl Plan {
         let base = resolve(&base_name, &hub)?;
         let clip = resolve(&config.models.clip, &hub)?;
         check_weights(&config.models)?;
-        let classifier_clip = classifier_clip(&config, &hub)?;
-        refuse_judge_of_a_loss(&config.models.classifier, &runs, &baselines)?;
-        if let Some(folder) = classifier_clip.as_deref().filter(|_| !config.models.allow_classifier_on_loss_clip) {
-            refuse_eyes_of_a_loss(&config.models.classifier, folder, &runs, &baselines)?;
+        let judges = judges(&config, &hub)?;
+        for judge in &judges {
+            refuse_judge_of_a_loss(&judge.folder, &runs, &baselines)?;
+            if let Some(folder) = judge.clip.as_deref().filter(|_| !config.models.allow_classifier_on_loss_clip) {
+                refuse_eyes_of_a_loss(&judge.folder, folder, &runs, &baselines)?;
+            }
         }
         let gates = config.gates.iter().enumerate().map(|(i, g)| Gate::parse(i, g)).collect::<Result<_>>()?;
         let published = config.published.iter().enumerate();
@@ -87,7 +100,13 @@ impl Plan {
         let published = published.collect::<Result<_>>()?;
         let device = ranks.device(config.models.device)?;
         let base = (base_name, base);
-        Ok(Self { emotions, runs, baselines, base, clip, classifier_clip, gates, published, device, config })
+        Ok(Self { emotions, runs, baselines, base, clip, judges, gates, published, device, config })
+    }
+
+    /// What the featured run brings back after decoding; nothing where no run says.
+    pub fn detail(&self) -> Detail {
+        let joint = self.runs.iter().find(|planned| planned.method == RunMethod::Joint);
+        joint.or(self.runs.last()).map_or(Detail::None, |planned| planned.run.config.edit.detail)
     }
 
     /// The strengths of a trained run.
@@ -230,22 +249,46 @@ fn refuse_eyes_of_a_loss(
 /// The first run whose loss had the network with this hash, and that network's name.
 fn loss_with(hash: &str, runs: &[PlannedRun], baselines: &[PlannedBaseline]) -> Option<(String, String)> {
     let of_runs = runs.iter().map(|planned| (&planned.name, &planned.run));
-    let of_baselines = baselines.iter().flat_map(|b| b.runs.values()).map(|(name, run)| (name, run));
+    let of_baselines = baselines
+        .iter()
+        .filter(|b| b.settings.is_trained())
+        .flat_map(|b| b.runs.values())
+        .map(|(name, run)| (name, run));
     of_runs.chain(of_baselines).find_map(|(folder, run)| {
         let clip = run.config.loss_clip.as_ref().filter(|clip| clip.hash == hash)?;
         Some((folder.clone(), clip.name.clone()))
     })
 }
 
-/// The folder of the CLIP that the classifier reads, where it reads one: the recipe's, else the one it names.
-fn classifier_clip(config: &Config, hub: &Hub) -> Result<Option<PathBuf>> {
-    let Some(named) = classifier::clip_of(&config.models.classifier)? else { return Ok(None) };
-    Ok(Some(resolve(config.models.classifier_clip.as_ref().unwrap_or(&named), hub)?))
+/// Every judge with the CLIP that it reads, where it reads one: the recipe's, else the one it names.
+fn judges(config: &Config, hub: &Hub) -> Result<Vec<PlannedJudge>> {
+    let clip = |folder: &PathBuf| -> Result<Option<PathBuf>> {
+        let Some(named) = classifier::clip_of(folder)? else { return Ok(None) };
+        Ok(Some(resolve(config.models.classifier_clip.as_ref().unwrap_or(&named), hub)?))
+    };
+    let planned = config.models.judges().map(|folder| Ok(PlannedJudge { folder: folder.clone(), clip: clip(folder)? }));
+    let planned: Vec<PlannedJudge> = planned.collect::<Result<_>>()?;
+    let mut known: Vec<String> = Vec::new();
+    for judge in &planned {
+        let hash = diffusion::weights::hash(&judge.folder, TRANSFORMERS_STEM)?;
+        if known.contains(&hash) {
+            let message = format!("{} is a judge already; two that are one say no more", judge.folder.display());
+            return Err(Error::config("models.judges", message));
+        }
+        known.push(hash);
+    }
+    Ok(planned)
 }
 
 /// Every file that is named must be there.
 fn check_weights(models: &Models) -> Result<()> {
-    must_exist("models.classifier", &models.classifier)?;
+    models.classifier.iter().try_for_each(|path| must_exist("models.classifier", path))?;
+    models.judges.iter().enumerate().try_for_each(|(n, path)| must_exist(&format!("models.judges.{n}"), path))?;
+    let (count, most) = (models.judges().count(), emotion::MOST_JUDGES);
+    if !(1..=most).contains(&count) {
+        let message = format!("{count} judges; name one in `classifier`, or up to {most} in `judges`");
+        return Err(Error::config("models.judges", message));
+    }
     must_exist("models.lpips", &models.lpips)?;
     models.lpips_vgg.iter().try_for_each(|path| must_exist("models.lpips_vgg", path))?;
     models.inception.iter().try_for_each(|path| must_exist("models.inception", path))?;

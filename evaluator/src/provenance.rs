@@ -1,6 +1,7 @@
 //! Where a report comes from: recipe, hashes, seeds, versions. No host, no absolute path, no clock: the same inputs
 //! give the same account.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use dataloader::Emotion;
@@ -14,7 +15,7 @@ use crate::contest::Contest;
 use crate::error::{Error, Result};
 use crate::evaluate::Evaluation;
 use crate::observe::Observer;
-use crate::plan::{Plan, PlannedRun};
+use crate::plan::{Plan, PlannedJudge, PlannedRun};
 use crate::sources::{reference_filter, Sources};
 
 /// The libtorch that this workspace is built against.
@@ -23,6 +24,7 @@ const LIBTORCH: &str = "2.11";
 /// The account that report.json carries.
 pub fn of(plan: &Plan, evaluation: &Evaluation) -> Result<Value> {
     let mut account = inputs(plan, &evaluation.sources, &evaluation.observer, evaluation.style.as_ref())?;
+    account["judges_on_real_images"] = evaluation.judgements.json(&judge_names(&evaluation.observer));
     let count = |(emotion, n): (Emotion, usize)| (emotion.name().to_string(), n.into());
     account["references"]["n"] = Value::Object(evaluation.sets.reference_counts().map(count).collect());
     Ok(account)
@@ -39,24 +41,20 @@ pub fn identity(plan: &Plan, contest: &Contest, processes: usize) -> Result<Stri
 /// Everything that is known before the first edit.
 fn inputs(plan: &Plan, sources: &Sources, observer: &Observer, style: Option<&Value>) -> Result<Value> {
     let (config, classifier) = (&plan.config, observer.classifier());
+    let judges = observer.judges().iter().zip(&plan.judges).map(|(judge, planned)| judge_account(plan, judge, planned));
     let clip_hash = observer.clip().hash().to_string();
     Ok(json!({
         "sources": {
             "n": sources.len(),
             "shards": shown(&config.sources.shards),
             "filter": config.sources.filter,
+            "state": config.sources.source_state,
             "target_excluded_from_headline": config.sources.exclude_target,
             "manifest": sources.manifest_hash(),
         },
-        "classifier": {
-            "name": classifier.name(),
-            "hash": classifier.hash(),
-            "architecture": classifier.architecture(),
-            "takes_part_in_losses": false,
-            "clip": classifier.embedder().map(|clip| clip.hash()),
-            "shares_clip_with_losses": shares_clip_with_losses(plan, classifier),
-            "card": card(&config.models.classifier),
-        },
+        "classifier": judge_account(plan, classifier, &plan.judges[0]),
+        "judges": judges.collect::<Vec<_>>(),
+        "truth": truth(plan, sources),
         "clip": {
             "name": shown(&config.models.clip),
             "hash": clip_hash,
@@ -81,6 +79,41 @@ fn inputs(plan: &Plan, sources: &Sources, observer: &Observer, style: Option<&Va
         "versions": {"evaluator": env!("CARGO_PKG_VERSION"), "libtorch": LIBTORCH},
         "recipe": recipe(plan),
     }))
+}
+
+/// What a report says of a judge.
+fn judge_account(plan: &Plan, judge: &Classifier, planned: &PlannedJudge) -> Value {
+    json!({
+        "name": judge.name(),
+        "hash": judge.hash(),
+        "architecture": judge.architecture(),
+        "takes_part_in_losses": false,
+        "clip": judge.embedder().map(|clip| clip.hash()),
+        "shares_clip_with_losses": shares_clip_with_losses(plan, judge),
+        "card": card(&planned.folder),
+    })
+}
+
+/// The judges as tables name them.
+pub fn judge_names(observer: &Observer) -> Vec<String> {
+    observer.judges().iter().map(|judge| judge.name().to_string()).collect()
+}
+
+/// By emotion: the sources with true pictures, by how many they have; null where no source has any.
+fn truth(plan: &Plan, sources: &Sources) -> Value {
+    if !sources.have_truth(&plan.emotions) {
+        return Value::Null;
+    }
+    let of = |&emotion: &Emotion| {
+        let mut drawings: BTreeMap<usize, usize> = BTreeMap::new();
+        for count in (0..sources.len()).map(|index| sources.truth(index, emotion).count()).filter(|&count| count > 0) {
+            *drawings.entry(count).or_default() += 1;
+        }
+        let by_count: Map<String, Value> = drawings.iter().map(|(k, n)| (k.to_string(), json!(n))).collect();
+        let pairs: usize = drawings.values().sum();
+        (emotion.name().to_string(), json!({"sources": pairs, "by_true_pictures": by_count}))
+    };
+    Value::Object(plan.emotions.iter().map(of).collect())
 }
 
 /// A baseline's settings, with the runs whose tokens it takes.

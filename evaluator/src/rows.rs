@@ -1,6 +1,7 @@
 //! From cases to rows: a method at one strength, with means and intervals.
 
 use dataloader::Emotion;
+use serde::Serialize;
 
 use crate::config::FailureLimits;
 use crate::contest::Entrant;
@@ -35,6 +36,44 @@ pub struct Row {
     pub confusion: Confusion,
     /// Over all eight classes; only where several emotions were asked for.
     pub macro_f1: Option<f64>,
+    /// Edits that failed; they count as misses.
+    pub failed: usize,
+    /// Each judge's share of each class over all edits, failed ones among them; zeros of none.
+    pub shares: Vec<[f64; 8]>,
+    /// Edits that were held against true pictures.
+    pub truth: TruthCounts,
+}
+
+/// How many edits were held against true pictures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct TruthCounts {
+    /// Edits whose subject the data set shows in the target's state.
+    pub pairs: usize,
+    /// Those of which the truth gain is undefined and which are left out: source and true picture are equal, or there is no
+    /// edit.
+    pub undefined: usize,
+    /// True pictures a pair, on the mean.
+    pub drawings: f64,
+}
+
+impl TruthCounts {
+    fn of<'a>(cases: impl Iterator<Item = &'a Case>, gain: Option<usize>) -> Self {
+        let pairs: Vec<&Case> = cases.filter(|case| case.drawings > 0).collect();
+        let undefined = |case: &&&Case| gain.is_some_and(|place| case.values[place].is_nan());
+        Self {
+            pairs: pairs.len(),
+            undefined: pairs.iter().filter(undefined).count(),
+            drawings: pairs.iter().map(|case| case.drawings as f64).sum::<f64>() / pairs.len().max(1) as f64,
+        }
+    }
+}
+
+/// Each judge's share of each class over `cases`.
+fn shares(cases: &[&Case], judges: usize) -> Vec<[f64; 8]> {
+    let share = |judge: usize, class: Emotion| {
+        cases.iter().filter(|case| case.predicted[judge] == Some(class)).count() as f64 / cases.len().max(1) as f64
+    };
+    (0..judges).map(|judge| Emotion::ALL.map(|class| share(judge, class))).collect()
 }
 
 /// Makes rows.
@@ -75,7 +114,8 @@ impl Summariser<'_> {
         let strata = |series: &[&Series], metric: usize| -> Vec<Vec<f64>> {
             series.iter().map(|s| self.values(s, metric, include)).collect()
         };
-        let confusion = Confusion::of(cases().map(|case| (case.target, case.predicted)));
+        let confusion = Confusion::of_edits(cases().map(|case| (case.target, case.found())));
+        let gain = self.board.metrics.iter().position(|metric| metric.key == "truth_gain");
         let mut measures: Vec<Measure> =
             (0..self.board.metrics.len()).map(|m| self.measure(&strata(&series, m))).collect();
         measures.extend(self.sets.abouts().map(|_| Measure { value: None, interval: None }));
@@ -86,6 +126,9 @@ impl Summariser<'_> {
             measures,
             macro_f1: (self.emotions.len() > 1).then(|| confusion.macro_f1()),
             confusion,
+            failed: cases().filter(|case| case.failed).count(),
+            shares: shares(&cases().collect::<Vec<_>>(), self.board.judges),
+            truth: TruthCounts::of(cases(), gain),
         }
     }
 

@@ -6,6 +6,7 @@ mod methods;
 mod metrics;
 mod networks;
 mod nights;
+mod pairs;
 mod published;
 mod refusals;
 mod report;

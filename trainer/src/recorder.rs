@@ -33,6 +33,8 @@ pub struct StepRecord {
     pub data_wait_pct: f64,
     /// What one process computed, in TFLOP a second.
     pub tflops: f64,
+    /// Wall time of the step.
+    pub step_seconds: f64,
 }
 
 impl StepRecord {
@@ -41,6 +43,7 @@ impl StepRecord {
     /// `flop` is one process's work.
     pub fn timings(&mut self, global_batch: usize, flop: f64, waited: Duration, whole: Duration) {
         let seconds = whole.as_secs_f64().max(1e-9);
+        self.step_seconds = whole.as_secs_f64();
         self.tflops = flop / seconds / 1e12;
         self.images_per_s = global_batch as f64 / seconds;
         self.data_wait_pct = 100.0 * waited.as_secs_f64() / seconds;
@@ -58,6 +61,7 @@ impl StepRecord {
         scalars.push(("perf/images_per_s".into(), self.images_per_s));
         scalars.push(("perf/data_wait_pct".into(), self.data_wait_pct));
         scalars.push(("perf/tflops".into(), self.tflops));
+        scalars.push(("perf/step_seconds".into(), self.step_seconds));
         scalars
     }
 }

@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{adain, colour_transfer, latent_arithmetic, sdedit, About};
-use super::{Adain, ColourTransfer, LatentArithmetic, Sdedit};
+use super::{adain, colour_transfer, latent_arithmetic, prompt_word, sdedit, About};
+use super::{Adain, ColourTransfer, LatentArithmetic, PromptWord, Sdedit};
 use crate::error::{Error, Result};
 use crate::sweep::Sweep;
 
@@ -18,6 +18,8 @@ pub enum Baseline {
     Adain(adain::Settings),
     /// A direction of latents.
     LatentArithmetic(latent_arithmetic::Settings),
+    /// The emotion's word in a run's process.
+    PromptWord(prompt_word::Settings),
     /// Noise and denoise under the emotion's word.
     SdeditWord(sdedit::WordSettings),
     /// Noise and denoise under a run's token.
@@ -31,6 +33,7 @@ impl Baseline {
             Baseline::ColourTransfer(_) => ColourTransfer::ABOUT,
             Baseline::Adain(_) => Adain::ABOUT,
             Baseline::LatentArithmetic(_) => LatentArithmetic::ABOUT,
+            Baseline::PromptWord(_) => PromptWord::ABOUT,
             Baseline::SdeditWord(_) => Sdedit::ABOUT_WORD,
             Baseline::SdeditToken(_) => Sdedit::ABOUT_TOKEN,
         }
@@ -42,9 +45,24 @@ impl Baseline {
             Baseline::ColourTransfer(settings) => &settings.strengths,
             Baseline::Adain(settings) => &settings.strengths,
             Baseline::LatentArithmetic(settings) => &settings.strengths,
+            Baseline::PromptWord(settings) => &settings.strengths,
             Baseline::SdeditWord(settings) => &settings.strengths,
             Baseline::SdeditToken(settings) => &settings.strengths,
         }
+    }
+
+    /// The run that it takes its tokens or its process from, if any.
+    pub fn run(&self) -> Option<&str> {
+        match self {
+            Baseline::PromptWord(settings) => Some(&settings.run),
+            Baseline::SdeditToken(settings) => Some(&settings.run),
+            _ => None,
+        }
+    }
+
+    /// Whether it takes what that run learned, and not its process alone.
+    pub fn is_trained(&self) -> bool {
+        matches!(self, Baseline::SdeditToken(_))
     }
 
     /// Whether it looks at `style_images`.
@@ -62,18 +80,27 @@ impl Baseline {
 
     /// Its place in the report.
     pub fn place(&self) -> usize {
-        let keys =
-            [ColourTransfer::ABOUT, Adain::ABOUT, LatentArithmetic::ABOUT, Sdedit::ABOUT_WORD, Sdedit::ABOUT_TOKEN];
+        let keys = [
+            ColourTransfer::ABOUT,
+            Adain::ABOUT,
+            LatentArithmetic::ABOUT,
+            PromptWord::ABOUT,
+            Sdedit::ABOUT_WORD,
+            Sdedit::ABOUT_TOKEN,
+        ];
         keys.iter().position(|about| about.key == self.about().key).unwrap_or(keys.len())
     }
 
     /// Refuses values of no meaning; `key` is the entry in the recipe.
     pub fn check(&self, key: &str, sweep: &Sweep) -> Result<()> {
+        let check_prompt = |prompt: &str| match prompt.contains("{emotion}") {
+            true => Ok(()),
+            false => Err(Error::config(format!("{key}.prompt"), "has no {emotion} in it")),
+        };
         match self {
+            Baseline::PromptWord(settings) => check_prompt(&settings.prompt),
             Baseline::SdeditWord(settings) => {
-                if !settings.prompt.contains("{emotion}") {
-                    return Err(Error::config(format!("{key}.prompt"), "has no {emotion} in it"));
-                }
+                check_prompt(&settings.prompt)?;
                 settings.sampler.check(key, sweep)
             }
             Baseline::SdeditToken(settings) => settings.sampler.check(key, sweep),

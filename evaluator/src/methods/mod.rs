@@ -8,6 +8,8 @@ pub mod colour_transfer;
 pub mod latent_arithmetic;
 pub mod moments;
 mod no_edit;
+mod oracle;
+pub mod prompt_word;
 pub mod sdedit;
 mod trained_run;
 mod vae_round_trip;
@@ -22,6 +24,8 @@ pub use adain::Adain;
 pub use colour_transfer::ColourTransfer;
 pub use latent_arithmetic::LatentArithmetic;
 pub use no_edit::NoEdit;
+pub use oracle::Oracle;
+pub use prompt_word::PromptWord;
 pub use sdedit::Sdedit;
 pub use trained_run::TrainedRun;
 pub use vae_round_trip::VaeRoundTrip;
@@ -61,7 +65,7 @@ pub trait Method {
     /// Name and definition.
     fn about(&self) -> About;
 
-    /// The strengths it is run at; none where strength means nothing, nor the emotion.
+    /// The strengths it is run at; none where strength means nothing.
     fn sweep(&self) -> Option<&Sweep> {
         None
     }
@@ -74,6 +78,16 @@ pub trait Method {
     /// The strength of the headline table; none where there are none.
     fn headline(&self) -> Option<f64> {
         self.sweep().map(|sweep| sweep.headline)
+    }
+
+    /// Whether its edits differ by emotion; what has strengths always does.
+    fn looks_at_emotion(&self) -> bool {
+        self.headline().is_some()
+    }
+
+    /// Which photos of a batch it can edit at all; by default all. The others do not count for it.
+    fn takes(&self, batch: &Batch) -> Vec<bool> {
+        vec![true; batch.pictures.len()]
     }
 
     /// The edits of a batch towards its emotion, in [−1, 1]: one (b, 3, h, w) for each of [`Method::strengths`], or one

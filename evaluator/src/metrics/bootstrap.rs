@@ -21,6 +21,16 @@ impl Bootstrap {
     ///
     /// None where nothing was measured or a value is infinite.
     pub fn interval(&self, strata: &[Vec<f64>]) -> Option<[f64; 2]> {
+        let mut means = self.means(strata)?;
+        means.sort_by(f64::total_cmp);
+        let tail = (1.0 - CONFIDENCE) / 2.0;
+        (!means.is_empty()).then(|| [percentile(&means, tail), percentile(&means, 1.0 - tail)])
+    }
+
+    /// [`mean`] of each resample of `strata`, in the order of the draws, those without a value left out.
+    ///
+    /// None where nothing was measured or a value is infinite.
+    pub fn means(&self, strata: &[Vec<f64>]) -> Option<Vec<f64>> {
         let sources = strata.iter().map(Vec::len).max().unwrap_or(0);
         if sources == 0 || self.samples == 0 || strata.iter().flatten().any(|v| v.is_infinite()) {
             return None;
@@ -32,9 +42,7 @@ impl Bootstrap {
             chosen.fill_with(|| generator.random_range(0..sources));
             means.extend(mean_of(strata, &chosen));
         }
-        means.sort_by(f64::total_cmp);
-        let tail = (1.0 - CONFIDENCE) / 2.0;
-        (!means.is_empty()).then(|| [percentile(&means, tail), percentile(&means, 1.0 - tail)])
+        Some(means)
     }
 }
 

@@ -8,6 +8,8 @@ use serde::Serialize;
 #[serde(transparent)]
 pub struct Confusion {
     counts: [[u32; 8]; 8],
+    #[serde(skip)]
+    missed: [u32; 8], // asked for, and none of the eight found: failed edits among them
 }
 
 impl Confusion {
@@ -16,11 +18,24 @@ impl Confusion {
         self.counts[target.index()][found.index()] += 1;
     }
 
+    /// Counts an edit that failed, or in which none of the eight is found.
+    pub fn add_missed(&mut self, target: Emotion) {
+        self.missed[target.index()] += 1;
+    }
+
     /// Counts pairs of (asked, found).
     pub fn of(pairs: impl IntoIterator<Item = (Emotion, Emotion)>) -> Self {
+        Self::of_edits(pairs.into_iter().map(|(target, found)| (target, Some(found))))
+    }
+
+    /// Counts pairs of (asked, found), where an edit may have failed, or be of no class.
+    pub fn of_edits(pairs: impl IntoIterator<Item = (Emotion, Option<Emotion>)>) -> Self {
         let mut confusion = Self::default();
         for (target, found) in pairs {
-            confusion.add(target, found);
+            match found {
+                Some(found) => confusion.add(target, found),
+                None => confusion.add_missed(target),
+            }
         }
         confusion
     }
@@ -33,14 +48,14 @@ impl Confusion {
     /// Share of the row's edits that were found right (recall); none where the emotion was never asked for.
     pub fn accuracy_of(&self, emotion: Emotion) -> Option<f64> {
         let row = &self.counts[emotion.index()];
-        let asked: u32 = row.iter().sum();
+        let asked = row.iter().sum::<u32>() + self.missed[emotion.index()];
         (asked > 0).then(|| f64::from(row[emotion.index()]) / f64::from(asked))
     }
 
     /// Share of all edits that were found right; 0 of none.
     pub fn accuracy(&self) -> f64 {
         let hits: u32 = (0..8).map(|class| self.counts[class][class]).sum();
-        let total: u32 = self.counts.iter().flatten().sum();
+        let total: u32 = self.counts.iter().flatten().chain(&self.missed).sum();
         f64::from(hits) / f64::from(total.max(1))
     }
 
@@ -59,7 +74,7 @@ impl Confusion {
 
     fn f1(&self, class: usize) -> f64 {
         let hits = f64::from(self.counts[class][class]);
-        let asked: u32 = self.counts[class].iter().sum();
+        let asked = self.counts[class].iter().sum::<u32>() + self.missed[class];
         let found: u32 = self.counts.iter().map(|row| row[class]).sum();
         match asked + found {
             0 => 0.0,

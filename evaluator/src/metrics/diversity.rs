@@ -41,10 +41,10 @@ impl SetMetric for Changes {
     fn about(&self) -> About {
         About {
             key: "change_diversity",
-            title: "Change div.",
-            definition: "Mean of 1 − cosine over all pairs of a class's changes ΔI in the scoring CLIP's space: 0 if \
-                         every photo is changed in the same way, 1 if the changes have nothing in common. Neither end \
-                         is the aim.",
+            title: "Monotony",
+            definition: "Mean of 1 − cosine over all pairs of a class's changes ΔI of different sources in the scoring \
+                         CLIP's space: 0 is monotony, every photo changed in the same way; 1 if the changes have nothing \
+                         in common. Neither end is the aim.",
             better: Better::Higher,
             unit: "",
             decimals: 3,

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use diffusion::networks::lpips::{Backbone, Lpips};
-use tch::no_grad;
+use tch::{no_grad, Tensor};
 
 use super::{numbers, About, Better, Family, Metric, Observed, Pair};
 
@@ -26,7 +26,7 @@ impl Metric for Distance {
         let (family, key, title, definition) = match self.backbone {
             Backbone::Alex => (
                 Family::Headline,
-                "lpips",
+                ALEX,
                 "LPIPS",
                 "Perceptual distance of edit and source (Zhang et al. 2018, AlexNet, v0.1, inputs in [−1, 1]).",
             ),
@@ -42,9 +42,16 @@ impl Metric for Distance {
 
     fn values(&self, pair: &Pair<'_>) -> Vec<f64> {
         let key = self.about().key;
-        let features = |seen: &Observed| no_grad(|| self.network.unit_features(&(&seen.images * 2.0 - 1.0)));
-        // One source is compared with many edits: its features are kept.
-        let source = pair.source.kept(key, || features(pair.source));
-        numbers(&no_grad(|| self.network.distance_of(&features(pair.edit), &source)))
+        let of = |seen: &Observed| features(&self.network, key, seen);
+        numbers(&no_grad(|| self.network.distance_of(&of(pair.edit), &of(pair.source))))
     }
 }
+
+/// What a network finds in pictures, kept with them under `key`: one source is compared with many edits, and an edit with
+/// its source and with the true pictures.
+pub fn features(network: &Lpips, key: &'static str, seen: &Observed) -> Rc<Vec<Tensor>> {
+    seen.kept(key, || no_grad(|| network.unit_features(&(&seen.images * 2.0 - 1.0))))
+}
+
+/// The key under which [`features`] keeps what AlexNet finds.
+pub const ALEX: &str = "lpips";

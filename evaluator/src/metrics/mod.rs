@@ -6,8 +6,10 @@
 //!
 //! Shapes: b batch, h height, w width, p CLIP's projection.
 
+pub mod agreement;
 pub mod bootstrap;
 pub mod calibration;
+pub mod change_outside;
 pub mod clarity;
 pub mod clip;
 pub mod confusion;
@@ -16,14 +18,18 @@ pub mod emoedit;
 pub mod emotion;
 pub mod esmi;
 pub mod fid;
+pub mod holm;
 pub mod kld;
 pub mod lpips;
 pub mod moments;
+pub mod paired;
 pub mod population;
 pub mod psnr;
 pub mod seen;
 pub mod sharpness;
 pub mod ssim;
+pub mod truth_gain;
+pub mod truth_psnr;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -36,6 +42,7 @@ use judge::embedder::unit;
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
+use crate::truth::NearestTruth;
 use population::Population;
 
 /// What the metrics look at in one batch of images: the pixels as a user gets them and what the networks make of them.
@@ -43,8 +50,10 @@ use population::Population;
 pub struct Observed {
     /// Pixels that were quantised to 8 bits, in [0, 1].
     pub images: Tensor, // (b, 3, h, w)
-    /// The classifier's softmax over [`Emotion::ALL`].
-    pub probabilities: Tensor, // (b, 8)
+    /// The first judge's softmax over [`Emotion::ALL`] and what else it tells apart.
+    pub probabilities: Tensor, // (b, 8 or more)
+    /// The other judges'.
+    pub further: Vec<Tensor>, // (b, 8 or more) each
     /// CLIP's image embeddings before normalisation.
     pub features: Tensor, // (b, p)
     /// The same with length 1.
@@ -55,9 +64,20 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Takes images in [0, 1], the classifier's softmax and CLIP's embeddings before normalisation.
+    /// Takes images in [0, 1], the first judge's softmax and CLIP's embeddings before normalisation.
     pub fn new(images: Tensor, probabilities: Tensor, features: Tensor) -> Self {
-        Self { images, probabilities, embeddings: unit(&features), features, inception: None, kept: RefCell::default() }
+        let (embeddings, kept) = (unit(&features), RefCell::default());
+        Self { images, probabilities, further: Vec::new(), embeddings, features, inception: None, kept }
+    }
+
+    /// How many judges looked.
+    pub fn num_judges(&self) -> usize {
+        1 + self.further.len()
+    }
+
+    /// The softmax of one judge, counted from 0, (b, 8 or more).
+    pub fn judged(&self, judge: usize) -> &Tensor {
+        judge.checked_sub(1).map_or(&self.probabilities, |place| &self.further[place])
     }
 
     /// What a metric made of these images under `key`, computed once: a source is compared with many edits.
@@ -70,16 +90,26 @@ impl Observed {
         tensors
     }
 
-    /// The class with the highest probability, per image.
-    pub fn predicted(&self) -> Vec<Emotion> {
-        let classes = self.probabilities.argmax(1, false);
-        (0..classes.size()[0]).map(|i| Emotion::ALL[classes.int64_value(&[i]) as usize]).collect()
+    /// The class that the first judge finds most probable, per image; none where it is none of the eight emotions.
+    pub fn predicted(&self) -> Vec<Option<Emotion>> {
+        self.predicted_by(0)
     }
 
-    /// p(emotion) of each image for that image's emotion.
+    /// The class that a judge finds most probable, per image; none where it is none of the eight emotions.
+    pub fn predicted_by(&self, judge: usize) -> Vec<Option<Emotion>> {
+        let classes = self.judged(judge).argmax(1, false);
+        (0..classes.size()[0]).map(|i| Emotion::ALL.get(classes.int64_value(&[i]) as usize).copied()).collect()
+    }
+
+    /// The first judge's p(emotion) of each image for that image's emotion.
     pub fn probability_of(&self, emotions: &[Emotion]) -> Vec<f64> {
-        let of =
-            |(row, emotion): (usize, &Emotion)| self.probabilities.double_value(&[row as i64, emotion.index() as i64]);
+        self.probability_by(0, emotions)
+    }
+
+    /// A judge's p(emotion) of each image for that image's emotion.
+    pub fn probability_by(&self, judge: usize, emotions: &[Emotion]) -> Vec<f64> {
+        let judged = self.judged(judge);
+        let of = |(row, emotion): (usize, &Emotion)| judged.double_value(&[row as i64, emotion.index() as i64]);
         emotions.iter().enumerate().map(of).collect()
     }
 }
@@ -95,6 +125,8 @@ pub struct Pair<'a> {
     pub targets: &'a [Emotion],
     /// ΔT towards that emotion, of length 1, per image.
     pub text_directions: &'a Tensor, // (b, p)
+    /// The true picture of each source in that emotion, where the data set has pairs.
+    pub truth: Option<&'a NearestTruth>,
 }
 
 /// Which way a metric improves.
@@ -149,6 +181,12 @@ pub trait Metric {
 
     /// One value an image, in order.
     fn values(&self, pair: &Pair<'_>) -> Vec<f64>;
+
+    /// The value of an edit that failed, that of the image at `row`: by default it has none. What counts hits counts it
+    /// as a miss.
+    fn of_failed(&self, _pair: &Pair<'_>, _row: usize) -> f64 {
+        f64::NAN
+    }
 }
 
 /// One number for all edits of a method towards one emotion.
@@ -173,24 +211,47 @@ pub struct Networks {
     pub clarity: Option<clarity::Clarity>,
 }
 
-/// Every metric of single images, in the order of the report's columns; EmoEdit's own arithmetic where it was asked for.
-pub fn all(networks: Networks, emoedit: bool) -> Vec<Box<dyn Metric>> {
+/// What a recipe asks for beside what every report has.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// Judges, at least one.
+    pub judges: usize,
+    /// Whether there are true pictures.
+    pub truth: bool,
+    /// EmoEdit's own arithmetic.
+    pub emoedit: bool,
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        Self { judges: 1, truth: false, emoedit: false }
+    }
+}
+
+/// Every metric of single images, in the order of the report's columns.
+pub fn all(networks: Networks, asked: Asked) -> Vec<Box<dyn Metric>> {
     let distance = |network: &Rc<Lpips>, backbone| Box::new(lpips::Distance::new(network.clone(), backbone));
-    let mut metrics: Vec<Box<dyn Metric>> = vec![
-        Box::new(emotion::Accuracy),
-        Box::new(emotion::Polarity),
-        Box::new(emotion::Shift),
-        distance(&networks.lpips, Backbone::Alex),
-        Box::new(psnr::Psnr),
+    let mut metrics: Vec<Box<dyn Metric>> = Vec::new();
+    metrics.extend((0..asked.judges).map(|judge| Box::new(emotion::Accuracy { judge }) as Box<dyn Metric>));
+    metrics.push(Box::new(emotion::Polarity));
+    metrics.extend((0..asked.judges).map(|judge| Box::new(emotion::Shift { judge }) as Box<dyn Metric>));
+    metrics.push(distance(&networks.lpips, Backbone::Alex));
+    if asked.truth {
+        metrics.push(Box::new(truth_gain::TruthGain));
+        metrics.push(Box::new(change_outside::ChangeOutside));
+        metrics.push(Box::new(truth_psnr::TruthPsnr));
+    }
+    metrics.extend([
+        Box::new(psnr::Psnr) as Box<dyn Metric>,
         Box::new(ssim::Ssim),
         Box::new(clip::Identity),
         Box::new(clip::Direction),
         Box::new(sharpness::Ratio),
         Box::new(esmi::Esmi::new(networks.classifier.clone())),
-    ];
+    ]);
     metrics.extend(networks.lpips_vgg.iter().map(|n| distance(n, Backbone::Vgg) as Box<dyn Metric>));
     metrics.extend(networks.clarity.map(|clarity| Box::new(clarity) as Box<dyn Metric>));
-    if emoedit {
+    if asked.emoedit {
         metrics.extend(emoedit::all(&networks.lpips));
     }
     metrics
@@ -209,7 +270,7 @@ pub fn all_of_sets(inception: bool) -> Vec<Box<dyn SetMetric>> {
 }
 
 /// A one-dimensional tensor as numbers.
-fn numbers(values: &Tensor) -> Vec<f64> {
+pub(crate) fn numbers(values: &Tensor) -> Vec<f64> {
     let values = values.to_device(tch::Device::Cpu).to_kind(Kind::Double).contiguous();
     Vec::<f64>::try_from(&values).expect("a metric yields a vector of numbers")
 }

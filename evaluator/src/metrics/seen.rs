@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::Observed;
 
-/// Emotions of a softmax.
+/// Emotions, the first columns of a softmax.
 const CLASSES: i64 = 8;
 
 /// One row a picture, f32 on the CPU.
@@ -15,7 +15,7 @@ const CLASSES: i64 = 8;
 pub struct Seen {
     /// CLIP's image embeddings before normalisation.
     pub features: Tensor, // (n, p)
-    /// The classifier's softmax.
+    /// The first judge's probabilities of the eight emotions.
     pub probabilities: Tensor, // (n, 8)
     /// The changes of embeddings of length 1 from source to edit; zero without a source.
     pub changes: Tensor, // (n, p)
@@ -31,7 +31,7 @@ impl Seen {
         let embeddings = chosen(&pictures.embeddings);
         Self {
             features: chosen(&pictures.features),
-            probabilities: chosen(&pictures.probabilities),
+            probabilities: chosen(&pictures.probabilities.narrow(1, 0, CLASSES)),
             changes: sources.map_or_else(|| embeddings.zeros_like(), |from| &embeddings - chosen(&from.embeddings)),
             inception: pictures.inception.as_ref().map(chosen),
         }

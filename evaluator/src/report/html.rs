@@ -77,6 +77,7 @@ pub fn render(report: &Report) -> Result<String> {
         date => report.date,
         sources => super::markdown::sources_line(report),
         headline => headlines(report, Family::Headline),
+        sheets => super::sheets::all(report),
         further => headlines(report, Family::Further),
         references => super::markdown::references_line(report),
         emoedit => headlines(report, Family::EmoEdit),

@@ -40,6 +40,8 @@ pub fn render(report: &Report) -> Value {
         "confidence": crate::metrics::bootstrap::CONFIDENCE,
         "history": report.trend.json(),
         "published": report.published,
+        "comparisons": crate::comparisons::json(&report.comparisons),
+        "costs": report.costs,
         "provenance": report.provenance,
     })
 }
@@ -71,6 +73,9 @@ fn headline_json(report: &Report, headline: &Headline) -> Value {
         .collect();
     map.insert("emo_a_per_class".into(), Value::Object(per_class));
     map.insert("confusion".into(), json!(row.confusion));
+    map.insert("failed".into(), row.failed.into());
+    map.insert("predicted_shares".into(), shares_json(report, row));
+    map.insert("truth".into(), json!(row.truth));
     let split = json!({
         "shows_target": point(&report.metrics, &headline.showing),
         "does_not_show_target": point(&report.metrics, &headline.not_showing),
@@ -81,6 +86,19 @@ fn headline_json(report: &Report, headline: &Headline) -> Value {
         map.insert("at_equal_lpips".into(), equal_json(&report.metrics, equal));
     }
     Value::Object(map)
+}
+
+/// Each judge's share of each class.
+fn shares_json(report: &Report, row: &Row) -> Value {
+    let shares = |shares: &[f64; 8]| -> Map<String, Value> {
+        dataloader::Emotion::ALL
+            .iter()
+            .zip(shares)
+            .map(|(emotion, share)| (emotion.name().into(), json!(share)))
+            .collect()
+    };
+    let judge = |(name, of): (&String, &[f64; 8])| json!({"judge": name, "shares": shares(of)});
+    report.judges.iter().zip(&row.shares).map(judge).collect()
 }
 
 /// `between` holds two strengths, of which the lower is null where it is the photo left alone.

@@ -3,6 +3,7 @@
 use super::numbers::{arrow, flags, heading, interval, number, signed, strength, value, NOTHING};
 use super::pictures::Shown;
 use super::published;
+use super::sheets::{self, Sheet};
 use super::{equal, Report};
 use crate::metrics::Family;
 use crate::published::Published;
@@ -20,6 +21,9 @@ pub fn render(report: &Report) -> String {
     }
     if let Some(title) = report.trend.title() {
         out += &format!("\n## {title}\n\n{}\n{}\n", changes(report), report.trend.note());
+    }
+    for sheet in sheets::all(report) {
+        out += &format!("\n## {}\n\n{}\n{}\n", sheet.title, sheet_table(&sheet), sheet.note);
     }
     let further = headlines(report, &report.summary, Family::Further);
     out += &format!("\n## Further measures\n\n{further}\n{}\n", references_line(report));
@@ -132,6 +136,14 @@ fn published_table(report: &Report, table: &Published) -> String {
     for (name, _, values) in published::rows(report, table) {
         let cells: String = columns.iter().zip(values).map(|(c, value)| format!(" {} |", c.text(value))).collect();
         out += &format!("| {name} |{cells}\n");
+    }
+    out
+}
+
+fn sheet_table(sheet: &Sheet) -> String {
+    let mut out = table_head(&sheet.columns[0], sheet.columns[1..].iter().cloned());
+    for row in &sheet.rows {
+        out += &format!("| {} |\n", row.join(" | "));
     }
     out
 }

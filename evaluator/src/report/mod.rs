@@ -9,6 +9,7 @@ pub mod pictures;
 pub mod plots;
 pub mod publish;
 pub mod published;
+pub mod sheets;
 pub mod terminal;
 pub mod trend;
 
@@ -17,6 +18,9 @@ use std::path::Path;
 use dataloader::Emotion;
 use serde_json::Value;
 
+use crate::comparisons::{self, Comparison};
+use crate::contest::Entrant;
+use crate::costs::{self, Cost};
 use crate::error::{Error, Result};
 use crate::evaluate::Evaluation;
 use crate::gates::Outcome;
@@ -55,6 +59,12 @@ pub struct Report {
     pub trend: Trend,
     /// Figures of papers.
     pub published: Vec<Published>,
+    /// The judges' names, the first one first.
+    pub judges: Vec<String>,
+    /// Every method against the featured one.
+    pub comparisons: Vec<Comparison>,
+    /// What an edit of each method costs.
+    pub costs: Vec<Cost>,
 }
 
 impl Report {
@@ -73,6 +83,9 @@ impl Report {
             gates: Vec::new(),
             trend: Trend::new(&[], Night::default()),
             published: plan.published.clone(),
+            judges: provenance::judge_names(&evaluation.observer),
+            comparisons: comparisons::all(plan, evaluation),
+            costs: costs_of(plan, evaluation)?,
         };
         report.trend = Trend::new(history.before(), Night::of(&json::render(&report)));
         let numbers = json::render(&report);
@@ -86,7 +99,7 @@ impl Report {
         self.trend.tonight()
     }
 
-    /// Writes report.json, report.md and index.html into `folder`.
+    /// Writes report.json, report.md, index.html and costs.json into `folder`.
     pub fn write(&self, folder: &Path) -> Result<()> {
         let json = serde_json::to_string_pretty(&json::render(self)).expect("a report is plain data") + "\n";
         let files = [("report.json", json), ("report.md", markdown::render(self)), ("index.html", html::render(self)?)];
@@ -94,7 +107,7 @@ impl Report {
             let path = folder.join(name);
             std::fs::write(&path, text).map_err(|e| Error::io(&path, e))?;
         }
-        Ok(())
+        costs::write(&self.costs, folder)
     }
 
     /// The places of a family's metrics among every row's measures.
@@ -122,4 +135,20 @@ impl Report {
     pub fn passed(&self) -> bool {
         self.gates.iter().all(|gate| gate.passed)
     }
+}
+
+/// The costs of every method of any emotion.
+fn costs_of(plan: &Plan, evaluation: &Evaluation) -> Result<Vec<Cost>> {
+    let mut methods: Vec<Entrant> = Vec::new();
+    for entrant in evaluation.entrants.iter().flat_map(|(_, entrants)| entrants) {
+        if methods.iter().all(|known| known.about.key != entrant.about.key) {
+            methods.push(entrant.clone());
+        }
+    }
+    let board = &evaluation.board;
+    let seconds = |key: &str| {
+        let places = board.series.iter().enumerate().filter(|(_, series)| series.method == key);
+        evaluation.seconds.an_edit(places.map(|(place, _)| place))
+    };
+    costs::of(plan, &methods, seconds)
 }

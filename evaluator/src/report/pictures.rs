@@ -13,7 +13,7 @@ use serde_json::{json, Value};
 
 use crate::contest::Entrant;
 use crate::error::Result;
-use crate::evaluate::Evaluation;
+use crate::evaluate::{Evaluation, TRUTH};
 use crate::failures::{Symptoms, BLURRED, LOST, NOISY};
 use crate::gallery::{best_png, write_png, Key};
 use crate::plan::Plan;
@@ -192,6 +192,7 @@ impl Chooser<'_> {
         let mut strips = Vec::new();
         for &source in &self.evaluation.sweep {
             let mut pictures: Vec<Picture> = self.source_picture(source)?.into_iter().collect();
+            pictures.extend(self.true_picture(source)?);
             for &strength in &featured.strengths {
                 pictures.extend(self.edit_picture(featured, source, Some(strength), format!("strength {strength}"))?);
             }
@@ -201,9 +202,10 @@ impl Chooser<'_> {
         Ok(Group { key: "sweep", title, strips })
     }
 
-    /// Source, then every method's headline edit.
+    /// Source and true picture, then every method's headline edit.
     fn strip(&self, case: &Case, rank: Option<usize>, reasons: Vec<&'static str>) -> Result<Strip> {
         let mut pictures: Vec<Picture> = self.source_picture(case.source)?.into_iter().collect();
+        pictures.extend(self.true_picture(case.source)?);
         for entrant in self.entrants.iter().filter(|e| e.about.key != "no_edit") {
             pictures.extend(self.edit_picture(
                 entrant,
@@ -236,6 +238,14 @@ impl Chooser<'_> {
         self.picture(key, "Source".into(), case.map(|c| self.probability(c)).unwrap_or_default())
     }
 
+    /// The true picture nearest to the featured method's edit.
+    fn true_picture(&self, source: usize) -> Result<Option<Picture>> {
+        let drawings = self.evaluation.sources.truth(source, self.emotion).count();
+        let caption = if drawings > 1 { format!("the nearest of {drawings}") } else { String::new() };
+        let key = Key { source, method: TRUTH, emotion: Some(self.emotion), strength: None };
+        self.picture(key, "Truth".into(), caption)
+    }
+
     fn edit_picture(
         &self, entrant: &Entrant, source: usize, strength: Option<f64>, title: String,
     ) -> Result<Option<Picture>> {
@@ -245,16 +255,18 @@ impl Chooser<'_> {
         };
         let lpips = case.values[self.evaluation.board.place("lpips")];
         let caption = format!("{}\nLPIPS {lpips:.2}", self.probability(case));
-        let emotion = strength.map(|_| self.emotion);
+        let emotion = entrant.by_emotion.then_some(self.emotion);
         self.picture(Key { source, method: entrant.about.key, emotion, strength }, title, caption)
     }
 
     /// `sadness 93 % ✓`, with the class that was found instead where the target was missed.
     fn probability(&self, case: &Case) -> String {
         let share = (case.probability * 100.0).round();
-        match case.predicted == case.target {
-            true => format!("{} {share} % ✓", case.target),
-            false => format!("{} {share} % ✗ {}", case.target, case.predicted),
+        match case.found() {
+            Some(found) if found == case.target => format!("{} {share} % ✓", case.target),
+            Some(found) => format!("{} {share} % ✗ {found}", case.target),
+            None if case.failed => format!("{} ✗ failed", case.target),
+            None => format!("{} {share} % ✗ none of the eight", case.target),
         }
     }
 
@@ -282,7 +294,7 @@ impl Chooser<'_> {
             for case in series.cases.iter().filter(|c| !(excluded && c.shows_target)) {
                 let reasons: BTreeSet<&str> = self.visible_reasons(case).into_iter().collect();
                 failures.n += 1;
-                failures.missed += usize::from(case.predicted != case.target);
+                failures.missed += usize::from(!case.is_hit());
                 failures.lost += usize::from(reasons.contains(LOST));
                 failures.blurred += usize::from(reasons.contains(BLURRED));
                 failures.noisy += usize::from(reasons.contains(NOISY));

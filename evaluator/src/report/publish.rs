@@ -160,7 +160,12 @@ mod tests {
         let reports = tempfile::tempdir().expect("a folder");
         let open = |identity| Staging::open(reports.path(), "2026-01-31", identity, &Ranks::alone()).expect("opened");
         let nothing = tch::Tensor::zeros([0, 3], (tch::Kind::Double, tch::Device::Cpu));
-        let part = || crate::parts::Part { cases: nothing.shallow_clone(), seen: nothing.shallow_clone() };
+        let part = || crate::parts::Part {
+            cases: nothing.shallow_clone(),
+            seen: nothing.shallow_clone(),
+            judged: nothing.shallow_clone(),
+            seconds: nothing.shallow_clone(),
+        };
         drop(open("one"));
         assert!(!reports.path().join(".2026-01-31.partial").exists(), "nothing was finished");
         open("one").parts().save("sources-000000", &part()).expect("saved");

@@ -180,7 +180,7 @@ fn accuracy_of(judge: &Path) -> f64 {
     let rows = dataset.rows(&dataloader::Filter::default()).expect("rows");
     let right = |row: &&dataloader::row::RowRef| {
         let picture = dataset.read(row).expect("a row").image().expect("a picture");
-        Some(observer.observe(&[picture]).predicted()[0]) == row.emotion
+        observer.observe(&[picture]).predicted()[0] == row.emotion
     };
     let labelled: Vec<_> = rows.iter().filter(|row| row.emotion.is_some()).collect();
     labelled.iter().copied().filter(right).count() as f64 / labelled.len() as f64

@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use dataloader::Emotion;
 use diffusion::pipeline::Pipeline;
-use diffusion::tokens::Prompt;
+use diffusion::run::{Learned, Run};
+use diffusion::tokens::{Prompt, TokenSettings, Tokens};
 use evaluator::batch::Batch;
 use evaluator::contest::Contest;
 use evaluator::methods::sdedit::{sdedit, Conditions, Sampler};
@@ -20,13 +21,14 @@ use crate::fixtures::{assert_close, fixture, pocket, tensors};
 const STEPS: i64 = 10;
 
 /// Every method's key, in the report's order.
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "no_edit",
     "vae_round_trip",
     "shuffled",
     "colour_transfer",
     "adain",
     "latent_arithmetic",
+    "prompt_word",
     "sdedit_word",
     "sdedit_token",
     "joint",
@@ -61,9 +63,10 @@ fn baselines(workshop: &Workshop) -> String {
     let all = ["colour_transfer", "adain", "latent_arithmetic"].map(|m| format!("{{method: {m}, strengths: [0, 1]}}"));
     format!(
         "methods=[{}, {{method: sdedit_word, strengths: [0], prompt: \"an emoji evoking {{emotion}}\", {sampler}}}, \
-         {{method: sdedit_token, strengths: [0], run: {}, {sampler}}}]",
+         {{method: sdedit_token, strengths: [0], run: {run}, {sampler}}}, \
+         {{method: prompt_word, strengths: [0, 1], run: {run}, prompt: \"an emoji evoking {{emotion}}\"}}]",
         all.join(", "),
-        workshop.path("run").display(),
+        run = workshop.path("run").display(),
     )
 }
 
@@ -100,9 +103,44 @@ fn strength_zero_is_the_photo_or_its_round_trip_bit_for_bit() {
     let trip = methods.iter().find(|m| m.about().key == "vae_round_trip").expect("a control");
     let trip = trip.edits(&batch).expect("decoded").remove(0);
     assert_eq!(edit(&methods, "colour_transfer", &batch, 0.0), batch.images);
+    assert_eq!(edit(&methods, "prompt_word", &batch, 0.0), batch.images, "its run brings the detail back");
     for key in ["adain", "latent_arithmetic", "sdedit_word", "sdedit_token"] {
         assert_eq!(edit(&methods, key, &batch, 0.0), trip, "{key}");
     }
+}
+
+/// A run whose one token a word is that word's own embedding has learned nothing: under it, textual inversion is the plain
+/// word in the prompt.
+#[test]
+fn the_word_in_the_prompt_is_an_untrained_token() {
+    let workshop = Workshop::new();
+    let pipeline = Pipeline::load(&pocket(""), Device::Cpu, Kind::Float).expect("the pocket pipeline");
+    let settings = TokenSettings {
+        placeholder_token: "<{emotion}>".into(),
+        initializer_token: "{emotion}".into(),
+        num_vectors: 1,
+    };
+    let (emotions, encoder) = (vec!["sadness".to_string()], &pipeline.text_encoder);
+    let word = Prompt::plain(&pipeline.tokenizer, "sadness");
+    assert_eq!(word.eos, 2, "the word is one token");
+    let (tokens, _) =
+        Tokens::new(&pipeline.tokenizer, encoder, &emotions, &settings, Device::Cpu).expect("the word's own embedding");
+    let mut config = super::untrained(&pipeline, emotions);
+    config.tokens.as_mut().expect("tokens").num_vectors = 1;
+    config.delta = None;
+    Run::save(&workshop.path("word"), &config, &Learned { tokens: Some(tokens), deltas: None }).expect("saved");
+    let run = workshop.path("word").display().to_string();
+    let methods = format!(
+        "methods=[{{method: prompt_word, run: {run}, prompt: \"an emoji evoking {{emotion}}\", strengths: [1]}}]"
+    );
+    let runs = format!("runs=[{{method: textual_inversion, run: {run}}}]");
+    let plan = workshop.plan(&[&methods, &runs, "headline={strength: 1.0}", "strengths=[1.0]"]);
+    let contest = Contest::open(&plan).expect("every method loads");
+    let batch = contest.sources.batch(0, 2).expect("readable");
+    let methods: Vec<Rc<dyn Method>> = contest.lineups.into_iter().flat_map(|lineup| lineup.methods).collect();
+    let (word, token) = (edit(&methods, "prompt_word", &batch, 1.0), edit(&methods, "textual_inversion", &batch, 1.0));
+    assert!((&word - &batch.images).abs().max().double_value(&[]) > 0.05, "the word does something");
+    assert_close("edits", &word, &token, 1e-5);
 }
 
 #[test]
@@ -140,6 +178,9 @@ fn baselines_that_cannot_work_are_refused() {
     let guidance = "methods=[{method: sdedit_word, sampler: {guidance_scale: 0.5}}]";
     workshop.refused(&[guidance], &["methods.0.sampler.guidance_scale"]);
     workshop.refused(&["methods=[{method: sdedit_token, run: runs/none}]"], &["runs/none", "edit_config.json"]);
+    workshop.refused(&["methods=[{method: prompt_word, run: runs/none}]"], &["runs/none", "edit_config.json"]);
+    let no_word = format!("methods=[{{method: prompt_word, run: {}, prompt: sad}}]", workshop.path("run").display());
+    workshop.refused(&[&no_word], &["methods.0.prompt", "{emotion}"]);
     let run = format!("methods=[{{method: sdedit_token, run: {}}}]", workshop.path("run").display());
     workshop.refused(&["runs=[]", "headline={}", "emotion=awe", &run], &["methods.0.run", "sadness", "awe"]);
     workshop.refused(&["headline.equal_lpips=adain"], &["headline.equal_lpips", "adain", "joint"]);

@@ -11,7 +11,7 @@ use evaluator::batch::tensor_of;
 use evaluator::config::Template;
 use evaluator::metrics::bootstrap::Bootstrap;
 use evaluator::metrics::confusion::Confusion;
-use evaluator::metrics::{self, clip, psnr, sharpness, ssim, Networks, Observed, Pair};
+use evaluator::metrics::{self, clip, psnr, sharpness, ssim, Asked, Networks, Observed, Pair};
 use evaluator::observe::Observer;
 use image::RgbImage;
 use serde_json::Value;
@@ -104,8 +104,8 @@ fn clip_cosines_and_lpips_are_those_of_transformers_and_lpips() {
 fn value_of(key: &str, source: &Observed, edit: &Observed, direction: &Tensor) -> Vec<f64> {
     let targets = vec![Emotion::Sadness; edit.images.size()[0] as usize];
     let text_directions = direction.expand_as(&edit.embeddings);
-    let pair = Pair { source, edit, targets: &targets, text_directions: &text_directions };
-    let metrics = metrics::all(networks(&observer()), false);
+    let pair = Pair { source, edit, targets: &targets, text_directions: &text_directions, truth: None };
+    let metrics = metrics::all(networks(&observer()), Asked::default());
     metrics.iter().find(|m| m.about().key == key).expect("a metric").values(&pair)
 }
 

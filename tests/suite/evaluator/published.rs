@@ -3,7 +3,7 @@
 //! Fixture: python tests/fixtures/metrics/make_published.py
 
 use dataloader::Emotion;
-use evaluator::metrics::{self, Observed, Pair};
+use evaluator::metrics::{self, Asked, Observed, Pair};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
@@ -18,8 +18,8 @@ fn column(rows: &Value, key: &str) -> Vec<f64> {
 fn value_of(key: &str, source: &Observed, edit: &Observed) -> Vec<f64> {
     let targets = vec![Emotion::Sadness; edit.images.size()[0] as usize];
     let text_directions = Tensor::ones_like(&edit.embeddings);
-    let pair = Pair { source, edit, targets: &targets, text_directions: &text_directions };
-    let metrics = metrics::all(networks(&observer()), true);
+    let pair = Pair { source, edit, targets: &targets, text_directions: &text_directions, truth: None };
+    let metrics = metrics::all(networks(&observer()), Asked { emoedit: true, ..Asked::default() });
     metrics.iter().find(|m| m.about().key == key).expect("a metric").values(&pair)
 }
 

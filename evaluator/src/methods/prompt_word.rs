@@ -1,0 +1,112 @@
+//! The emotion's word in a run's own process, with nothing trained: what the process and the prompt give by themselves.
+//!
+//! Shapes: b batch, l tokens, d text features.
+
+use std::rc::Rc;
+
+use dataloader::Emotion;
+use diffusion::edit::Editor;
+use diffusion::pipeline::Pipeline;
+use diffusion::process::asyrp::{reverse, Branch};
+use diffusion::process::ddim::Ladder;
+use diffusion::run::{Learned, Run};
+use diffusion::tokens::Prompt;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{no_grad, Tensor};
+
+use super::{decoded, About, Method};
+use crate::batch::Batch;
+use crate::error::Result;
+use crate::sweep::Sweep;
+
+/// `{method: prompt_word}`.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// As a run's.
+    #[serde(default = "strengths")]
+    pub strengths: Vec<f64>,
+    /// The run whose process, source prompt and detail are used, and nothing of what it learned. With `{emotion}` in it,
+    /// one folder for each emotion.
+    pub run: String,
+    /// The target prompt; `{emotion}` stands for the word.
+    #[serde(default = "prompt")]
+    pub prompt: String,
+}
+
+fn strengths() -> Vec<f64> {
+    vec![1.0]
+}
+
+fn prompt() -> String {
+    "a photo evoking {emotion}".into()
+}
+
+/// The edit of [`Editor`] without tokens and deltas, under a plain prompt.
+#[derive(Debug)]
+pub struct PromptWord {
+    editor: Editor,
+    pipeline: Rc<Pipeline>,
+    ladder: Ladder,
+    source: Tensor, // (1, l, d)
+    target: Tensor, // (1, l, d)
+    sweep: Sweep,
+}
+
+impl PromptWord {
+    /// Name and definition.
+    pub const ABOUT: About = About {
+        key: "prompt_word",
+        name: "Word in the prompt",
+        definition:
+            "The source's inversion, edited by the named run's process under a prompt with the plain emotion word: \
+                     no token and no Δh, nothing is trained.",
+        control: false,
+    };
+
+    /// In `run`'s process, towards `emotion`.
+    pub fn new(pipeline: Rc<Pipeline>, settings: &Settings, run: &Run, emotion: Emotion, sweep: Sweep) -> Self {
+        let context = |text: &str| no_grad(|| pipeline.context(&Prompt::plain(&pipeline.tokenizer, text), None));
+        let (source, target) =
+            (context(&run.config.prompts.source), context(&settings.prompt.replace("{emotion}", emotion.name())));
+        let ladder = Ladder::new(&pipeline.schedule, run.config.edit.num_inversion_steps);
+        let (nothing, device) = (Learned { tokens: None, deltas: None }, pipeline.unet.device());
+        let editor = Editor::from_parts(pipeline.clone(), run.config.clone(), nothing, device);
+        Self { editor, pipeline, ladder, source, target, sweep }
+    }
+}
+
+impl Method for PromptWord {
+    fn about(&self) -> About {
+        Self::ABOUT
+    }
+
+    fn sweep(&self) -> Option<&Sweep> {
+        Some(&self.sweep)
+    }
+
+    fn edits(&self, batch: &Batch) -> Result<Vec<Tensor>> {
+        let config = self.editor.config();
+        let key = (config.prompts.source.clone(), config.edit.num_inversion_steps);
+        let encoded = batch.encoded(&self.pipeline);
+        let invert = || self.editor.source_from_latents(&encoded.images, &encoded.latents, &encoded.round_trip);
+        let source = batch.inversion(key, invert);
+        let all = |context: &Tensor| context.expand([encoded.images.size()[0], -1, -1], false); // (b, l, d)
+        let branch = Branch {
+            unet: &self.pipeline.unet,
+            schedule: &self.pipeline.schedule,
+            source_context: &all(&self.source),
+            edited_context: &all(&self.target),
+            shifts: Vec::new(),
+            condition: config.edit.condition,
+        };
+        let (edit, seed) = (&config.edit, config.seed);
+        let edited = |&strength: &f64| {
+            let latents =
+                reverse(&branch, &self.ladder, &source.trajectory, edit.process, edit.interval(), strength, seed);
+            decoded(&self.pipeline, encoded, &latents, edit.detail)
+        };
+        Ok(no_grad(|| self.sweep.strengths.iter().map(edited).collect()))
+    }
+}
