@@ -8,6 +8,7 @@ mod children;
 mod system;
 
 use std::ffi::{OsStr, OsString};
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
@@ -71,16 +72,21 @@ pub fn start_ranks(node: &Node, restarts: Restarts<'_>) -> Result<i32> {
     for restart in 0.. {
         let exit = spawn(node, &program, &arguments, restart)?;
         let Some(failure) = exit.failure else { return Ok(exit.code) };
-        eprintln!("error: {failure}");
+        complain(&format!("error: {failure}"));
         if restart == restarts.most || exit.code == BAD_INPUT {
             return Ok(exit.code);
         }
-        eprintln!("all ranks start again ({} of {})", restart + 1, restarts.most);
+        complain(&format!("all ranks start again ({} of {})", restart + 1, restarts.most));
         if restart == 0 {
             arguments.extend(restarts.arguments.iter().map(OsString::from));
         }
     }
     unreachable!("the last restart returns")
+}
+
+/// Whoever read standard error may be gone, which is no reason to leave the ranks alone.
+fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Runs `program args` as `nproc` ranks on this machine, and waits for them.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use program::Progress;
 
 use crate::error::{Error, Result};
 use crate::manifest::{Manifest, Quarantined, Shard};
@@ -70,7 +70,7 @@ impl<'a> Assembly<'a> {
     /// Makes this process's part of `shards`, `make` those that are not there, `what` being what it does. For the first
     /// process: all of them, the others' waited for.
     pub fn make(
-        &self, what: &'static str, shards: &[Wanted], make: impl FnMut(usize, &ProgressBar) -> Result<Receipt>,
+        &self, what: &'static str, shards: &[Wanted], make: impl FnMut(usize, &Progress) -> Result<Receipt>,
     ) -> Result<Option<Made>> {
         let receipts = self.make_mine(what, shards, make);
         if !self.share.is_first() {
@@ -88,7 +88,7 @@ impl<'a> Assembly<'a> {
 
     /// The receipts of this process's shards, and which of them it made.
     fn make_mine(
-        &self, what: &'static str, shards: &[Wanted], mut make: impl FnMut(usize, &ProgressBar) -> Result<Receipt>,
+        &self, what: &'static str, shards: &[Wanted], mut make: impl FnMut(usize, &Progress) -> Result<Receipt>,
     ) -> Result<(BTreeMap<String, Receipt>, BTreeSet<String>)> {
         let (mut receipts, mut mine) = (BTreeMap::new(), Vec::new());
         for (k, wanted) in shards.iter().enumerate().filter(|(k, _)| self.share.owns(*k)) {
@@ -101,16 +101,16 @@ impl<'a> Assembly<'a> {
                 None => mine.push(k),
             }
         }
-        let bar = progress(what, mine.iter().map(|&k| shards[k].paths.len()).sum(), self.share);
+        let images = mine.iter().map(|&k| shards[k].paths.len() as u64).sum();
+        let progress = Progress::new(what, "images", images, self.share.is_first());
         for &k in &mine {
-            let receipt = make(k, &bar)?;
+            let receipt = make(k, &progress)?;
             self.staging.leave(&receipt)?;
             let (file, rows) = (&receipt.shard.file, receipt.shard.rows);
-            let left = bar.length().unwrap_or(0).saturating_sub(bar.position());
-            tracing::info!(%file, rows, left, per_s = format!("{:.1}", bar.per_sec()), "shard written");
+            let (left, per_s) = (progress.left(), format!("{:.1}", progress.per_second()));
+            tracing::info!(%file, rows, left, per_s, "shard written");
             receipts.insert(file.clone(), receipt);
         }
-        bar.finish_and_clear();
         Ok((receipts, mine.into_iter().map(|k| shards[k].file.clone()).collect()))
     }
 
@@ -177,14 +177,4 @@ impl<'a> Assembly<'a> {
 fn key_of_all(shards: &[Wanted]) -> String {
     let keys: String = shards.iter().map(|wanted| wanted.key.as_str()).collect();
     blake3::hash(keys.as_bytes()).to_hex()[..16].to_string()
-}
-
-/// A bar that the first process shows.
-pub fn progress(what: &'static str, total: usize, share: &Share) -> ProgressBar {
-    if !share.is_first() {
-        return ProgressBar::hidden();
-    }
-    let template = "{msg} {wide_bar} {pos}/{len} {per_sec} {eta}";
-    let style = ProgressStyle::with_template(template).expect("a valid template");
-    ProgressBar::new(total as u64).with_style(style).with_message(what)
 }

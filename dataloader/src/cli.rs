@@ -1,9 +1,11 @@
 //! The arguments of the command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use collective::Processes;
+use program::LogFormat;
 
 /// Images to Parquet shards of VAE latents.
 #[derive(Parser)]
@@ -16,6 +18,9 @@ pub struct Cli {
     /// How log lines look.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+    /// Seconds between two lines of progress where there is no terminal.
+    #[arg(long, global = true, value_name = "SECONDS", default_value = "15", value_parser = program::progress::seconds)]
+    pub progress_every: Duration,
 }
 
 /// What to do.
@@ -105,13 +110,4 @@ pub struct FetchArgs {
     /// Tries again what an earlier run found dead.
     #[arg(long)]
     pub retry_dead: bool,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-pub enum LogFormat {
-    /// One readable line an event.
-    Text,
-    /// One JSON object an event.
-    Json,
 }

@@ -13,18 +13,19 @@ use dataloader::inversions::job::Summary;
 use dataloader::share::Share;
 use dataloader::{inspect, inversions, recipe, shard, survey, verify, Access, Error, Result};
 use diffusion::hub::Hub;
+use program::{output, Progress};
 
 use crate::cli::{Command, FetchArgs, Fetchable};
 
 /// Runs a command; `env` is the process's environment.
 pub fn run(command: Command, env: Lookup<'_>) -> Result<u8> {
     let access = || Access::default().with_env(env);
+    let recipes = recipe::Reader { home: env("HOME").map(PathBuf::from) };
     match command {
         Command::Shard { config, sets, dry_run, nproc_per_node } => {
-            let config: ShardConfig = recipe::load(&config, &sets)?;
+            let config: ShardConfig = recipes.load(&config, &sets)?;
             if dry_run {
-                print!("{}", survey::survey(&config)?);
-                return Ok(0);
+                return print(&survey::survey(&config)?);
             }
             config.check()?;
             share_work(nproc_per_node, env, |share| {
@@ -33,7 +34,7 @@ pub fn run(command: Command, env: Lookup<'_>) -> Result<u8> {
             })
         }
         Command::Invert { config, sets, nproc_per_node } => {
-            let mut config: InvertConfig = recipe::load(&config, &sets)?;
+            let mut config: InvertConfig = recipes.load(&config, &sets)?;
             config.store = config.store.with_env(env);
             config.check()?;
             share_work(nproc_per_node, env, |share| {
@@ -42,13 +43,43 @@ pub fn run(command: Command, env: Lookup<'_>) -> Result<u8> {
         }
         Command::Fetch { dataset: Fetchable::Findingemo(args) } => fetch(&args),
         Command::Verify { dir } => {
-            let verdict = verify::verify(&dir, &access(), |line| println!("{line}"))?;
-            println!("{}", verdict.describe());
+            let verdict = verify::verify(&dir, &access(), &mut Printed(None))?;
+            print_or_leave(&verdict.describe());
             Ok(if verdict.is_sound() { 0 } else { 2 })
         }
-        Command::Inspect { dir, row } => {
-            print!("{}", inspect::inspect(&dir, &access(), &row)?);
-            Ok(0)
+        Command::Inspect { dir, row } => print(&inspect::inspect(&dir, &access(), &row)?),
+    }
+}
+
+/// Prints what was asked for; a reader that has seen enough, such as `head`, is no error.
+fn print(text: &str) -> Result<u8> {
+    match output::print(text.as_bytes()) {
+        Ok(_) => Ok(0),
+        Err(e) => Err(Error::Store { url: "standard output".into(), message: e.to_string() }),
+    }
+}
+
+/// The course of a check on standard output.
+struct Printed(Option<Progress>);
+
+impl verify::Report for Printed {
+    fn line(&mut self, line: &str) {
+        print_or_leave(line);
+    }
+
+    fn rows(&mut self, done: u64, total: u64) {
+        self.0.get_or_insert_with(|| Progress::new("verifying", "rows", total, true)).set(done);
+    }
+}
+
+/// Prints a line of work that goes on only for the lines' sake, and ends the program where nobody reads them any more.
+fn print_or_leave(line: &str) {
+    match output::print(format!("{line}\n").as_bytes()) {
+        Ok(true) => {}
+        Ok(false) => std::process::exit(output::READER_GONE.into()),
+        Err(error) => {
+            output::complain(&format!("error: standard output: {error}"));
+            std::process::exit(1)
         }
     }
 }
@@ -66,7 +97,7 @@ fn share_work(
         return Ok(start_ranks(&node, Restarts::default()).map_err(launched)?.try_into().unwrap_or(1));
     }
     if let Some(summary) = work(&Share::from_env(env)?)? {
-        println!("{summary}");
+        return print(&format!("{summary}\n"));
     }
     Ok(0)
 }
@@ -83,11 +114,11 @@ fn fetch(args: &FetchArgs) -> Result<u8> {
     };
     let urls = args.package.join("data/dataset_urls_exploded.json");
     let fetch::Summary { fetched, there, dead, failed } = fetch::fetch(&urls, &args.output, &manners)?;
-    println!(
-        "{}: {fetched} fetched, {there} there before, {dead} dead, {failed} failed for the moment; {} names each",
+    print(&format!(
+        "{}: {fetched} fetched, {there} there before, {dead} dead, {failed} failed for the moment; {} names each\n",
         args.output.display(),
         args.output.join(fetch::REPORT).display(),
-    );
+    ))?;
     Ok(u8::from(failed > 0))
 }
 

@@ -187,7 +187,7 @@ mod tests {
             let error = read_all(folder.path()).expect_err("damaged");
             prop_assert!(error.to_string().contains(name), "{}", error);
             prop_assert!(error.is_bad_input());
-            let verdict = verify(&url(folder.path()), &Access::default(), |_| ());
+            let verdict = verify(&url(folder.path()), &Access::default(), &mut |_: &str| ());
             prop_assert!(verdict.map_or(true, |v| !v.is_sound()));
         }
     }
@@ -278,8 +278,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         write_dataset(folder.path(), &[("test", 4), ("train", 300)]);
         let mut lines = Vec::new();
-        let verdict =
-            verify(&url(folder.path()), &Access::default(), |line| lines.push(line.to_string())).expect("a data set");
+        let verdict = verify(&url(folder.path()), &Access::default(), &mut |line: &str| lines.push(line.to_string()))
+            .expect("a data set");
         assert!(verdict.is_sound(), "{verdict:?}");
         assert_eq!((verdict.rows, lines.len()), (304, 2));
         let text = inspect(&url(folder.path()), &Access::default(), &[303]).expect("described");

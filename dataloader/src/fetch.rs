@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use program::Progress;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::sources::inside;
 use crate::staging::write_whole;
+use crate::text_file;
 
 /// What became of every image, one JSON object a line.
 pub const REPORT: &str = "fetch-report.jsonl";
@@ -126,8 +127,7 @@ pub fn fetch(urls: &Path, output: &Path, manners: &Manners) -> Result<Summary> {
     let log = OpenOptions::new().create(true).append(true).open(&report).map_err(|e| Error::file(&report, e))?;
     let log = Mutex::new(log);
     let client = Client::new(manners);
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {per_sec} {eta}").expect("a valid template");
-    let bar = ProgressBar::new(open.len() as u64).with_style(style).with_message("fetching");
+    let progress = Progress::new("fetching", "images", open.len() as u64, true);
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(manners.concurrency.max(1))
         .build()
@@ -139,12 +139,12 @@ pub fn fetch(urls: &Path, output: &Path, manners: &Manners) -> Result<Summary> {
                 if line.outcome != Outcome::There {
                     note(&log, &line).map_err(|e| Error::file(&report, e))?;
                 }
-                bar.inc(1);
+                progress.inc(1);
                 Ok(line)
             })
             .collect()
     });
-    bar.finish_and_clear();
+    drop(progress);
     let lines = lines?;
     let count = |outcome: Outcome| lines.iter().filter(|line| line.outcome == outcome).count();
     Ok(Summary {
@@ -172,7 +172,8 @@ fn read_urls(path: &Path) -> Result<Vec<Wanted>> {
     let name = path.display().to_string();
     let refuse = |message: String| Error::invalid(&name, message);
     let bytes = fs::read(path).map_err(|e| refuse(e.to_string()))?;
-    let mut addresses: Vec<Address> = serde_json::from_slice(&bytes).map_err(|e| refuse(e.to_string()))?;
+    let mut addresses: Vec<Address> =
+        serde_json::from_slice(text_file::without_mark(&bytes)).map_err(|e| refuse(e.to_string()))?;
     addresses.sort_by_key(|address| address.idx_url);
     let mut wanted: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for Address { rel_path, url, .. } in addresses {

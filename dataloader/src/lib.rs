@@ -5,6 +5,7 @@
 //! Reading, from the outside in: [`Dataset`] opens a folder or object store and checks hashes, [`Filter`] chooses
 //! rows, [`Order`] says which row each position of training holds, [`Stream`] fetches them ahead of time.
 
+pub mod account;
 #[cfg(feature = "encode")]
 mod assembly;
 pub mod batch;
@@ -52,6 +53,7 @@ pub mod store;
 pub mod stream;
 #[cfg(feature = "encode")]
 pub mod survey;
+pub mod text_file;
 pub mod verify;
 #[cfg(feature = "encode")]
 mod waiting;

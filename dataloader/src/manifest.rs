@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::account::Account;
 use crate::error::{Error, Result};
 use crate::row::Entry;
 
@@ -42,6 +43,9 @@ pub struct Manifest {
     /// Images that the source describes and that were not there.
     #[serde(default)]
     pub missing: u64,
+    /// What the source's folder holds beside its images.
+    #[serde(default, skip_serializing_if = "Account::is_empty")]
+    pub account: Account,
     /// How trajectories were made, if that is what the shards hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inversion: Option<Inversion>,
@@ -321,6 +325,7 @@ pub(crate) mod tests {
             clip: None,
             quarantined: vec![Quarantined { path: "a.jpg".into(), reason: "empty".into() }],
             missing: 0,
+            account: Account::default(),
             inversion: None,
             checksum: String::new(),
         }

@@ -22,7 +22,11 @@ pub fn read(item: &Item, limits: &PhotoLimits) -> Result<Bytes, String> {
     };
     match &item.content {
         Content::File(path) => {
-            within(std::fs::metadata(path).map_err(|e| e.to_string())?.len())?;
+            let metadata = std::fs::metadata(path).map_err(|e| e.to_string())?;
+            if !metadata.is_file() {
+                return Err("a folder, a pipe or a device, no file".into()); // opening a pipe would wait for ever
+            }
+            within(metadata.len())?;
             Ok(std::fs::read(path).map_err(|e| e.to_string())?.into())
         }
         Content::Bytes(bytes) => Ok(bytes.clone()),

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use diffusion::hub::Hub;
 use image::RgbImage;
-use indicatif::ProgressBar;
+use program::Progress;
 use rayon::prelude::*;
 
-use crate::assembly::{progress, Assembly, Made, Wanted};
+use crate::account::Account;
+use crate::assembly::{Assembly, Made, Wanted};
 use crate::card;
 use crate::config::ShardConfig;
 use crate::encode::{Encoder, Models};
@@ -46,14 +47,15 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// The run on one line; `output` is where the data set lies.
+    /// The run on one line, and a line for each kind of entry that is no image; `output` is where the data set lies.
     pub fn describe(&self, output: &Path) -> String {
         let missing = match self.manifest.missing {
             0 => String::new(),
             count => format!(", {count} missing"),
         };
+        let beside: String = self.manifest.account.describe().iter().map(|count| format!("\n  {count}")).collect();
         format!(
-            "{}: {} rows in {} shards; {} encoded, {} reused, {} quarantined{missing}; {:.1} s",
+            "{}: {} rows in {} shards; {} encoded, {} reused, {} quarantined{missing}; {:.1} s{beside}",
             output.display(),
             self.manifest.rows(),
             self.manifest.shards.len(),
@@ -70,21 +72,27 @@ pub fn run(config: &ShardConfig, hub: &Hub, share: &Share) -> Result<Option<Summ
     config.check()?;
     let started = Instant::now();
     share.divide_cores();
+    let finding = Progress::unbounded("finding the models", share.is_first());
     let models = Models::find(config, hub, share)?;
-    let listing = config.source.list()?;
+    drop(finding);
+    let listing = {
+        let _progress = Progress::unbounded("listing the source", share.is_first());
+        config.source.list()?
+    };
     let patience = Patience(Duration::from_secs(config.rank_timeout_s));
     let assembly = Assembly::begin(&config.output, share, patience)?;
-    let missing = listing.missing.len();
+    let (missing, account) = (listing.missing.len(), listing.account.clone());
     let plan = plan(config, listing, &assembly.staging, share, patience)?;
     tracing::info!(images = plan.num_images(), quarantined = plan.quarantined.len(), missing, "images identified");
     check_quarantine(config, &plan.quarantined, plan.num_images())?;
     let run = Run::new(config, &models)?;
     let shards = plan.shards(config.rows_per_shard);
     let wanted: Vec<Wanted> = shards.iter().map(|shard| run.wanted(shard)).collect();
-    let made = assembly
-        .make("encoding", &wanted, |k, bar| run.encode_shard(&assembly.staging, &shards[k], &wanted[k].key, bar))?;
+    let made = assembly.make("encoding", &wanted, |k, progress| {
+        run.encode_shard(&assembly.staging, &shards[k], &wanted[k].key, progress)
+    })?;
     let Some(Made { receipts, encoded, reused }) = made else { return Ok(None) };
-    let manifest = run.manifest(plan.quarantined.clone(), &receipts, missing as u64)?;
+    let manifest = run.manifest(plan.quarantined.clone(), &receipts, missing as u64, account)?;
     let manifest = assembly.commit(receipts, manifest)?;
     card::write(config, &manifest)?;
     Ok(Some(Summary { manifest, encoded, reused, seconds: started.elapsed().as_secs_f64() }))
@@ -92,10 +100,11 @@ pub fn run(config: &ShardConfig, hub: &Hub, share: &Share) -> Result<Option<Summ
 
 /// What becomes of the source's images.
 fn plan(config: &ShardConfig, listing: Listing, staging: &Staging, share: &Share, patience: Patience) -> Result<Plan> {
-    let bar = progress("identifying", listing.items.len().div_ceil(share.size), share);
-    let tick = || bar.inc(1);
+    let mine = listing.items.len().div_ceil(share.size) as u64;
+    let progress = Progress::new("identifying", "images", mine, share.is_first());
+    let tick = || progress.inc(1);
     let found = identify(&listing.items, &config.output, staging, share, &config.limits, patience, tick)?;
-    bar.finish_and_clear();
+    drop(progress);
     Ok(Plan::new(listing.items, found, listing.quarantined, &config.source.splits()))
 }
 
@@ -145,7 +154,7 @@ impl<'a> Run<'a> {
     }
 
     fn encode_shard(
-        &self, staging: &Staging, shard: &PlannedShard<'_>, key: &str, bar: &ProgressBar,
+        &self, staging: &Staging, shard: &PlannedShard<'_>, key: &str, progress: &Progress,
     ) -> Result<Receipt> {
         let PlannedShard { file, split, images } = shard;
         let mut writer = staging.start_shard(file, split, key, self.widths()?)?;
@@ -171,13 +180,15 @@ impl<'a> Run<'a> {
                     }
                 }
             }
-            bar.inc(batch.len() as u64);
+            progress.inc(batch.len() as u64);
         }
         Ok(Receipt { shard: writer.finish()?, quarantined, encoded, reused })
     }
 
     /// The data set's description, its shards still to be listed.
-    fn manifest(&self, mut quarantined: Vec<Quarantined>, receipts: &[Receipt], missing: u64) -> Result<Manifest> {
+    fn manifest(
+        &self, mut quarantined: Vec<Quarantined>, receipts: &[Receipt], missing: u64, account: Account,
+    ) -> Result<Manifest> {
         quarantined.extend(receipts.iter().flat_map(|r| r.quarantined.iter().cloned()));
         quarantined.sort_by(|a, b| a.path.cmp(&b.path));
         check_quarantine(self.config, &quarantined, receipts.iter().map(|r| r.shard.rows as usize).sum())?;
@@ -191,6 +202,7 @@ impl<'a> Run<'a> {
             clip: self.models.clip_model.clone(),
             quarantined,
             missing,
+            account,
             inversion: None,
             checksum: String::new(),
         })

@@ -65,6 +65,9 @@ fn describe(listing: &Listing, name: &str) -> String {
         listing.missing.len(),
         listing.quarantined.len()
     );
+    for count in listing.account.describe() {
+        let _ = writeln!(text, "  {count}");
+    }
     let mut table = |heading: &str, rows: Vec<(String, Count)>| {
         let _ = writeln!(text, "\n{heading:<34}{:>9}{:>9}{:>9}", "listed", "there", "strict");
         for (row, count) in rows {
@@ -124,7 +127,7 @@ mod tests {
         let listing = Listing {
             items: vec![item(Some(Emotion::Awe), Some(1.0), Some(0.0))],
             missing: vec![item(None, None, None)],
-            quarantined: vec![],
+            ..Listing::default()
         };
         let text = describe(&listing, "findingemo");
         assert!(text.starts_with("findingemo: 2 images listed, 1 there, 1 missing"), "{text}");

@@ -34,8 +34,24 @@ impl Verdict {
     }
 }
 
+/// Who is told how the check goes.
+pub trait Report {
+    /// A line on a shard or a fault.
+    fn line(&mut self, line: &str);
+    /// `done` of `total` rows are checked.
+    fn rows(&mut self, done: u64, total: u64);
+}
+
+impl<F: FnMut(&str)> Report for F {
+    fn line(&mut self, line: &str) {
+        self(line);
+    }
+
+    fn rows(&mut self, _: u64, _: u64) {}
+}
+
 /// Checks the data set at `url`, going on after a damaged shard. `report` gets one line per shard.
-pub fn verify(url: &str, access: &Access, mut report: impl FnMut(&str)) -> Result<Verdict> {
+pub fn verify(url: &str, access: &Access, report: &mut impl Report) -> Result<Verdict> {
     let shards = Shards::open(url, access)?;
     if shards.manifest().inversion.is_some() {
         return verify_inversions(&Inversions::of(shards)?, report);
@@ -44,16 +60,16 @@ pub fn verify(url: &str, access: &Access, mut report: impl FnMut(&str)) -> Resul
     let mut verdict = Verdict::default();
     let mut counts = BTreeMap::new();
     for (index, stated) in dataset.manifest().shards.iter().enumerate() {
-        match shard_faults(&dataset, index, &mut counts) {
+        match shard_faults(&dataset, index, &mut counts, report) {
             Ok(faults) if faults.is_empty() => {
-                report(&format!("ok      {}  {} rows, {} bytes", stated.file, stated.rows, stated.bytes));
+                report.line(&format!("ok      {}  {} rows, {} bytes", stated.file, stated.rows, stated.bytes));
             }
             Ok(faults) => {
-                report(&format!("DAMAGED {}  {} bad rows, first: {}", stated.file, faults.len(), faults[0]));
+                report.line(&format!("DAMAGED {}  {} bad rows, first: {}", stated.file, faults.len(), faults[0]));
                 verdict.faults.extend(faults.into_iter().map(|f| format!("{}: {f}", stated.file)));
             }
             Err(error) => {
-                report(&format!("DAMAGED {error}"));
+                report.line(&format!("DAMAGED {error}"));
                 verdict.faults.push(error.to_string());
             }
         }
@@ -61,24 +77,28 @@ pub fn verify(url: &str, access: &Access, mut report: impl FnMut(&str)) -> Resul
     verdict.rows = counts.values().map(|c: &Split| c.rows).sum();
     if verdict.is_sound() {
         verdict.faults = count_faults(dataset.manifest(), &counts);
-        verdict.faults.iter().for_each(|fault| report(&format!("DAMAGED {fault}")));
+        verdict.faults.iter().for_each(|fault| report.line(&format!("DAMAGED {fault}")));
     }
     Ok(verdict)
 }
 
-fn verify_inversions(inversions: &Inversions, mut report: impl FnMut(&str)) -> Result<Verdict> {
+fn verify_inversions(inversions: &Inversions, report: &mut impl Report) -> Result<Verdict> {
     match inversions.verify() {
         Ok(rows) => Ok(Verdict { rows, faults: vec![] }),
         Err(error) => {
-            report(&format!("DAMAGED {error}"));
+            report.line(&format!("DAMAGED {error}"));
             Ok(Verdict { rows: 0, faults: vec![error.to_string()] })
         }
     }
 }
 
-fn shard_faults(dataset: &Dataset, index: usize, counts: &mut BTreeMap<String, Split>) -> Result<Vec<String>> {
-    let mut faults = Vec::new();
-    for reference in dataset.references(index)? {
+fn shard_faults(
+    dataset: &Dataset, index: usize, counts: &mut BTreeMap<String, Split>, report: &mut impl Report,
+) -> Result<Vec<String>> {
+    let (mut faults, shards) = (Vec::new(), &dataset.manifest().shards);
+    let before: u64 = shards[..index].iter().map(|shard| shard.rows).sum();
+    for (done, reference) in dataset.references(index)?.into_iter().enumerate() {
+        report.rows(before + done as u64, dataset.manifest().rows());
         let row = dataset.read(&reference)?;
         counts.entry(row.split.clone()).or_default().count(&row);
         faults.extend(row_fault(dataset.manifest(), &row).map(|fault| format!("{}: {fault}", row.path)));

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use program::Progress;
+
 use crate::error::{Error, Result};
 
 /// Between two looks.
@@ -17,7 +19,9 @@ pub struct Patience(pub Duration);
 /// Returns when `missing` has nothing to name any more; fails when nothing in `folder` has changed for too long.
 pub fn wait_for(folder: &Path, patience: Patience, mut missing: impl FnMut() -> Option<String>) -> Result<()> {
     let (mut seen, mut since) = (BTreeMap::new(), Instant::now());
+    let mut progress = None;
     while let Some(what) = missing() {
+        progress.get_or_insert_with(|| Progress::unbounded("waiting for", true)).say(what.clone());
         let now = sizes(folder);
         if now != seen {
             (seen, since) = (now, Instant::now());

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use program::LogFormat;
 
 /// Returns a photo carrying an emotion: the same photo, edited by a trained run.
 #[derive(Clone, Debug, Parser)]
@@ -43,6 +45,9 @@ pub struct Args {
     /// How log lines look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+    /// Seconds between two lines of progress where there is no terminal.
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = program::progress::seconds)]
+    pub progress_every: Duration,
     /// Fetch nothing from the hub.
     #[arg(long)]
     pub offline: bool,
@@ -54,15 +59,6 @@ const EXAMPLES: &str = "Examples:
   editor --run runs/awe --image photo.jpg --sweep 0,0.5,1,1.5 --output strip.png
 
 Exit codes: 0 done; 1 failed; 2 bad arguments or input files.";
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
 
 /// Emotions and their weights, as written.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use diffusion::Error;
+use program::output;
 
 const FAILED: u8 = 1;
 const BAD_INPUT: u8 = 2;
@@ -32,13 +33,13 @@ pub fn of_arguments(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     let message = text.split("\n\nUsage:").next().unwrap_or_default();
     let message = message.split("\n\nFor more information").next().unwrap_or_default();
-    eprintln!("{}; see editor --help", one_line(message));
+    output::complain(&format!("{}; see editor --help", one_line(message)));
     ExitCode::from(BAD_INPUT)
 }
 
 /// Prints the error and its causes as one line.
 pub fn of_job(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {}", one_line(&format!("{error:#}")));
+    output::complain(&format!("error: {}", one_line(&format!("{error:#}"))));
     ExitCode::from(exit_code(error))
 }
 

@@ -1,7 +1,7 @@
 //! The edit from files to files: everything cheap is checked before a model is read.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use diffusion::edit::Editor;
@@ -10,7 +10,7 @@ use diffusion::images;
 use diffusion::pipeline::Pipeline;
 use diffusion::run::{Run, RunConfig};
 use image::RgbImage;
-use indicatif::{ProgressBar, ProgressStyle};
+use program::Progress;
 use tch::{Device, Kind};
 use tracing::info;
 
@@ -30,9 +30,9 @@ pub fn run(args: &Args, hub: &Hub) -> Result<Vec<PathBuf>> {
     let resolution = args.resolution.map_or(run.config.resolution, i64::from);
     let strengths = if args.sweep.is_empty() { vec![args.strength] } else { args.sweep.clone() };
     let start = Instant::now();
-    let spinner = spinner(format!("editing at {} strength(s)", strengths.len()));
+    let progress = Progress::unbounded(format!("editing at {} strength(s)", strengths.len()), true);
     let edits = editor.edit_photo_at(&photo, &emotions, &strengths, resolution)?;
-    spinner.finish_and_clear();
+    drop(progress);
     info!(image = %args.image.display(), ?emotions, ?strengths, seconds = start.elapsed().as_secs_f64(), "edited");
     write(args, &photo, &strengths, &edits)
 }
@@ -76,7 +76,7 @@ fn device(name: Option<DeviceName>) -> Result<Device> {
 }
 
 fn open(args: &Args, run: &Run, device: Device, hub: &Hub) -> Result<Editor> {
-    let spinner = spinner("reading the model".into());
+    let progress = Progress::unbounded("reading the model", true);
     let named = &run.config.base.name;
     let folder = match &args.model {
         Some(model) => resolve(model, hub).context("--model")?,
@@ -84,7 +84,7 @@ fn open(args: &Args, run: &Run, device: Device, hub: &Hub) -> Result<Editor> {
     };
     let pipeline = Pipeline::load(&folder, device, Kind::Float)?;
     let editor = Editor::new(pipeline, run, device)?;
-    spinner.finish_and_clear();
+    drop(progress);
     info!(model = %folder.display(), run = %run.folder.display(), ?device, "model read");
     Ok(editor)
 }
@@ -116,27 +116,23 @@ fn write(args: &Args, photo: &RgbImage, strengths: &[f64], edits: &[RgbImage]) -
 
 /// `out.png` at strength 0.5 is `out.strength-0.5.png`.
 fn with_strength(path: &Path, strength: f64) -> PathBuf {
-    let part = |p: Option<&std::ffi::OsStr>| p.unwrap_or_default().to_string_lossy().into_owned();
-    path.with_file_name(format!("{}.strength-{strength}.{}", part(path.file_stem()), part(path.extension())))
-}
-
-/// Shows that something goes on, where a person watches.
-fn spinner(message: String) -> ProgressBar {
-    let bar = ProgressBar::new_spinner().with_message(message);
-    let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}");
-    bar.set_style(style.expect("invariant: the template is constant"));
-    bar.enable_steady_tick(Duration::from_millis(120));
-    bar
+    let mut name = path.file_stem().unwrap_or_default().to_os_string(); // which need not be UTF-8
+    name.push(format!(".strength-{strength}."));
+    name.push(path.extension().unwrap_or_default());
+    path.with_file_name(name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStrExt;
 
     #[test]
     fn the_strength_goes_into_the_name() {
         assert_eq!(with_strength(Path::new("a/out.png"), 0.5), Path::new("a/out.strength-0.5.png"));
         assert_eq!(with_strength(Path::new("x.y.jpg"), -1.0), Path::new("x.y.strength--1.jpg"));
+        let latin = |bytes: &[u8]| PathBuf::from(std::ffi::OsStr::from_bytes(bytes));
+        assert_eq!(with_strength(&latin(b"\xe9t\xe9.png"), 2.0), latin(b"\xe9t\xe9.strength-2.png"));
     }
 
     #[test]

@@ -6,24 +6,32 @@ mod job;
 mod label;
 mod sheet;
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use diffusion::hub::Hub;
 
-use args::{Args, LogFormat};
+use args::Args;
+use program::{arguments, log, output, progress};
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let given = arguments::expanded(std::env::args_os(), std::env::var_os("HOME").as_deref());
+    let args = match Args::try_parse_from(given) {
         Ok(args) => args,
         Err(error) => return failure::of_arguments(&error),
     };
-    start_log(args.log_format);
+    log::start(args.log_format, std::env::var("RUST_LOG").ok(), true);
+    progress::set_interval(args.progress_every);
     match job::run(&args, &hub(args.offline)) {
         Ok(written) => {
-            written.iter().for_each(|path| println!("{}", path.display()));
-            ExitCode::SUCCESS
+            let lines =
+                written.iter().flat_map(|path| [path.as_os_str().as_bytes(), b"\n"]).collect::<Vec<_>>().concat();
+            match output::print(&lines) {
+                Ok(_) => ExitCode::SUCCESS, // whoever reads no further has the pictures all the same
+                Err(error) => failure::of_job(&anyhow::Error::new(error).context("standard output")),
+            }
         }
         Err(error) => failure::of_job(&error),
     }
@@ -35,13 +43,4 @@ fn hub(offline: bool) -> Hub {
     let user = || PathBuf::from(set("HOME").unwrap_or_default()).join(".cache/huggingface");
     let offline = offline || set("HF_HUB_OFFLINE").is_some_and(|value| value != "0");
     Hub { home: set("HF_HOME").map_or_else(user, PathBuf::from), offline }
-}
-
-fn start_log(format: LogFormat) {
-    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).with_ansi(colours);
-    match format {
-        LogFormat::Text => log.without_time().init(),
-        LogFormat::Json => log.json().init(),
-    }
 }

@@ -1,11 +1,14 @@
 //! The command line: arguments in, report out, exit code back.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use collective::rendezvous::Lookup;
 use collective::Processes;
+use dataloader::recipe;
 use diffusion::hub::Hub;
+use program::{LogFormat, Progress};
 
 use crate::config::Config;
 use crate::contest::Contest;
@@ -81,6 +84,9 @@ pub struct FitArgs {
     /// How log lines look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+    /// Seconds between two lines of progress where there is no terminal.
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = program::progress::seconds)]
+    pub progress_every: Duration,
 }
 
 /// Arguments of a report.
@@ -102,15 +108,9 @@ pub struct Args {
     /// How log lines look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
+    /// Seconds between two lines of progress where there is no terminal.
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = program::progress::seconds)]
+    pub progress_every: Duration,
 }
 
 /// A finished run of the program.
@@ -125,22 +125,27 @@ pub struct Outcome {
 }
 
 impl Cli {
-    /// How log lines look.
-    pub fn log_format(&self) -> LogFormat {
+    /// How log lines look, and how often progress is one.
+    pub fn log(&self) -> (LogFormat, Duration) {
         match (&self.command, &self.report) {
-            (Some(Command::FitClassifier(args)), _) => args.log_format,
-            (Some(Command::Schema(_)), _) => LogFormat::Text,
-            (None, report) => report.as_ref().map_or(LogFormat::Text, |args| args.log_format),
+            (Some(Command::FitClassifier(args)), _) => (args.log_format, args.progress_every),
+            (None, Some(args)) => (args.log_format, args.progress_every),
+            (Some(Command::Schema(_)), _) | (None, None) => (LogFormat::Text, Duration::from_secs(15)),
         }
     }
 }
 
 /// Trains a classifier; `hub` is where a CLIP named by an id is looked up, `env` has the keys of object stores.
 pub fn fit_classifier(args: &FitArgs, hub: &Hub, env: Lookup<'_>) -> Result<String> {
-    let config: fit::config::Config = dataloader::recipe::load(&args.config, &args.sets)?;
+    let config: fit::config::Config = recipes(env).load(&args.config, &args.sets)?;
     let config = fit::config::Config { store: config.store.with_env(env), ..config };
     let card = fit::run(&config, hub)?;
     Ok(format!("{}\n{}", card.summary(), config.output_dir.join("README.md").display()))
+}
+
+/// Reads recipes for the user whose environment this is.
+fn recipes(env: Lookup<'_>) -> recipe::Reader {
+    recipe::Reader { home: env("HOME").map(PathBuf::from) }
 }
 
 /// A JSON schema as text.
@@ -154,9 +159,9 @@ pub fn schema(of: Described) -> String {
 }
 
 /// Checks the arguments and the recipe, as [`run`] would, and evaluates nothing.
-pub fn check(args: &Args, hub: Hub) -> Result<()> {
+pub fn check(args: &Args, hub: Hub, env: Lookup<'_>) -> Result<()> {
     args.date.as_deref().map_or(Ok(()), check_date)?;
-    let config: Config = dataloader::recipe::load(&args.config, &args.sets)?;
+    let config: Config = recipes(env).load(&args.config, &args.sets)?;
     Plan::new(config, hub, &Ranks::alone()).map(|_| ())
 }
 
@@ -166,13 +171,17 @@ pub fn check(args: &Args, hub: Hub) -> Result<()> {
 pub fn run(args: &Args, today: &str, hub: Hub, env: Lookup<'_>, ranks: &Ranks) -> Result<Option<Outcome>> {
     let date = args.date.as_deref().unwrap_or(today);
     check_date(date)?;
-    let config: Config = dataloader::recipe::load(&args.config, &args.sets)?;
+    let config: Config = recipes(env).load(&args.config, &args.sets)?;
     let config = Config { store: config.store.with_env(env), ..config };
+    let finding = Progress::unbounded("finding the models", ranks.is_first());
     let plan = Plan::new(config, hub, ranks)?;
+    drop(finding);
     let output_dir = &plan.config.output_dir;
     let _lock = ranks.is_first().then(|| Lock::take(output_dir)).transpose()?;
     let history = History::read(output_dir, date)?;
+    let opening = Progress::unbounded("opening models and sources", ranks.is_first());
     let contest = Contest::open(&plan)?;
+    drop(opening);
     if let Some(style) = contest.style.as_ref().filter(|_| ranks.is_first()) {
         tracing::info!("style images: {} read", style["n"]);
     }
@@ -180,8 +189,10 @@ pub fn run(args: &Args, today: &str, hub: Hub, env: Lookup<'_>, ranks: &Ranks) -
     let Some(evaluation) = evaluate(&plan, contest, &staging.parts(), staging.pictures(), ranks)? else {
         return Ok(None);
     };
+    let writing = Progress::unbounded("writing the report", true);
     let report = Report::new(&plan, &evaluation, &history, staging.folder())?;
     report.write(staging.folder())?;
+    drop(writing);
     let folder = staging.publish()?;
     history.remember(report.night())?;
     tracing::info!("report written: {}", folder.join("index.html").display());

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use dataloader::Emotion;
 use diffusion::networks::lpips::{Backbone, Lpips};
+use program::Progress;
 use rand::Rng;
 use serde_json::Value;
 use tch::{Kind, Tensor};
@@ -27,7 +28,6 @@ use crate::metrics::{self, Asked, Metric, Networks, Pair};
 use crate::observe::Observer;
 use crate::parts::Parts;
 use crate::plan::Plan;
-use crate::progress::Progress;
 use crate::ranks::Ranks;
 use crate::scores::{measure, Board, Case};
 use crate::sets::Sets;
@@ -161,7 +161,8 @@ impl Judges<'_> {
         let jobs = jobs::all(self.plan, self.sources.len(), ranks)?;
         let ours: Vec<&Job> = jobs.iter().enumerate().filter(|(k, _)| ranks.owns(*k)).map(|(_, job)| job).collect();
         let edits = |job: &&Job| job.missing(lineups, parts).into_iter().map(Lineup::edits).sum::<usize>() * job.len();
-        let mut progress = Progress::new(ours.iter().map(edits).sum(), ranks.is_first());
+        let edits = ours.iter().map(edits).sum::<usize>() as u64;
+        let progress = Progress::new("evaluating", "edits", edits, ranks.is_first());
         let found = || Found::new(self.board(entrants), &sets);
         for job in ours {
             match job {
@@ -171,7 +172,7 @@ impl Judges<'_> {
                     for lineup in missing {
                         let mut found = found();
                         for before in &batches {
-                            self.judge(&mut found, lineup, before, &mut progress)?;
+                            self.judge(&mut found, lineup, before, &progress)?;
                         }
                         parts.save(&edits_part(span, lineup.emotion), &found.into_part())?;
                     }
@@ -186,11 +187,12 @@ impl Judges<'_> {
                 }
             }
         }
-        progress.finish();
+        drop(progress);
         if !ranks.is_first() {
             return Ok(None);
         }
         let mut whole = Whole::new(board, sets);
+        let _gathering = Progress::unbounded("gathering all processes' parts", true);
         for name in jobs.iter().flat_map(|job| job.parts(lineups)) {
             whole.add(&parts.wait(&name)?)?;
         }
@@ -252,14 +254,14 @@ impl Judges<'_> {
     }
 
     /// Every method of one emotion on one batch.
-    fn judge(&self, found: &mut Found<'_>, lineup: &Lineup, before: &Before, progress: &mut Progress) -> Result<()> {
+    fn judge(&self, found: &mut Found<'_>, lineup: &Lineup, before: &Before, progress: &Progress) -> Result<()> {
         for method in &lineup.methods {
             let method = method.as_ref();
             match method.looks_at_emotion() {
                 false => self.score_once(found, method, lineup.emotion, before)?,
                 true => self.score(found, method, lineup.emotion, before)?,
             }
-            progress.advance(method.strengths().len().max(1) * before.batch.pictures.len());
+            progress.inc((method.strengths().len().max(1) * before.batch.pictures.len()) as u64);
         }
         Ok(())
     }

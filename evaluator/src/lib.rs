@@ -31,7 +31,6 @@ pub mod metrics;
 pub mod observe;
 pub mod parts;
 pub mod plan;
-pub mod progress;
 pub mod provenance;
 pub mod published;
 pub mod ranks;

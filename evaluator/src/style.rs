@@ -12,6 +12,7 @@ use dataloader::row::RowRef;
 use dataloader::{Access, Dataset, Emotion, Stream};
 use diffusion::images;
 use diffusion::pipeline::Pipeline;
+use program::Progress;
 use serde_json::{json, Value};
 use tch::{Device, Tensor};
 
@@ -56,7 +57,10 @@ impl Style {
             device: pipeline.unet.device(),
             manifest_hash,
         };
-        for place in chosen.places() {
+        let places = chosen.places();
+        let progress = Progress::new("reading style images", "images", places.len() as u64, true);
+        for place in places {
+            progress.inc(1);
             let row = stream.read(&stream.rows()[place])?;
             let values: Vec<f32> = row.encoding.latent_mean.iter().map(|v| v.to_f32()).collect();
             let latent = Tensor::from_slice(&values).view(shape) * pipeline.vae.scaling_factor();

@@ -90,7 +90,9 @@ fn exactly_the_defective_photos_are_quarantined() {
         assert_eq!(row.emotion, row.path.split('/').next().and_then(|label| label.parse().ok()), "{name}");
     }
     assert_eq!(rows.len(), READABLE.len());
-    assert!(verify(&config.output.to_string_lossy(), &Access::default(), |_| ()).expect("a data set").is_sound());
+    assert!(verify(&config.output.to_string_lossy(), &Access::default(), &mut |_: &str| ())
+        .expect("a data set")
+        .is_sound());
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! One binary: parity with other people's libraries, end-to-end runs, drills and the rules of the house.
 
 mod collective;
+mod commands;
 mod dataloader;
 mod datasets;
 mod editor;
 mod evaluator;
 mod fetching;
 mod fixtures;
+mod folders;
 mod house;
 mod method;
 mod pairs;

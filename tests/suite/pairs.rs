@@ -110,7 +110,7 @@ fn shards_store_pairs_and_no_split_tears_a_subject_apart() {
     assert_eq!(again, manifest, "made again, it is the same");
 
     let url = config.output.to_string_lossy();
-    assert!(verify::verify(&url, &Access::default(), |_| ()).expect("a data set").is_sound());
+    assert!(verify::verify(&url, &Access::default(), &mut |_: &str| ()).expect("a data set").is_sound());
     let text = inspect::inspect(&url, &Access::default(), &[0]).expect("described");
     let cells = |name: &str| {
         let line = text.lines().find(|l| l.starts_with(name)).map(|l| l.split_whitespace().collect::<Vec<_>>());

@@ -1,9 +1,11 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use collective::rendezvous::Processes;
+use program::LogFormat;
 
 /// Trains an emotion: tokens and h-space delta, jointly, on one process or many.
 #[derive(Clone, Debug, Parser)]
@@ -68,6 +70,9 @@ pub struct Train {
     /// How log lines look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+    /// Seconds between two lines of progress where there is no terminal.
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = program::progress::seconds)]
+    pub progress_every: Duration,
     /// Fetch nothing from the hub.
     #[arg(long)]
     pub offline: bool,
@@ -82,12 +87,3 @@ const EXAMPLES: &str = "Examples:
 
 Exit codes: 0 done; 1 failed; 2 bad configuration, arguments or input files; 75 stopped by a
 signal, run again to go on.";
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}

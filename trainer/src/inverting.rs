@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use dataloader::inversions::job::Inverter;
 use dataloader::{RowRef, Stream};
+use program::Progress;
 
 use crate::ground::Ground;
 use crate::sharing;
@@ -26,7 +27,9 @@ fn drop_damaged(ground: &Ground<'_>, ids: &[&str]) -> anyhow::Result<()> {
     let Ground { trajectories, world, .. } = *ground;
     let mine: Vec<&&str> = ids.iter().skip(world.local_rank).step_by(world.local_size).collect();
     let rounds = world.max(mine.len().div_ceil(CHECKED_AT_ONCE) as u64)? as usize;
+    let progress = Progress::new("checking inversions", "files", mine.len() as u64, world.is_first());
     for round in 0..rounds {
+        progress.set((round * CHECKED_AT_ONCE) as u64);
         let mut few = mine.iter().skip(round * CHECKED_AT_ONCE).take(CHECKED_AT_ONCE);
         few.try_for_each(|id| trajectories.drop_damaged(id))?;
         world.barrier()?;

@@ -1,19 +1,19 @@
 //! From the command line to a run: the recipe, the plan, and the processes that carry it out.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::Context;
 use collective::launch::{ranks_to_start, start_ranks, Restarts};
 use collective::rendezvous::{Lookup, Node, Processes, Rendezvous};
 use diffusion::hub::Hub;
+use program::{log, output, progress, Progress};
 
 use crate::cli::{Cli, Estimate, Instead, Train};
 use crate::config::Config;
 use crate::estimate;
 use crate::failure::{input, refuse, DONE, STOPPED};
 use crate::plan;
-use crate::progress::start_logging;
 use crate::resolved::Resolved;
 use crate::resume::Resume;
 use crate::signals::Stop;
@@ -32,7 +32,8 @@ pub fn run(cli: &Cli, env: Lookup<'_>) -> anyhow::Result<i32> {
 
 fn train_or_plan(options: &Train, env: Lookup<'_>) -> anyhow::Result<i32> {
     let rendezvous = input(Rendezvous::from_env(env))?;
-    start_logging(options.log_format, env("RUST_LOG"), rendezvous.as_ref().map_or(0, |r| r.rank));
+    log::start(options.log_format, env("RUST_LOG"), rendezvous.as_ref().is_none_or(|r| r.rank == 0));
+    progress::set_interval(options.progress_every);
     let recipe = Arc::new(read(&options.config, &options.set, env)?);
     let resume = options.resume.as_deref().unwrap_or(&recipe.config.checkpoint.resume_from_checkpoint);
     let resume = Resume::parse(resume);
@@ -45,7 +46,10 @@ fn train_or_plan(options: &Train, env: Lookup<'_>) -> anyhow::Result<i32> {
         }
         None => {
             let stop = Stop::listen()?;
+            let checking =
+                Progress::unbounded("finding models and data", rendezvous.as_ref().is_none_or(|r| r.rank == 0));
             let plan = plan::check(&recipe, &hub, &resume, rendezvous.as_ref().map_or(1, |r| r.world_size))?;
+            drop(checking);
             let world = World::join(rendezvous.as_ref(), &recipe.config.train)?;
             Ok(match train(&recipe, &plan, &resume, &world, &stop)? {
                 Ending::Done => DONE,
@@ -56,7 +60,8 @@ fn train_or_plan(options: &Train, env: Lookup<'_>) -> anyhow::Result<i32> {
 }
 
 fn read(path: &Path, sets: &[String], env: Lookup<'_>) -> anyhow::Result<Resolved> {
-    let config: Config = input(dataloader::recipe::load(path, sets))?;
+    let recipes = dataloader::recipe::Reader { home: env("HOME").map(PathBuf::from) };
+    let config: Config = input(recipes.load(path, sets))?;
     Resolved::new(Config { store: config.store.with_env(env), ..config })
 }
 
@@ -86,10 +91,8 @@ fn dry_run(recipe: &Resolved, hub: &Hub, resume: &Resume, options: &Train) -> an
 
 /// To standard output; a reader that has seen enough, such as `head`, is no error.
 fn print(lines: &[String]) -> anyhow::Result<i32> {
-    match std::io::stdout().write_all((lines.join("\n") + "\n").as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(DONE),
-    }
+    output::print((lines.join("\n") + "\n").as_bytes()).context("standard output")?;
+    Ok(DONE)
 }
 
 fn hub(recipe: &Resolved, offline: bool, env: Lookup<'_>) -> anyhow::Result<Hub> {

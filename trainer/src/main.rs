@@ -27,7 +27,6 @@ mod objective;
 mod optimizer;
 mod pending;
 mod plan;
-mod progress;
 mod prometheus;
 mod recorder;
 mod references;
@@ -54,15 +53,14 @@ mod words;
 mod world;
 
 use clap::Parser;
+use program::{arguments, output};
 
 fn main() {
-    let cli = cli::Cli::parse();
+    let cli = cli::Cli::parse_from(arguments::expanded(std::env::args_os(), std::env::var_os("HOME").as_deref()));
     let code = match job::run(&cli, &collective::rendezvous::process_env) {
         Ok(code) => code,
         Err(error) => {
-            // One write, so that the lines of several ranks do not mix.
-            let line = format!("error: {error:#}").replace('\n', " ") + "\n";
-            let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
+            output::complain(&format!("error: {error:#}"));
             failure::exit_code(&error)
         }
     };

@@ -16,6 +16,7 @@ use diffusion::process::ddim::{Ladder, Trajectory};
 use diffusion::run::{pooled_token, RunConfig};
 use diffusion::tokens::Prompt;
 use image::RgbImage;
+use program::Progress;
 use tch::Tensor;
 
 use crate::export::run_config;
@@ -92,6 +93,7 @@ impl Samples {
     ) -> anyhow::Result<Vec<(String, f64)>> {
         let Ground { recipe, models, ladder, world, .. } = *ground;
         let _no_grad = tch::no_grad_guard();
+        let progress = Progress::new("validating", "emotions", recipe.names.len() as u64, world.is_first());
         let config = run_config(recipe, models, state, self.resolution);
         let loaded = self.loaded.as_ref().context("validation images are loaded before the first step")?;
         let mut pictures = Vec::new();
@@ -109,6 +111,7 @@ impl Samples {
             for (tag, value) in self.verdict.of(models, &pairs)? {
                 measured.entry(tag).or_default().push(value);
             }
+            progress.inc(1);
             pictures.push((format!("samples/{name}"), grid(&[sources, round_trip?, edited])?));
         }
         if !world.is_first() {

@@ -1,7 +1,8 @@
 //! Work before the first step that leaves files behind, shared among the processes of each machine.
 
+use program::Progress;
+
 use crate::ground::Ground;
-use crate::progress::Progress;
 
 /// Has each block of `items`, which are the same on every process of a machine, done by one of them. All meet after each
 /// block, so that a lost process or a signal is noticed. `name` is what the progress says.
@@ -14,14 +15,14 @@ pub fn in_blocks<T>(
     let blocks: Vec<_> = items.chunks(block).collect();
     let rounds = world.max(blocks.len().div_ceil(world.local_size) as u64)? as usize;
     let visible = world.is_first() && !items.is_empty();
-    let mut progress = Progress::new(name, "images", 0, items.len() as u64, visible);
+    let progress = Progress::new(name, "images", items.len() as u64, visible);
     for round in 0..rounds {
         ground.stop.check()?;
         if let Some(items) = blocks.get(round * world.local_size + world.local_rank) {
             work(items)?;
         }
         world.barrier()?;
-        progress.set(((round + 1) * world.local_size * block).min(items.len()) as u64, "");
+        progress.set(((round + 1) * world.local_size * block).min(items.len()) as u64);
     }
     Ok(())
 }

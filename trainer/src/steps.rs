@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Context;
+use program::Progress;
 
 use crate::checkpoint::writer::Writer;
 use crate::data::Loader;
@@ -10,7 +11,6 @@ use crate::ground::Ground;
 use crate::lr::LrSchedule;
 use crate::objective::{Objective, TERMS};
 use crate::pending::{Launched, Pending, Read};
-use crate::progress::Progress;
 use crate::recorder::{Recorder, StepRecord};
 use crate::samples::Samples;
 use crate::state::State;
@@ -45,7 +45,7 @@ impl Steps<'_> {
         let last = config.train.max_train_steps;
         let batches = loader.prefetch(first, last, world.device);
         let mut writer = self.writer(recorder);
-        let mut progress = Progress::new("training", "steps", first, last, world.is_first());
+        let progress = Progress::from("training", "steps", first, last, world.is_first());
         let mut pending = Pending::new();
         while state.counters.step < last {
             let begun = Instant::now();
@@ -56,7 +56,7 @@ impl Steps<'_> {
             if !self.reads_at(step, state) {
                 continue;
             }
-            let stopping = self.read(&mut pending, state, recorder, &mut progress)?;
+            let stopping = self.read(&mut pending, state, recorder, &progress)?;
             self.save_and_show(state, recorder, &mut writer, stopping)?;
             pending.restart_clock();
             if stopping && step < last {
@@ -86,7 +86,7 @@ impl Steps<'_> {
 
     /// Reads and records every pending step; whether any rank was asked to stop.
     fn read(
-        &self, pending: &mut Pending, state: &mut State, recorder: &mut Recorder, progress: &mut Progress,
+        &self, pending: &mut Pending, state: &mut State, recorder: &mut Recorder, progress: &Progress,
     ) -> anyhow::Result<bool> {
         let Read { steps, waited, whole } = pending.read()?;
         let mut stopping = false;
@@ -96,7 +96,8 @@ impl Steps<'_> {
             let mut record = self.record(launched, &numbers, state)?;
             record.timings(self.ground.recipe.global_batch(self.ground.world.size), self.flop, waited, whole);
             recorder.step(step, &record, self.ground.world)?;
-            progress.set(step, &format!("loss {:.4}", record.total));
+            progress.set(step);
+            progress.say(format!("loss {:.4}", record.total));
         }
         Ok(stopping)
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use diffusion::process::ddim::Ladder;
+use program::Progress;
 
 use crate::config::TrajectoryKind;
 use crate::data::{Data, Loader};
@@ -34,7 +35,9 @@ use crate::world::World;
 pub fn train(
     recipe: &Arc<Resolved>, plan: &Plan, resume: &Resume, world: &World, stop: &Stop,
 ) -> anyhow::Result<Ending> {
+    let reading = Progress::unbounded("reading the models", world.is_first());
     let models = &Models::load(recipe, &plan.folders, world.device)?;
+    drop(reading);
     let data = Arc::new(Data::open(recipe, &models.pipeline.hashes.vae)?);
     let ladder = &Ladder::new(&models.pipeline.schedule, recipe.config.edit.num_inversion_steps);
     let pipeline = &models.pipeline;

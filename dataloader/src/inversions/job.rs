@@ -13,10 +13,12 @@ use diffusion::process::ddim::{invert, Ladder, Trajectory};
 use diffusion::process::schedule::Schedule;
 use diffusion::tokens::Prompt;
 use half::f16;
+use program::Progress;
 use tch::{Device, Kind, Tensor};
 
 use super::config::InvertConfig;
 use super::rung;
+use crate::account::Account;
 use crate::assembly::{Assembly, Made, Wanted};
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
@@ -90,7 +92,9 @@ pub fn run(config: &InvertConfig, hub: &Hub, share: &Share) -> Result<Option<Sum
     config.check()?;
     let started = Instant::now();
     let device = share.device(config.device)?;
+    let reading = Progress::unbounded("reading the models", share.is_first());
     let pipeline = Pipeline::load(&resolve(&config.base, hub)?, device, config.mixed_precision.kind())?;
+    drop(reading);
     let sources = Dataset::open_with(&config.sources.shards, &config.store)?;
     sources.check_vae(&pipeline.hashes.vae)?;
     let images = images(config, &sources)?;
@@ -109,8 +113,8 @@ pub fn run(config: &InvertConfig, hub: &Hub, share: &Share) -> Result<Option<Sum
     let assembly = Assembly::begin(&config.output, share, Patience(Duration::from_secs(config.rank_timeout_s)))?;
     let planned = planned(&images, config.images_per_shard);
     let wanted: Vec<Wanted> = planned.iter().map(|shard| run.wanted(shard)).collect();
-    let make = |k: usize, bar: &indicatif::ProgressBar| {
-        run.invert_shard(&assembly.staging, &planned[k], &wanted[k].key, |count| bar.inc(count))
+    let make = |k: usize, progress: &Progress| {
+        run.invert_shard(&assembly.staging, &planned[k], &wanted[k].key, |count| progress.inc(count))
     };
     let Some(Made { receipts, encoded, reused }) = assembly.make("inverting", &wanted, make)? else { return Ok(None) };
     let manifest = assembly.commit(receipts, run.manifest())?;
@@ -209,6 +213,7 @@ impl Run<'_> {
             clip: None,
             quarantined: vec![],
             missing: 0,
+            account: Account::default(),
             inversion: Some(self.inversion.clone()),
             checksum: String::new(),
             ..sources.clone()

@@ -14,6 +14,7 @@ use super::{inside, Content, Item, Listing};
 use crate::emotion::Emotion;
 use crate::error::{Error, Result};
 use crate::manifest::Quarantined;
+use crate::text_file;
 
 /// The split files, the one held out most strictly first: an image that is listed twice stays there.
 const SPLITS: [&str; 3] = ["test", "val", "train"];
@@ -82,7 +83,7 @@ pub(super) fn list(config: &EmosetConfig) -> Result<Listing> {
 /// The lines of a split file, or None if there is no such file.
 fn read_split(root: &Path, split: &'static str) -> Result<Option<Vec<Listed>>> {
     let path = root.join(format!("{split}.json"));
-    let text = match fs::read_to_string(&path) {
+    let text = match text_file::read(&path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::store(path.display().to_string(), e)),
@@ -119,7 +120,7 @@ fn brief(row: &Value) -> String {
 fn item(root: &Path, listed: Listed) -> std::result::Result<Item, Quarantined> {
     let Listed { emotion, image, annotation, split } = listed;
     let mut attributes = match fs::read(root.join(&annotation)) {
-        Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+        Ok(bytes) => serde_json::from_slice(text_file::without_mark(&bytes)).unwrap_or_else(|error| {
             tracing::warn!("{annotation}: its attributes are left out: {error}");
             Map::new()
         }),

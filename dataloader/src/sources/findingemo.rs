@@ -10,6 +10,7 @@ use serde_json::{json, Value};
 
 use super::{inside, plutchik, Content, HashSplit, Item, Listing};
 use crate::error::{Error, Result};
+use crate::text_file;
 
 /// The section `source` of kind `findingemo`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,7 +63,7 @@ pub(super) fn list(config: &FindingemoConfig) -> Result<Listing> {
 
 /// The rows of the annotations `name`, their content not yet placed.
 fn parse(name: &str, bytes: &[u8]) -> Result<Vec<Item>> {
-    let mut reader = csv::Reader::from_reader(bytes);
+    let mut reader = csv::Reader::from_reader(text_file::without_mark(bytes));
     let mut seen = BTreeSet::new();
     let mut items = Vec::new();
     let headers = reader.headers().map_err(|e| Error::invalid(name, e.to_string()))?.clone();

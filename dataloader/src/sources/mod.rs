@@ -15,6 +15,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::account::Account;
 use crate::emotion::Emotion;
 use crate::error::{Error, Result};
 use crate::manifest::Quarantined;
@@ -96,6 +97,8 @@ pub struct Listing {
     pub missing: Vec<Item>,
     /// Images that are known to be unusable before they are read.
     pub quarantined: Vec<Quarantined>,
+    /// What lies there beside images.
+    pub account: Account,
 }
 
 /// What a source says of one image.
@@ -138,14 +141,18 @@ pub enum Content {
     Parquet(ParquetImage),
 }
 
-/// Names of folders, files and cells that mean a split, and the split.
-const SPLITS: [(&str, &str); 6] = [
+/// Names of folders, files and cells that mean a split, and the split: the words of `datasets` (SPLIT_KEYWORDS).
+const SPLITS: [(&str, &str); 10] = [
     ("train", "train"),
     ("training", "train"),
     ("val", "val"),
     ("valid", "val"),
     ("validation", "val"),
+    ("dev", "val"),
     ("test", "test"),
+    ("testing", "test"),
+    ("eval", "test"),
+    ("evaluation", "test"),
 ];
 
 /// The split that a folder or file of this name means, if any.

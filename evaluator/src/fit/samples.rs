@@ -7,6 +7,7 @@ use std::sync::Arc;
 use dataloader::row::RowRef;
 use dataloader::{Dataset, Filter, Stream};
 use judge::embedder::Embedder;
+use program::Progress;
 use tch::{Kind, Tensor};
 
 use super::config::{Config, Validation};
@@ -92,7 +93,12 @@ impl Reader<'_> {
 
     fn samples(&self, rows: &[RowRef]) -> Result<Samples> {
         let labels: Vec<i64> = rows.iter().filter_map(|row| Some(row.emotion?.index() as i64)).collect();
-        let embedded = rows.chunks(BATCH).map(|batch| if self.stored { self.read(batch) } else { self.embed(batch) });
+        let progress = Progress::new("embedding", "images", rows.len() as u64, true);
+        let embedded = rows.chunks(BATCH).map(|batch| {
+            let embedded = if self.stored { self.read(batch) } else { self.embed(batch) };
+            progress.inc(batch.len() as u64);
+            embedded
+        });
         let embeddings = Tensor::cat(&embedded.collect::<Result<Vec<_>>>()?, 0);
         Ok(Samples { embeddings, labels: Tensor::from_slice(&labels) })
     }

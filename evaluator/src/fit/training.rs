@@ -6,6 +6,7 @@
 
 use judge::classifier::head::LAYER_STRIDE;
 use judge::embedder::unit;
+use program::Progress;
 use rand::seq::SliceRandom;
 use rand::Rng;
 use tch::nn::{self, OptimizerConfig};
@@ -51,11 +52,14 @@ pub fn train(config: &Config, train: &Samples, validation: &Samples) -> Result<T
     let mut optimizer = nn::AdamW { wd: config.train.weight_decay, ..nn::AdamW::default() }
         .build(&perceptron.store, config.train.learning_rate)?;
     let (mut least, mut best, mut best_epoch, mut epochs) = (f64::INFINITY, perceptron.copy(), 0, 0);
+    let progress = Progress::new("fitting", "epochs", config.train.max_epochs as u64, true);
     while epochs < config.train.max_epochs && epochs - best_epoch < config.train.patience {
         epochs += 1;
         perceptron.epoch(&mut optimizer, config, &train, &weights, epochs as u64);
         let logits = tch::no_grad(|| forward(&perceptron.layers, &held_back, |x| x));
         let loss = negative_log_likelihood(&logits, &validation.labels);
+        progress.inc(1);
+        progress.say(format!("validation loss {loss:.4}"));
         if loss < least {
             (least, best, best_epoch) = (loss, perceptron.copy(), epochs);
         }

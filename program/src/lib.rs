@@ -1,0 +1,11 @@
+//! What every program here has around its work: a log, progress, an output that may be closed early, and arguments.
+//!
+//! It knows nothing of models or data, and reads no environment.
+
+pub mod arguments;
+pub mod log;
+pub mod output;
+pub mod progress;
+
+pub use log::LogFormat;
+pub use progress::Progress;

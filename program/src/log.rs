@@ -1,0 +1,56 @@
+//! The log: one line an event on standard error, which tears no progress bar.
+
+use std::io::{IsTerminal, Write};
+
+use clap::ValueEnum;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::EnvFilter;
+
+use crate::progress::bars;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One readable line an event.
+    Text,
+    /// One JSON object an event.
+    Json,
+}
+
+/// Starts the log. `filter` is as RUST_LOG is written; without it the first of several processes logs from info on, the
+/// others from warn on. A second start keeps the first.
+pub fn start(format: LogFormat, filter: Option<String>, is_first: bool) {
+    let default = if is_first { "info" } else { "warn" };
+    let filter = EnvFilter::new(filter.unwrap_or_else(|| default.into()));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(BesideBars).with_target(false);
+    let ansi = std::io::stderr().is_terminal();
+    let _ = match format {
+        LogFormat::Text => builder.with_ansi(ansi).compact().try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+}
+
+/// Standard error, with the bars taken away while a line is printed. A line that nobody reads any more is no error: the
+/// subscriber would complain of it on the same closed stream, and panic.
+#[derive(Clone, Copy, Debug)]
+struct BesideBars;
+
+impl Write for BesideBars {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let _ = bars().suspend(|| std::io::stderr().write_all(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let _ = std::io::stderr().flush();
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for BesideBars {
+    type Writer = BesideBars;
+
+    fn make_writer(&'a self) -> BesideBars {
+        BesideBars
+    }
+}
