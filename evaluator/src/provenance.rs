@@ -88,6 +88,7 @@ fn judge_account(plan: &Plan, judge: &Classifier, planned: &PlannedJudge) -> Val
         "hash": judge.hash(),
         "architecture": judge.architecture(),
         "takes_part_in_losses": false,
+        "classes_beside_emotions": judge.others().collect::<Vec<_>>(),
         "clip": judge.embedder().map(|clip| clip.hash()),
         "shares_clip_with_losses": shares_clip_with_losses(plan, judge),
         "card": card(&planned.folder),

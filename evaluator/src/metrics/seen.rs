@@ -64,3 +64,25 @@ fn columns(projection: i64, inception: bool) -> Vec<i64> {
     columns.extend(inception.then_some(FEATURES));
     columns
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dataloader::Emotion;
+
+    /// A judge may know more than the eight emotions: what is none of them is no emotion, and sets see the eight alone.
+    #[test]
+    fn classes_beside_the_emotions_are_none_of_them() {
+        let probabilities = Tensor::zeros([2, 10], (Kind::Float, Device::Cpu));
+        let _ = probabilities.get(0).get(9).fill_(0.8);
+        let _ = probabilities.get(0).get(7).fill_(0.2);
+        let _ = probabilities.get(1).get(2).fill_(0.6);
+        let (images, features) =
+            (Tensor::zeros([2, 3, 4, 4], (Kind::Float, Device::Cpu)), Tensor::eye(2, (Kind::Float, Device::Cpu)));
+        let seen = Observed::new(images, probabilities, features);
+        assert_eq!(seen.predicted(), [None, Some(Emotion::Awe)]);
+        let rows = Seen::new(&seen, None, &[0, 1]);
+        assert_eq!((rows.to_rows().size(), Seen::width(2, false)), (vec![2, 12], 12));
+        assert_eq!(rows.probabilities.get(0).double_value(&[7]) as f32, 0.2);
+    }
+}

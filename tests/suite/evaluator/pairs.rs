@@ -70,7 +70,7 @@ fn paired_differences_are_scipys_and_statsmodels() {
     for case in expected["paired"].as_array().expect("cases") {
         let (featured, other) = (numbers(&case["featured"]), numbers(&case["other"]));
         let differences: Vec<f64> = featured.iter().zip(&other).map(|(a, b)| a - b).collect();
-        let found = Difference::of(&[differences.clone()], &bootstrap).expect("pairs");
+        let found = Difference::of(std::slice::from_ref(&differences), &bootstrap).expect("pairs");
         let wanted = |key: &str| case[key].as_f64().expect("a number");
         let [low, high] = found.interval.expect("finite");
         let spread = wanted("least") / 2.8; // a standard error: what resampling leaves open is a small part of it
