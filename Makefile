@@ -84,6 +84,7 @@ bench: build $(VENV)/ready $(BENCH_VENV)/ready ## timings against PyTorch, diffu
 	$(VENV)/bin/python tests/benches/networks.py
 	$(VENV)/bin/python tests/benches/step.py
 	$(PYTHON) tests/benches/scaling.py
+	$(PYTHON) tests/benches/threads.py
 	$(VENV)/bin/python tests/benches/evaluator.py
 	$(BENCH_VENV)/bin/python tests/benches/data.py
 

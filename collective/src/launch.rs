@@ -147,10 +147,6 @@ fn set_variables(command: &mut Command, node: &Node, nproc: usize, local_rank: u
     ];
     command.envs(variables.map(|(name, value)| (name, value.to_string())));
     command.env("MASTER_ADDR", &node.host).env("TORCHELASTIC_USE_AGENT_STORE", "True");
-    if process_env("OMP_NUM_THREADS").is_none() {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        command.env("OMP_NUM_THREADS", (cores / nproc).max(1).to_string());
-    }
     if node.nnodes == 1 && process_env("GLOO_SOCKET_IFNAME").is_none() {
         // The machine's own name need not resolve, and nobody else should connect.
         command.env("GLOO_SOCKET_IFNAME", "lo");

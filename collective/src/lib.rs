@@ -5,6 +5,7 @@
 //! - [`Rendezvous`], who and where this process is, from the variables of torchrun, Kubeflow, Slurm or [`launch`];
 //! - [`launch`], the spawn of one process a device, under supervision;
 //! - [`DeviceChoice`] and [`share_cores`], where each process computes;
+//! - [`openmp_spins_briefly!`], how libtorch's threads wait for one another;
 //! - [`autocast`], [`tf32`], [`deterministic`] and [`cuda`], the switches of libtorch that tch lacks.
 //!
 //! A peer that is gone becomes an [`Error::PeerLost`] with the rank, the operation and, as far as its heartbeats tell,
@@ -20,6 +21,7 @@ mod in_process;
 pub mod launch;
 mod monitor;
 mod numerics;
+pub mod openmp;
 mod operation;
 mod placement;
 pub mod rendezvous;

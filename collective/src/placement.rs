@@ -6,6 +6,7 @@ use tch::{Device, Kind};
 
 use crate::cuda;
 use crate::error::Result;
+use crate::rendezvous::process_env;
 
 /// The device that a recipe asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -64,12 +65,35 @@ impl MixedPrecision {
     }
 }
 
-/// Gives libtorch `wanted` threads in this process, or the share of one of `local_size` processes: several with all
-/// cores each would only wait for one another.
+/// Gives libtorch `wanted` threads in this process; else as many as OMP_NUM_THREADS says; else the share of one of
+/// `local_size` processes: several with all cores each would only wait for one another.
 pub fn share_cores(wanted: Option<usize>, local_size: usize, device: Device) {
-    const ENOUGH_BESIDE_A_GPU: usize = 8;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = (cores / local_size.max(1)).max(1);
-    let share = if device.is_cuda() { share.min(ENOUGH_BESIDE_A_GPU) } else { share };
-    tch::set_num_threads(wanted.unwrap_or(share) as i32);
+    let threads = threads(wanted, process_env("OMP_NUM_THREADS"), cores / local_size.max(1), device.is_cuda());
+    tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+}
+
+fn threads(wanted: Option<usize>, omp_num_threads: Option<String>, share: usize, beside_a_gpu: bool) -> usize {
+    const ENOUGH_BESIDE_A_GPU: usize = 8;
+    // Further numbers of a list are for nested regions; what is no number OpenMP itself passes over.
+    let outermost = |list: String| list.split(',').next()?.trim().parse().ok().filter(|&threads| threads > 0);
+    let share = if beside_a_gpu { share.min(ENOUGH_BESIDE_A_GPU) } else { share };
+    wanted.or_else(|| omp_num_threads.and_then(outermost)).unwrap_or(share.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recipe_comes_before_the_variable_and_that_before_the_share() {
+        let variable = |text: &str| Some(text.to_string());
+        assert_eq!(threads(Some(3), variable("2"), 16, false), 3);
+        assert_eq!(threads(None, variable("2"), 16, false), 2);
+        assert_eq!(threads(None, variable(" 12,4"), 16, true), 12);
+        for ignored in ["", "0", "many", "-1"] {
+            assert_eq!(threads(None, variable(ignored), 16, false), 16, "{ignored:?}");
+        }
+        assert_eq!([threads(None, None, 16, true), threads(None, None, 0, true)], [8, 1]);
+    }
 }

@@ -11,6 +11,8 @@ use program::{arguments, log, output, progress};
 
 use crate::cli::Cli;
 
+collective::openmp_spins_briefly!();
+
 fn main() -> ExitCode {
     let cli = Cli::parse_from(arguments::expanded(std::env::args_os(), std::env::var_os("HOME").as_deref()));
     log::start(cli.log_format, process_env("RUST_LOG"), true);

@@ -16,6 +16,8 @@ use diffusion::hub::Hub;
 use args::Args;
 use program::{arguments, log, output, progress};
 
+collective::openmp_spins_briefly!();
+
 fn main() -> ExitCode {
     let given = arguments::expanded(std::env::args_os(), std::env::var_os("HOME").as_deref());
     let args = match Args::try_parse_from(given) {

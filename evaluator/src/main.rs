@@ -13,6 +13,8 @@ use evaluator::ranks::Ranks;
 use evaluator::{Error, Result};
 use program::{arguments, log, output, progress};
 
+collective::openmp_spins_briefly!();
+
 fn main() -> ExitCode {
     let cli = Cli::parse_from(arguments::expanded(std::env::args_os(), std::env::var_os("HOME").as_deref()));
     let (format, every) = cli.log();

@@ -16,4 +16,5 @@ mod parity;
 mod schemas;
 mod sharding;
 mod stores;
+mod threads;
 mod trainer;

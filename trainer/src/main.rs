@@ -55,6 +55,8 @@ mod world;
 use clap::Parser;
 use program::{arguments, output};
 
+collective::openmp_spins_briefly!();
+
 fn main() {
     let cli = cli::Cli::parse_from(arguments::expanded(std::env::args_os(), std::env::var_os("HOME").as_deref()));
     let code = match job::run(&cli, &collective::rendezvous::process_env) {

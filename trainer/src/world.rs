@@ -30,6 +30,7 @@ impl World {
         let device =
             train.device.device(local_rank).map_err(|e| refuse(format!("train.device: {e}; auto and cpu work")))?;
         share_cores(train.num_threads, local_size, device);
+        tracing::info!("libtorch computes with {} threads a process", tch::get_num_threads());
         collective::tf32(train.allow_tf32)?;
         collective::deterministic(train.deterministic)?;
         let group = match rendezvous.filter(|r| r.world_size > 1) {

@@ -101,3 +101,22 @@ fn bad_input_is_not_tried_again() {
     let text = scene.run(2, &["--max-restarts", "3"]);
     assert!(text.contains("--nproc-per-node"), "{text}");
 }
+
+#[test]
+fn omp_num_threads_counts_where_the_recipe_says_nothing() {
+    let said = |recipe: &[&str], processes: &[&str]| {
+        let scene = Scene::new();
+        if recipe.is_empty() {
+            scene.edit("  num_threads: 1\n", "");
+        }
+        let arguments = [&["--set", "train.max_train_steps=1"], recipe, processes].concat();
+        let ran = scene.command(&arguments).env("OMP_NUM_THREADS", "3").output().expect("the trainer starts");
+        let text = errors(&ran);
+        assert!(ran.status.success(), "{text}");
+        let line = text.lines().find_map(|line| line.split_once("libtorch computes with ")).expect("it says how many");
+        line.1.to_string()
+    };
+    assert_eq!(said(&[], &[]), "3 threads a process");
+    assert_eq!(said(&[], &["--nproc-per-node", "2"]), "3 threads a process");
+    assert_eq!(said(&["--set", "train.num_threads=2"], &[]), "2 threads a process");
+}

@@ -83,7 +83,8 @@ pub struct TrainSection {
     /// auto, cpu or cuda.
     #[serde(default)]
     pub device: DeviceChoice,
-    /// libtorch's threads per process; without it the cores are shared among the processes of this machine.
+    /// libtorch's threads per process; without it OMP_NUM_THREADS, or else the cores are shared among the processes of
+    /// this machine.
     #[serde(default)]
     pub num_threads: Option<usize>,
     /// How long a collective may take before the rank that is missing is named.
