@@ -199,8 +199,12 @@ fn look_at(item: &Item, limits: &PhotoLimits) -> Looked {
         Ok(bytes) => bytes,
         Err(reason) => return Looked::Unread(reason),
     };
-    match photo::decode(item, &bytes, limits) {
+    match photo::decode_own(item, &bytes, limits) {
         Ok(photo) => {
+            for warning in &photo.warnings {
+                tracing::warn!(path = %item.path, "{warning}");
+            }
+            let photo = photo.into_srgb();
             let (width, height) = photo.dimensions();
             Looked::Image(Identity { image_id: photo::image_id(&photo), width, height })
         }

@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::path::Path;
 
 use bytes::Bytes;
-use diffusion::images;
+use diffusion::images::{self, Photo};
 use image::codecs::jpeg::JpegEncoder;
 use image::{ImageFormat as Codec, RgbImage};
 
@@ -38,10 +38,15 @@ pub fn read(item: &Item, limits: &PhotoLimits) -> Result<Bytes, String> {
     }
 }
 
-/// Decodes the bytes of an item's photo; the error is the reason for quarantine.
+/// Decodes the bytes of an item's photo, to sRGB by its profile; the error is the reason for quarantine.
 pub fn decode(item: &Item, bytes: &[u8], limits: &PhotoLimits) -> Result<RgbImage, String> {
+    decode_own(item, bytes, limits).map(Photo::into_srgb)
+}
+
+/// As [`decode`], in the photo's own colours, with what is to be said of it.
+pub fn decode_own(item: &Item, bytes: &[u8], limits: &PhotoLimits) -> Result<Photo, String> {
     let max_pixels = (limits.max_megapixels * 1e6) as u64;
-    let photo = images::decode_photo(bytes, Path::new(&item.path), max_pixels).map_err(|e| match e {
+    let photo = Photo::decode(bytes, Path::new(&item.path), max_pixels).map_err(|e| match e {
         diffusion::Error::Image { message, .. } => message,
         other => other.to_string(),
     })?;
@@ -140,5 +145,35 @@ mod tests {
             assert_eq!(image_id(&read), image_id(&original));
         }
         assert!(compress(&original, ImageFormat::Jpeg).is_ok());
+    }
+    /// The most memory that this process has held, in bytes (proc(5), VmHWM).
+    fn peak_memory() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").expect("Linux says");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line of it");
+        1024 * line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number")
+    }
+
+    #[test]
+    fn fuzz_pictures_of_every_format() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
+        let folders =
+            ["images", "photos/colour", "photos/jpeg", "photos/exif", "photos/formats"].map(|f| folder.join(f));
+        let entries = folders.iter().flat_map(|folder| std::fs::read_dir(folder).expect("fixtures").flatten());
+        let read = |entry: std::fs::DirEntry| std::fs::read(entry.path()).ok();
+        let seeds: Vec<Vec<u8>> = entries.filter_map(read).filter(|seed| seed.len() < 1 << 14).collect();
+        assert!(seeds.len() > 60, "only {} pictures", seeds.len());
+        let seeds: Vec<&[u8]> = seeds.iter().map(Vec::as_slice).collect();
+        let slowest = std::cell::Cell::new(std::time::Duration::ZERO);
+        crate::fuzz::fuzz("pictures", &seeds, |bytes| {
+            let begun = std::time::Instant::now();
+            let read = Photo::decode(bytes, Path::new("a.jpg"), 1_000_000);
+            slowest.set(slowest.get().max(begun.elapsed()));
+            match read {
+                Ok(photo) => format!("{:?} {}", photo.dimensions(), photo.warnings.join(" ")),
+                Err(error) => error.to_string(),
+            }
+        });
+        println!("pictures: slowest {:?}, peak memory {} MB", slowest.get(), peak_memory() / 1_000_000);
+        assert!(peak_memory() < 2_000_000_000, "memory is bounded by the limit of pixels");
     }
 }

@@ -31,17 +31,31 @@ impl Detail {
     pub fn restore(
         self, photo: &Tensor, round_trip: &Tensor, decoded: &Tensor, resize: impl Fn(&Tensor) -> Tensor,
     ) -> Tensor {
-        if self == Detail::None {
-            return resize(decoded);
-        }
+        self.finish(photo, &resize(&self.working(round_trip, decoded)))
+    }
+
+    /// What of [`Detail::restore`] lies at the working size, to be scaled up: (b, c, h, w).
+    pub fn working(self, round_trip: &Tensor, decoded: &Tensor) -> Tensor {
         // The change alone is scaled, so that the photo keeps the detail its working size lacks.
         let change = decoded - round_trip;
-        let mut edit = photo + resize(&change);
-        if self == Detail::Gated {
-            let lost = photo - resize(round_trip);
-            edit -= resize(&closed(&change)).clamp(0.0, 1.0) * lost;
+        match self {
+            Detail::None => decoded.shallow_clone(),
+            Detail::Residual => change,
+            Detail::Gated => Tensor::cat(&[&change, &closed(&change), round_trip], 1),
         }
-        edit.clamp(-1.0, 1.0)
+    }
+
+    /// The finished edit (b, 3, H, W) of `photo` (b, 3, H, W), or of some of its rows, and `resized`, the same rows of
+    /// [`Detail::working`] at the photo's size.
+    pub fn finish(self, photo: &Tensor, resized: &Tensor) -> Tensor {
+        match self {
+            Detail::None => resized.shallow_clone(),
+            Detail::Residual => (photo + resized).clamp(-1.0, 1.0),
+            Detail::Gated => {
+                let [change, closed, round_trip] = [(0, 3), (3, 1), (4, 3)].map(|(at, n)| resized.narrow(1, at, n));
+                (photo + change - closed.clamp(0.0, 1.0) * (photo - round_trip)).clamp(-1.0, 1.0)
+            }
+        }
     }
 }
 

@@ -4,11 +4,10 @@
 
 use std::rc::Rc;
 
-use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::images;
+use crate::images::{self, Photo, Upsampled};
 use crate::pipeline::Pipeline;
 use crate::process::asyrp::{reverse, Branch, Shift};
 use crate::process::ddim::{invert, Ladder, Trajectory};
@@ -104,34 +103,31 @@ impl Editor {
         Ok(detail.restore(&source.images, &source.round_trip, &decoded, Tensor::shallow_clone))
     }
 
-    /// Edits one photo of any size and orientation at the run's resolution and returns it at its own size.
-    pub fn edit_photo(&self, photo: &RgbImage, emotions: &[(String, f64)], strength: f64) -> Result<RgbImage> {
-        Ok(self.edit_photo_at(photo, emotions, &[strength], self.config.resolution)?.remove(0))
+    /// As [`Editor::source`], of one photo of any size, at about `resolution`² pixels.
+    pub fn source_of_photo(&self, photo: &Photo, resolution: i64) -> Result<Source> {
+        let (width, height) = self.working_size(photo.dimensions(), resolution);
+        let small = images::resize(&photo.to_srgb(), width, height)?;
+        Ok(self.source(&images::to_tensor(&small)))
     }
 
-    /// As [`Editor::edit_photo`], at several strengths that share one inversion and at another resolution.
-    pub fn edit_photo_at(
-        &self, photo: &RgbImage, emotions: &[(String, f64)], strengths: &[f64], resolution: i64,
-    ) -> Result<Vec<RgbImage>> {
+    /// The edit of `photo` at its own size, in its own colour space and depth; `source` is its
+    /// [`Editor::source_of_photo`].
+    pub fn edit_photo(
+        &self, photo: &Photo, source: &Source, emotions: &[(String, f64)], strength: f64,
+    ) -> Result<Photo> {
         let _no_grad = tch::no_grad_guard();
-        let (width, height) = self.working_size(photo, resolution);
-        let small = images::resize(photo, width, height)?;
-        let source = self.source(&images::to_tensor(&small));
-        let (full_width, full_height) = (i64::from(photo.width()), i64::from(photo.height()));
-        let resized = |x: &Tensor| x.upsample_bicubic2d([full_height, full_width], false, None, None);
-        let full = images::to_tensor(photo).to_device(self.device);
-        let edit = |&strength: &f64| {
-            let decoded = self.pipeline.images_from_latents(&self.edited_latent(&source, emotions, strength)?);
-            let output = self.config.edit.detail.restore(&full, &source.round_trip, &decoded, resized);
-            images::from_tensor(&output.clamp(-1.0, 1.0).to_device(Device::Cpu))
-        };
-        strengths.iter().map(edit).collect()
+        let decoded = self.pipeline.images_from_latents(&self.edited_latent(source, emotions, strength)?);
+        let detail = self.config.edit.detail;
+        let working = detail.working(&source.round_trip, &decoded).to_device(Device::Cpu);
+        let (width, height) = photo.dimensions();
+        let upsampled = Upsampled::new(&working, width.into(), height.into());
+        photo.edited(|rows, band| Ok(detail.finish(band, &upsampled.rows(rows.start.into()..rows.end.into()))))
     }
 
     /// A size of about resolution² pixels with the photo's proportions, both sides multiples of what the networks need.
-    fn working_size(&self, photo: &RgbImage, resolution: i64) -> (u32, u32) {
+    fn working_size(&self, (width, height): (u32, u32), resolution: i64) -> (u32, u32) {
         let multiple = self.pipeline.side_multiple() as f64;
-        let (width, height) = (f64::from(photo.width()), f64::from(photo.height()));
+        let (width, height) = (f64::from(width), f64::from(height));
         let scale = resolution as f64 / (width * height).sqrt();
         let side = |pixels: f64| ((pixels * scale / multiple).round().max(1.0) * multiple) as u32;
         (side(width), side(height))

@@ -3,94 +3,38 @@
 //! Shapes: b batch, (h, w) pixels; images are RGB, tensors (b, 3, h, w).
 
 pub mod clip_preprocess;
+mod colour;
+mod encode;
+mod format;
 mod jpeg;
+mod metadata;
+mod photo;
+mod png_chunks;
 mod resample;
+mod tiff_tags;
+mod upsample;
 
-use std::fs::File;
-use std::io::{BufWriter, Cursor, Write};
 use std::path::Path;
 
 use fast_image_resize as fir;
-use image::codecs::jpeg::JpegEncoder;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+use image::RgbImage;
 use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
 pub use clip_preprocess::ClipPreprocess;
+pub use encode::{output_format, write, write_photo, write_tagged};
+pub use metadata::{DotsPerInch, Metadata};
+pub use photo::{Photo, Pixels, Rgb16Image};
 pub use resample::bicubic;
+pub use upsample::Upsampled;
 
 /// The largest photo that is decoded; a small file can claim any size.
 pub const MAX_PIXELS: u64 = 128_000_000;
-const MAX_BYTES_PER_PIXEL: u64 = 8;
-const JPEG_QUALITY: u8 = 95;
 
-/// Reads a photo upright (EXIF orientation applied), as RGB with transparency composited on white.
-///
-/// Takes PNG, JPEG, WebP, GIF (its first frame), BMP and TIFF, told apart by content. Fails on other files, damaged
-/// ones and those above [`MAX_PIXELS`].
+/// Reads a photo upright (EXIF orientation applied), in sRGB by its colour profile, with transparency composited on white:
+/// [`Photo::read`] as networks see it. A profile that cannot be used is passed over.
 pub fn read_photo(path: &Path) -> Result<RgbImage> {
-    if path.is_dir() {
-        return Err(Error::Image { path: path.to_path_buf(), message: "it is a folder".into() });
-    }
-    decode_photo(&std::fs::read(path).map_err(|e| Error::io(path, e))?, path, MAX_PIXELS)
-}
-
-/// As [`read_photo`], from the content of a file, of at most `max_pixels`; `path` is what errors name.
-pub fn decode_photo(content: &[u8], path: &Path, max_pixels: u64) -> Result<RgbImage> {
-    let refused = |message: String| Error::Image { path: path.to_path_buf(), message };
-    let undecodable = |source| match source {
-        ImageError::Limits(e) => refused(format!("decoding it would take too much memory: {e}; scale it down")),
-        ImageError::Unsupported(e) => refused(format!("{e}; give a PNG, JPEG, WebP, GIF, BMP or TIFF")),
-        e => refused(e.to_string()),
-    };
-    let mut reader = ImageReader::new(Cursor::new(content));
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_BYTES_PER_PIXEL * max_pixels);
-    reader.limits(limits);
-    let reader = reader.with_guessed_format().map_err(|e| Error::io(path, e))?;
-    if reader.format() == Some(ImageFormat::Jpeg) && !jpeg::is_whole(content) {
-        return Err(refused("it is cut off: the JPEG has no end".into()));
-    }
-    let mut decoder = reader.into_decoder().map_err(undecodable)?;
-    let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > max_pixels {
-        let megapixels = max_pixels as f64 / 1e6;
-        return Err(refused(format!("{width}x{height} is above the limit of {megapixels} megapixels; scale it down")));
-    }
-    let orientation = decoder.orientation().map_err(undecodable)?;
-    let mut photo = DynamicImage::from_decoder(decoder).map_err(undecodable)?;
-    photo.apply_orientation(orientation);
-    Ok(on_white(photo))
-}
-
-/// The format that a file name's suffix stands for: .png, .jpg, .jpeg or .webp.
-pub fn output_format(path: &Path) -> Result<ImageFormat> {
-    let suffix = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-    match suffix.as_str() {
-        "png" => Ok(ImageFormat::Png),
-        "jpg" | "jpeg" => Ok(ImageFormat::Jpeg),
-        "webp" => Ok(ImageFormat::WebP),
-        _ => Err(Error::invalid(path.display().to_string(), "name a .png, .jpg, .jpeg or .webp file")),
-    }
-}
-
-/// Writes a picture in the format of `path`'s suffix: PNG and WebP without loss, JPEG at quality 95.
-pub fn write(path: &Path, picture: &RgbImage) -> Result<()> {
-    let format = output_format(path)?;
-    let mut file = BufWriter::new(File::create(path).map_err(|e| Error::io(path, e))?);
-    let written = match format {
-        ImageFormat::Jpeg => JpegEncoder::new_with_quality(&mut file, JPEG_QUALITY).encode_image(picture),
-        format => {
-            let mut bytes = Cursor::new(Vec::new());
-            let encoded = picture.write_to(&mut bytes, format);
-            encoded.and_then(|()| file.write_all(bytes.get_ref()).map_err(ImageError::IoError))
-        }
-    };
-    let flushed = written.and_then(|()| file.flush().map_err(ImageError::IoError));
-    flushed.map_err(|e| match e {
-        ImageError::IoError(e) => Error::io(path, e),
-        e => Error::Image { path: path.to_path_buf(), message: format!("cannot be written: {e}") },
-    })
+    Photo::read(path).map(Photo::into_srgb)
 }
 
 /// A photo as (1, 3, h, w), f32 in [−1, 1], on the CPU.
@@ -130,19 +74,6 @@ pub fn resize(photo: &RgbImage, width: u32, height: u32) -> Result<RgbImage> {
     let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Lanczos3));
     fir::Resizer::new().resize(&view, &mut resized, &options).map_err(|e| refused(e.to_string()))?;
     Ok(RgbImage::from_raw(width, height, resized.into_vec()).expect("invariant: w·h·3 bytes"))
-}
-
-/// Any decoded picture as RGB, its transparent parts white.
-fn on_white(picture: DynamicImage) -> RgbImage {
-    if !picture.color().has_alpha() {
-        return picture.into_rgb8();
-    }
-    let rgba = picture.into_rgba8();
-    RgbImage::from_fn(rgba.width(), rgba.height(), |x, y| {
-        let [r, g, b, alpha] = rgba.get_pixel(x, y).0.map(u32::from);
-        let over = |channel: u32| ((channel * alpha + 255 * (255 - alpha) + 127) / 255) as u8;
-        image::Rgb([over(r), over(g), over(b)])
-    })
 }
 
 #[cfg(test)]

@@ -23,9 +23,13 @@ pub struct Args {
     /// How strong: 0 is the photo itself, 1 as trained, more and negative ones are allowed.
     #[arg(long, value_name = "S", default_value = "1.0", allow_hyphen_values = true, value_parser = finite)]
     pub strength: f64,
-    /// The picture to write: .png, .webp (both without loss), .jpg or .jpeg.
+    /// The picture to write: .png, .webp (both without loss), .jpg or .jpeg. It has the photo's size, colour profile, EXIF
+    /// and DPI; as PNG, its 16 bits where it has them.
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
+    /// Let the output take the place of the photo itself.
+    #[arg(long)]
+    pub overwrite: bool,
     /// Write the photo and the edit side by side.
     #[arg(long)]
     pub compare: bool,

@@ -6,35 +6,38 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use diffusion::edit::Editor;
 use diffusion::hub::{resolve, Hub};
-use diffusion::images;
+use diffusion::images::{self, Photo};
 use diffusion::pipeline::Pipeline;
 use diffusion::run::{Run, RunConfig};
 use image::RgbImage;
 use program::Progress;
 use tch::{Device, Kind};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::args::{Args, DeviceName, Mixture};
 use crate::failure::BadInput;
-use crate::sheet;
+use crate::sheet::{self, Strip};
 
 /// Does what `args` ask for and returns the files it wrote.
 pub fn run(args: &Args, hub: &Hub) -> Result<Vec<PathBuf>> {
     let run = Run::open(&args.run)?;
     let emotions = emotions(args.emotion.as_ref(), &run.config)?;
     check_output(&args.output)?;
-    let photo = images::read_photo(&args.image)?;
+    let strengths = if args.sweep.is_empty() { vec![args.strength] } else { args.sweep.clone() };
+    refuse_to_replace(args, &strengths)?;
+    let photo = Photo::read(&args.image)?.with_way_back();
+    photo.warnings.iter().for_each(|warning| warn!(image = %args.image.display(), "{warning}"));
     let device = device(args.device)?;
     let editor = open(args, &run, device, hub)?;
 
     let resolution = args.resolution.map_or(run.config.resolution, i64::from);
-    let strengths = if args.sweep.is_empty() { vec![args.strength] } else { args.sweep.clone() };
     let start = Instant::now();
     let progress = Progress::unbounded(format!("editing at {} strength(s)", strengths.len()), true);
-    let edits = editor.edit_photo_at(&photo, &emotions, &strengths, resolution)?;
+    let source = editor.source_of_photo(&photo, resolution)?;
+    let written = write(args, &photo, &strengths, |strength| editor.edit_photo(&photo, &source, &emotions, strength))?;
     drop(progress);
     info!(image = %args.image.display(), ?emotions, ?strengths, seconds = start.elapsed().as_secs_f64(), "edited");
-    write(args, &photo, &strengths, &edits)
+    Ok(written)
 }
 
 /// The emotions asked for, each known to the run; without any, the run's only one.
@@ -90,31 +93,59 @@ fn open(args: &Args, run: &Run, device: Device, hub: &Hub) -> Result<Editor> {
 }
 
 /// Writes one edit, the photo beside it, or a strip of strengths with each edit in a file of its own.
-fn write(args: &Args, photo: &RgbImage, strengths: &[f64], edits: &[RgbImage]) -> Result<Vec<PathBuf>> {
+fn write(
+    args: &Args, photo: &Photo, strengths: &[f64], edit: impl Fn(f64) -> diffusion::Result<Photo>,
+) -> Result<Vec<PathBuf>> {
     let mut written = Vec::new();
-    let mut save = |path: PathBuf, picture: &RgbImage| -> Result<()> {
-        images::write(&path, picture).map_err(|e| anyhow::anyhow!("{e}"))?;
+    let mut note = |path: PathBuf, saved: diffusion::Result<()>| -> Result<()> {
+        saved.map_err(|e| anyhow::anyhow!("{e}"))?;
         written.push(path);
         Ok(())
     };
+    let output = &args.output;
+    // Sheets are of 8 bits, in the photo's own space.
+    let sheet = |sheet: &RgbImage| images::write_tagged(output, sheet, photo.profile());
     if args.sweep.is_empty() {
-        let edit = &edits[0];
-        if args.compare {
-            save(args.output.clone(), &sheet::side_by_side(photo, edit))?;
-        } else {
-            save(args.output.clone(), edit)?;
-        }
+        let edit = edit(args.strength)?;
+        let saved = match args.compare {
+            true => sheet(&sheet::side_by_side(&photo.in_8_bits(), &edit.in_8_bits())),
+            false => images::write_photo(output, &edit),
+        };
+        note(output.clone(), saved)?;
         return Ok(written);
     }
-    for (strength, edit) in strengths.iter().zip(edits) {
-        save(with_strength(&args.output, *strength), edit)?;
+    let mut strip = Strip::default();
+    if args.compare {
+        strip.add(None, &photo.in_8_bits())?;
     }
-    let source = args.compare.then_some(photo);
-    save(args.output.clone(), &sheet::strip(source, strengths, edits)?)?;
+    for &strength in strengths {
+        let edit = edit(strength)?;
+        let path = with_strength(output, strength);
+        let saved = images::write_photo(&path, &edit);
+        note(path, saved)?;
+        strip.add(Some(strength), &edit.in_8_bits())?;
+    }
+    let saved = sheet(&strip.sheet());
+    note(output.clone(), saved)?;
     Ok(written)
 }
 
-/// `out.png` at strength 0.5 is `out.strength-0.5.png`.
+/// Refuses to write where the photo lies, unless `--overwrite` says so.
+fn refuse_to_replace(args: &Args, strengths: &[f64]) -> Result<()> {
+    let photo = std::fs::canonicalize(&args.image).ok();
+    let swept = strengths.iter().filter(|_| !args.sweep.is_empty()).map(|&s| with_strength(&args.output, s));
+    let mut outputs = swept.chain([args.output.clone()]);
+    let replaced = outputs.find(|output| photo.is_some() && std::fs::canonicalize(output).ok() == photo);
+    match replaced.filter(|_| !args.overwrite) {
+        Some(output) => {
+            let what = "it is the photo itself; name another file, or add --overwrite";
+            Err(BadInput(format!("--output {}: {what}", output.display())).into())
+        }
+        None => Ok(()),
+    }
+}
+
+/// `out.png` at strength 0.5 is `out.strength-0.5.png`, whatever bytes the name is of.
 fn with_strength(path: &Path, strength: f64) -> PathBuf {
     let mut name = path.file_stem().unwrap_or_default().to_os_string(); // which need not be UTF-8
     name.push(format!(".strength-{strength}."));

@@ -17,26 +17,34 @@ pub fn side_by_side(photo: &RgbImage, edit: &RgbImage) -> RgbImage {
     sheet
 }
 
-/// The edits from left to right, each above its strength, after the photo itself where it is given.
-pub fn strip(photo: Option<&RgbImage>, strengths: &[f64], edits: &[RgbImage]) -> diffusion::Result<RgbImage> {
-    let mut panels: Vec<(Option<f64>, RgbImage)> = Vec::new();
-    if let Some(photo) = photo {
-        panels.push((None, shown(photo)?));
+/// Pictures from left to right, each above its strength; of each only what is shown is kept.
+#[derive(Default)]
+pub struct Strip {
+    panels: Vec<(Option<f64>, RgbImage)>,
+}
+
+impl Strip {
+    /// The next picture to the right; without a strength, the photo itself.
+    pub fn add(&mut self, strength: Option<f64>, picture: &RgbImage) -> diffusion::Result<()> {
+        self.panels.push((strength, shown(picture)?));
+        Ok(())
     }
-    for (strength, edit) in strengths.iter().zip(edits) {
-        panels.push((Some(*strength), shown(edit)?));
-    }
-    let (width, height) = panels.first().map_or((1, 1), |(_, panel)| panel.dimensions());
-    let scale = (height / 64).max(1);
-    let mut sheet = RgbImage::from_pixel(width * panels.len() as u32, height + label::height(scale), WHITE);
-    for (i, (strength, panel)) in panels.iter().enumerate() {
-        let left = i as u32 * width;
-        imageops::replace(&mut sheet, panel, i64::from(left), 0);
-        if let Some(strength) = strength {
-            label::draw(&mut sheet, &strength.to_string(), (left, height), width, scale);
+
+    /// All of them.
+    pub fn sheet(&self) -> RgbImage {
+        let (width, height) = self.panels.first().map_or((1, 1), |(_, panel)| panel.dimensions());
+        let scale = (height / 64).max(1);
+        let size = (width * self.panels.len() as u32, height + label::height(scale));
+        let mut sheet = RgbImage::from_pixel(size.0, size.1, WHITE);
+        for (i, (strength, panel)) in self.panels.iter().enumerate() {
+            let left = i as u32 * width;
+            imageops::replace(&mut sheet, panel, i64::from(left), 0);
+            if let Some(strength) = strength {
+                label::draw(&mut sheet, &strength.to_string(), (left, height), width, scale);
+            }
         }
+        sheet
     }
-    Ok(sheet)
 }
 
 fn shown(picture: &RgbImage) -> diffusion::Result<RgbImage> {
@@ -55,7 +63,11 @@ mod tests {
     fn panels_stand_in_order_above_their_labels() {
         let colours = [[1, 2, 3], [4, 5, 6], [7, 8, 9]];
         let [photo, a, b] = colours.map(|c| RgbImage::from_pixel(40, 20, Rgb(c)));
-        let sheet = strip(Some(&photo), &[0.5, 1.0], &[a.clone(), b]).expect("a strip");
+        let mut strip = Strip::default();
+        for (strength, picture) in [(None, &photo), (Some(0.5), &a), (Some(1.0), &b)] {
+            strip.add(strength, picture).expect("a panel");
+        }
+        let sheet = strip.sheet();
         assert_eq!(sheet.dimensions(), (120, 20 + label::height(1)));
         assert_eq!([5, 45, 85].map(|x| sheet.get_pixel(x, 10).0), colours);
         let ink =
@@ -71,6 +83,8 @@ mod tests {
     #[test]
     fn large_photos_are_shown_smaller() {
         let photo = RgbImage::new(1000, 1024);
-        assert_eq!(strip(None, &[1.0], &[photo]).expect("a strip").dimensions(), (500, 512 + label::height(8)));
+        let mut strip = Strip::default();
+        strip.add(Some(1.0), &photo).expect("a panel");
+        assert_eq!(strip.sheet().dimensions(), (500, 512 + label::height(8)));
     }
 }

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use diffusion::delta::DeltaSet;
 use diffusion::detail::Detail;
-use diffusion::images;
+use diffusion::images::{self, Photo, Pixels};
 use diffusion::noise;
 use diffusion::pipeline::Pipeline;
 use diffusion::process::asyrp::{Condition, Process};
@@ -254,4 +254,89 @@ fn without_arguments_it_prints_help_with_an_example() {
     let ran = Command::new(program("editor")).output().expect("the editor starts");
     let text = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
     assert!(text.contains("Usage") && text.contains("editor --run runs/awe --image photo.jpg"), "{text}");
+}
+
+/// Runs the editor on a fixture at strength 0 and returns the photo and what it wrote.
+fn unchanged(file: &str, output: &str) -> (Photo, Photo) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (fixture(file), folder.path().join(output));
+    let paths = [&input, &output].map(|path| path.to_str().expect("a path"));
+    let ran = editor(run_folder(), &["--image", paths[0], "--output", paths[1], "--emotion", "awe", "--strength", "0"]);
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    (Photo::read(&input).expect("the photo"), Photo::read(&output).expect("the edit"))
+}
+
+#[test]
+fn the_photos_own_pixels_profile_and_depth_come_back() {
+    for file in ["photos/colour/p3.jpg", "photos/colour/adobe.png", "photos/colour/p3_16.png", "photos/exif/dated.jpg"]
+    {
+        let (photo, edit) = unchanged(file, "out.png");
+        assert!(photo.pixels == edit.pixels && photo.profile() == edit.profile(), "{file}");
+        assert!(photo.metadata.exif == edit.metadata.exif, "{file}");
+    }
+    let (photo, edit) = unchanged("photos/colour/p3_16.png", "out.webp");
+    assert!(edit.pixels == Pixels::Eight(photo.in_8_bits()) && photo.profile() == edit.profile());
+}
+
+#[test]
+fn the_photo_itself_is_not_replaced_unasked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let input = folder.path().join("photo.png");
+    std::fs::copy(fixture("images/small.png"), &input).expect("copied");
+    let before = std::fs::read(&input).expect("read");
+    let linked = folder.path().join("link.png");
+    std::os::unix::fs::symlink(&input, &linked).expect("linked");
+    for output in [&input, &linked] {
+        let paths = [&input, output].map(|path| path.to_str().expect("a path"));
+        let line = refused(run_folder(), &["--image", paths[0], "--output", paths[1], "--emotion", "awe"]);
+        assert!(line.contains("the photo itself") && line.contains("--overwrite"), "{line}");
+        assert_eq!(std::fs::read(&input).expect("read"), before);
+    }
+    let path = input.to_str().expect("a path");
+    let ran = editor(run_folder(), &["--image", path, "--output", path, "--emotion", "awe", "--overwrite"]);
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert_ne!(std::fs::read(&input).expect("read"), before);
+}
+
+#[test]
+fn names_need_not_be_utf8() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let named = |bytes: &[u8]| folder.path().join(std::ffi::OsStr::from_bytes(bytes));
+    let input = named(b"caf\xe9.png");
+    std::fs::copy(fixture("images/small.png"), &input).expect("copied");
+    let mut command = Command::new(program("editor"));
+    command.arg("--run").arg(run_folder()).arg("--image").arg(&input).arg("--output").arg(named(b"\xe9t\xe9.png"));
+    command.args(["--emotion", "awe", "--sweep", "0,1", "--device", "cpu", "--offline"]).env("OMP_NUM_THREADS", "1");
+    let ran = command.output().expect("the editor starts");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    for name in [&b"\xe9t\xe9.png"[..], b"\xe9t\xe9.strength-0.png", b"\xe9t\xe9.strength-1.png"] {
+        assert!(named(name).is_file(), "{}", String::from_utf8_lossy(name));
+    }
+}
+
+#[test]
+#[ignore = "half a minute of both cores; make chaos runs it"]
+fn large_photo_of_108_megapixels_takes_at_most_3_gb() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (input, output) = (folder.path().join("in.jpg"), folder.path().join("out.jpg"));
+    let photo = RgbImage::from_fn(12_000, 9_000, |x, y| image::Rgb([(x / 47) as u8, (y / 36) as u8, (x + y) as u8]));
+    images::write(&input, &photo).expect("written");
+    drop(photo);
+    let mut command = Command::new(program("editor"));
+    command.arg("--run").arg(run_folder()).arg("--image").arg(&input).arg("--output").arg(&output);
+    let begun = std::time::Instant::now();
+    let mut child = command.args(["--emotion", "awe", "--device", "cpu", "--offline"]).spawn().expect("it starts");
+    let mut peak_kb = 0u64;
+    while child.try_wait().expect("it is ours").is_none() {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let held =
+            status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+        peak_kb = peak_kb.max(held.unwrap_or(0));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let ended = child.wait().expect("it is ours");
+    println!("108 megapixels: {} MB, {:.1} s", peak_kb / 1000, begun.elapsed().as_secs_f64());
+    assert!(ended.success());
+    assert!(peak_kb < 3_000_000, "{peak_kb} kB");
 }

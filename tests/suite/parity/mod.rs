@@ -4,6 +4,7 @@ mod clip;
 mod cost;
 mod images;
 mod lpips;
+mod photos;
 mod schedule;
 mod tokenizer;
 pub(crate) mod unet;
