@@ -122,6 +122,7 @@ fn make(folder: &Path, rows: usize, photos: &[&str]) {
         clip: Some(model(Some(CLIP_WIDTH as u32))),
         quarantined: vec![],
         missing: 0,
+        account: Default::default(),
         inversion: None,
         checksum: String::new(),
     };
