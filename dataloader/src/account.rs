@@ -52,17 +52,19 @@ impl Account {
         let mut kinds: Vec<(&String, &u64)> = self.other_files.iter().collect();
         kinds.sort_by_key(|(kind, count)| (std::cmp::Reverse(**count), kind.as_str()));
         let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
-        let other_files = self.other_files.values().sum();
+        let kinds = kinds.join(", ");
         let counts = [
-            (other_files, format!("files of other kinds: {}", kinds.join(", "))),
-            (self.links, "links to what is read under its own name".into()),
-            (self.special_files, "pipes, sockets or devices, not opened".into()),
-            (self.hidden, "hidden entries, not looked into".into()),
-            (self.excluded, "images excluded".into()),
-            (self.parts_of_rows, "images that are parts of another image's row".into()),
-            (self.without_row, "images without a row in the metadata of their folder".into()),
+            (self.other_files.values().sum(), "file", format!(" of other kinds: {kinds}")),
+            (self.links, "link", " to what is read under its own name".into()),
+            (self.special_files, "special file", ", not opened: pipes, sockets or devices".into()),
+            (self.hidden, "hidden name", ", not looked into".into()),
+            (self.excluded, "image", " excluded".into()),
+            (self.parts_of_rows, "image", " named as part of another image's row".into()),
+            (self.without_row, "image", " without a row in the metadata of the folder".into()),
         ];
-        counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect()
+        let plural = |count| if count == 1 { "" } else { "s" };
+        let said = counts.into_iter().filter(|(count, ..)| *count > 0);
+        said.map(|(count, what, which)| format!("{count} {what}{}{which}", plural(count))).collect()
     }
 }
 

@@ -240,7 +240,7 @@ mod tests {
         let reasons = reasons(&entries);
         assert!(reasons["e.dng"].contains("raw file") && reasons["g\u{fffd}.jpg"].contains("not UTF-8"), "{reasons:?}");
         assert_eq!(reasons.len(), 2);
-        let counts = ["5 files of other kinds: .txt 3, .mp4 1, no suffix 1", "2 hidden entries, not looked into"];
+        let counts = ["5 files of other kinds: .txt 3, .mp4 1, no suffix 1", "2 hidden names, not looked into"];
         assert_eq!(entries.account.describe(), counts);
     }
 
@@ -298,7 +298,7 @@ mod tests {
         let root = folder.path();
         put(root, &["a/0.jpg", "b/1.jpg"]);
         let locked = root.join("a");
-        fs::set_permissions(&locked, fs::Permissions::from_mode(0)).expect("locked");
+        fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).expect("locked");
         let is_root = fs::read_dir(&locked).is_ok(); // whom no permission keeps out
         let entries = Entries::below(root).expect("listed");
         fs::set_permissions(&locked, fs::Permissions::from_mode(0o755)).expect("unlocked");
