@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from pictures import blurred, from_pixels, mirrored, recoloured
+from pictures import blurred, face_windows, from_pixels, mirrored, recoloured, through_windows
 
 SIDE = 128
 UNREADABLE = 0.08  # share of a batch
@@ -20,21 +20,6 @@ def as_seen(vae, rgb: torch.Tensor, noise: float = 0.0) -> torch.Tensor:
         latents = latents + noise * latents.std() * torch.randn_like(latents)
         parts.append(vae.decode(latents).sample.clamp(-1, 1))
     return torch.cat(parts)
-
-
-def windows(faces: torch.Tensor, fraction: float) -> torch.Tensor:
-    """Affine windows (n, 2, 3) for grid_sample, from crops of the face to whole pictures as time goes on."""
-    count = len(faces)
-    centre = faces[:, :2] * 2 - 1  # in [-1, 1]
-    near = faces[:, 2:].amax(1) * (1.15 + 0.5 * torch.rand(count))
-    whole = 0.9 + 0.2 * torch.rand(count)
-    least = min(1.0, fraction / WHOLE_FROM)
-    wide = torch.where(torch.rand(count) < 0.7, torch.ones(count), torch.rand(count)) * least
-    half = near + (whole - near) * wide
-    middle = centre * (1 - wide)[:, None] + (torch.rand(count, 2) - 0.5) * 0.14
-    theta = torch.zeros(count, 2, 3)
-    theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = half, half, middle
-    return theta
 
 
 def degraded(rgb: torch.Tensor) -> torch.Tensor:
@@ -92,8 +77,7 @@ class JudgePictures:
         rgb, faces = from_pixels(pixels), self.faces[chosen]
         bad = torch.rand(count) < self.unreadable
         rgb = torch.where(bad[:, None, None, None], ruined(rgb, faces), rgb)
-        grid = F.affine_grid(windows(faces, fraction), (count, 3, SIDE, SIDE), align_corners=False)
-        rgb = F.grid_sample(rgb, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+        rgb = through_windows(rgb, face_windows(faces, fraction / WHOLE_FROM), SIDE)
         targets = torch.full((count, len(self.labels)), SMOOTHING / len(self.labels))
         truth = torch.where(bad, self.labels.index("unreadable"), self.classes[chosen])
         targets.scatter_add_(1, truth[:, None], torch.full((count, 1), 1 - SMOOTHING))

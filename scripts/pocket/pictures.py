@@ -82,6 +82,26 @@ def face_crops(pixels: torch.Tensor, faces: torch.Tensor, side: int) -> torch.Te
     return crops_around(pixels, faces[:, :2] + (torch.rand(len(faces), 2) - 0.5) * 0.25, side)
 
 
+def face_windows(faces: torch.Tensor, wide: float) -> torch.Tensor:
+    """Affine windows (n, 2, 3): close around the faces where `wide` is 0, mostly whole pictures where it is 1."""
+    count = len(faces)
+    centre = faces[:, :2] * 2 - 1  # in [-1, 1]
+    near = faces[:, 2:].amax(1) * (1.15 + 0.5 * torch.rand(count))
+    whole = 0.9 + 0.2 * torch.rand(count)
+    share = torch.where(torch.rand(count) < 0.7, torch.ones(count), torch.rand(count)) * min(1.0, wide)
+    half = near + (whole - near) * share
+    theta = torch.zeros(count, 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1] = half, half
+    theta[:, :, 2] = centre * (1 - share)[:, None] + (torch.rand(count, 2) - 0.5) * 0.14
+    return theta
+
+
+def through_windows(rgb: torch.Tensor, windows: torch.Tensor, side: int) -> torch.Tensor:
+    """What each window shows, (n, 3, side, side)."""
+    grid = F.affine_grid(windows, (len(rgb), 3, side, side), align_corners=False)
+    return F.grid_sample(rgb, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
 def mirrored(rgb: torch.Tensor) -> torch.Tensor:
     """Half of the pictures, flipped left to right."""
     return torch.where(torch.rand(len(rgb), 1, 1, 1, device=rgb.device) < 0.5, rgb.flip(3), rgb)

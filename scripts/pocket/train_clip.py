@@ -2,8 +2,9 @@
 
     python train_clip.py --data people/train.parquet --validation people/validation.parquet --test people/test.parquet
 
-Half of a batch are persons with several of their expressions, so that pictures differ by the expression alone. Writes
-clip/ and its text tower text_encoder/ in Stable Diffusion 1's key names.
+Half of a batch are persons with several of their expressions, so that pictures differ by the expression alone; training
+begins close to the faces and widens to whole pictures, since otherwise hair, clothes and places are all that is learned.
+Writes clip/ and its text tower text_encoder/ in Stable Diffusion 1's key names.
 """
 
 import argparse
@@ -18,7 +19,16 @@ import torch
 import torch.nn.functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-from pictures import EXPRESSIONS, POCKET, blurred, from_pixels, mirrored, read_people
+from pictures import (
+    EXPRESSIONS,
+    POCKET,
+    blurred,
+    face_windows,
+    from_pixels,
+    mirrored,
+    read_people,
+    through_windows,
+)
 from resumable import Resumable
 from training import Average, add_arguments, anneal, autocast, save_half, save_json, set_rate, start
 
@@ -145,7 +155,7 @@ def train(model, texts: Texts, people, args) -> tuple[dict, dict]:
     groups = [dict(params=matrices, weight_decay=0.1), dict(params=others, weight_decay=0.0)]
     optimizer = torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.98))
     run = Resumable(args.checkpoint, model, optimizer, Average(model, 0.995), args.minutes)
-    batches = Batches(people.rows, args.seed + run.progress.step)
+    faces, batches = people.faces, Batches(people.rows, args.seed + run.progress.step)
     captions = [row["caption_clip"] for row in people.rows]
     ids, unique = texts.ids(captions), {}
     group = torch.tensor([unique.setdefault(text, len(unique)) for text in captions])
@@ -153,7 +163,10 @@ def train(model, texts: Texts, people, args) -> tuple[dict, dict]:
     while run.fraction() < 1:
         set_rate(optimizer, anneal(args.rate, run.progress.step, run.fraction(), warmup=200, hold=0.2, floor=0.01))
         chosen = batches.draw(args.batch)
-        rgb = degraded(mirrored(from_pixels(people.pixels[chosen])))
+        rgb = through_windows(
+            from_pixels(people.pixels[chosen]), face_windows(faces[chosen], run.fraction() / 0.6), SIDE
+        )
+        rgb = degraded(mirrored(rgb))
         with autocast(args):
             images = image_embeds(model, rgb)
             words = text_embeds(model, ids[chosen, : longest[chosen].max()])
@@ -216,7 +229,7 @@ def main() -> None:
     parser.add_argument("--text-width", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--projection", type=int, default=128)
-    add_arguments(parser, minutes=30, batch=96, rate=1e-3)
+    add_arguments(parser, minutes=90, batch=96, rate=1e-3)
     args = parser.parse_args()
     start(args)
     texts, people = Texts(args.tokenizer), read_people(args.data)

@@ -22,7 +22,7 @@ from judge_pictures import UNREADABLE, JudgePictures, as_seen
 from lpips_alex import LAYERS, LpipsAlex
 from pictures import EXPRESSIONS, from_pixels, read_people
 from resumable import Resumable
-from training import Average, add_arguments, anneal, autocast, save_half, save_json, set_rate, start
+from training import Average, add_arguments, anneal, autocast, save_half, save_json, start
 
 LABELS = (*EXPRESSIONS[1:], "neutral", "unreadable")
 SIDE = 128
