@@ -43,14 +43,15 @@ char* collective_cuda_reset_peak(int device) {
 }
 
 // tch's own autocast flips the CUDA switch only and leaves the dtype at float16.
-// cuda: 0 or 1; dtype: c10::ScalarType. The former state comes back in *was_enabled and *was_dtype.
-char* collective_autocast_enter(int cuda, int dtype, int* was_enabled, int* was_dtype) {
+// cuda: 0 or 1; enabled: 0 switches it off; dtype: c10::ScalarType. The former state comes back in *was_enabled and
+// *was_dtype.
+char* collective_autocast_enter(int cuda, int enabled, int dtype, int* was_enabled, int* was_dtype) {
   return guarded([&] {
     auto device = cuda ? c10::kCUDA : c10::kCPU;
     *was_enabled = at::autocast::is_autocast_enabled(device);
     *was_dtype = static_cast<int>(at::autocast::get_autocast_dtype(device));
     at::autocast::set_autocast_dtype(device, static_cast<c10::ScalarType>(dtype));
-    at::autocast::set_autocast_enabled(device, true);
+    at::autocast::set_autocast_enabled(device, enabled != 0);
     at::autocast::increment_nesting();
   });
 }

@@ -28,6 +28,15 @@ pub fn autocast<T>(device: Device, kind: Kind, body: impl FnOnce() -> T) -> T {
         Kind::BFloat16 => ffi::device::BFLOAT16,
         _ => return body(),
     };
+    switched(device, Some(dtype), body)
+}
+
+/// Runs `body` without autocast on `device`: for a network that overflows in the narrower kind.
+pub fn without_autocast<T>(device: Device, body: impl FnOnce() -> T) -> T {
+    switched(device, None, body)
+}
+
+fn switched<T>(device: Device, dtype: Option<i32>, body: impl FnOnce() -> T) -> T {
     let device = match device {
         Device::Cuda(_) => ffi::device::AutocastDevice::Cuda,
         _ => ffi::device::AutocastDevice::Cpu,
@@ -56,6 +65,13 @@ mod tests {
         assert_eq!(kinds, (Kind::Half, Kind::BFloat16));
         assert_eq!(product(), Kind::Float);
         assert_eq!(autocast(Device::Cpu, Kind::Float, product), Kind::Float);
+    }
+
+    #[test]
+    fn without_it_f32_stays_f32_and_it_comes_back() {
+        let kinds = autocast(Device::Cpu, Kind::Half, || (without_autocast(Device::Cpu, product), product()));
+        assert_eq!(kinds, (Kind::Float, Kind::Half));
+        assert_eq!(without_autocast(Device::Cpu, product), Kind::Float);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //!   ([`threads`]) and by a world of one ([`single`]); tests/suite/collective.rs runs one contract on all of them;
 //! - [`Rendezvous`], who and where this process is, from the variables of torchrun, Kubeflow, Slurm or [`launch`];
 //! - [`launch`], the spawn of one process a device, under supervision;
+//! - [`FolderLock`], which keeps a second program out of an output folder;
 //! - [`DeviceChoice`] and [`share_cores`], where each process computes;
 //! - [`openmp_spins_briefly!`], how libtorch's threads wait for one another;
 //! - [`autocast`], [`tf32`], [`deterministic`] and [`cuda`], the switches of libtorch that tch lacks.
@@ -19,6 +20,7 @@ mod ffi;
 mod group;
 mod in_process;
 pub mod launch;
+mod lock;
 mod monitor;
 mod numerics;
 pub mod openmp;
@@ -27,11 +29,12 @@ mod placement;
 pub mod rendezvous;
 mod single;
 
-pub use autocast::autocast;
+pub use autocast::{autocast, without_autocast};
 pub use c10d::{connect, Backend, DEFAULT_TIMEOUT, MAX_TIMEOUT};
 pub use error::{Error, Result};
 pub use group::{ProcessGroup, ReduceOp, Work};
 pub use in_process::{threads, threads_with_timeout};
+pub use lock::{FolderLock, LockError};
 pub use numerics::{deterministic, tf32};
 pub use placement::{share_cores, DeviceChoice, MixedPrecision};
 pub use rendezvous::{Node, Processes, Rendezvous};

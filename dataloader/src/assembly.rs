@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use collective::FolderLock;
 use program::Progress;
 
 use crate::error::{Error, Result};
@@ -52,11 +53,14 @@ pub struct Assembly<'a> {
     earlier: Option<Manifest>,
     /// The shards that an earlier run left.
     before: BTreeSet<String>,
+    /// Held by the first process for all of them: two runs would clear away each other's shards.
+    _lock: Option<FolderLock>,
 }
 
 impl<'a> Assembly<'a> {
     /// Begins a data set in `output`, or goes on with one.
     pub fn begin(output: &'a Path, share: &'a Share, patience: Patience) -> Result<Self> {
+        let lock = share.is_first().then(|| FolderLock::take(output, "dataloader")).transpose()?;
         if share.is_first() {
             recover(output)?;
         } else {
@@ -64,7 +68,7 @@ impl<'a> Assembly<'a> {
         }
         let staging = Staging::open(output)?;
         let before = staging.left();
-        Ok(Self { output, share, patience, staging, earlier: in_place(output), before })
+        Ok(Self { output, share, patience, staging, earlier: in_place(output), before, _lock: lock })
     }
 
     /// Makes this process's part of `shards`, `make` those that are not there, `what` being what it does. For the first

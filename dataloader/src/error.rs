@@ -81,6 +81,10 @@ pub enum Error {
     /// A recipe is not valid.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
+    /// Another program holds the output folder.
+    #[cfg(feature = "encode")]
+    #[error("output: {0}")]
+    Busy(#[from] collective::LockError),
     /// A model cannot be loaded or run.
     #[cfg(feature = "encode")]
     #[error(transparent)]
@@ -110,7 +114,9 @@ impl Error {
         match self {
             Error::Store { .. } => false,
             #[cfg(feature = "encode")]
-            Error::Model(diffusion::Error::Torch(_)) => false,
+            Error::Busy(error) => matches!(error, collective::LockError::Held { .. }),
+            #[cfg(feature = "encode")]
+            Error::Model(error) => !error.is_failure(),
             _ => true,
         }
     }

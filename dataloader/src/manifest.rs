@@ -197,7 +197,7 @@ pub struct Inversion {
     pub timesteps: Vec<i64>,
     /// blake3 of the schedule's ᾱ at each rung.
     pub alpha_bars: String,
-    /// What the UNet predicts.
+    /// What the UNet predicts, which is what is recorded: epsilon, v_prediction or predicted_sample.
     pub prediction: String,
     /// The networks' element type, as recipes name it.
     pub precision: String,

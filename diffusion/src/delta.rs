@@ -113,7 +113,7 @@ pub struct DeltaSet {
 }
 
 /// The name of the delta that all emotions share.
-const SHARED: &str = "shared";
+pub const SHARED: &str = "shared";
 
 impl DeltaSet {
     /// Fresh deltas for `emotions`; conditioned on the token if `dimensions` has token features.

@@ -95,7 +95,8 @@ impl Editor {
         self.edit_mixed(source, &[(emotion.to_string(), 1.0)], strength)
     }
 
-    /// Edits towards several weighted emotions at once: Σ s_k Δh_k / √k (Asyrp, sec. 5.3), contexts likewise.
+    /// Edits towards several weighted emotions at once: Σ s_k Δh_k / √k (Asyrp, sec. 5.3), contexts likewise. An image whose
+    /// edit is no number says so in its pixels, and leaves the others of its batch alone.
     pub fn edit_mixed(&self, source: &Source, emotions: &[(String, f64)], strength: f64) -> Result<Tensor> {
         let _no_grad = tch::no_grad_guard();
         let decoded = self.pipeline.images_from_latents(&self.edited_latent(source, emotions, strength)?);
@@ -110,13 +111,13 @@ impl Editor {
         Ok(self.source(&images::to_tensor(&small)))
     }
 
-    /// The edit of `photo` at its own size, in its own colour space and depth; `source` is its
+    /// The edit of `photo` at its own size, in its own colour space and depth, an error where it is no number; `source` is its
     /// [`Editor::source_of_photo`].
     pub fn edit_photo(
         &self, photo: &Photo, source: &Source, emotions: &[(String, f64)], strength: f64,
     ) -> Result<Photo> {
         let _no_grad = tch::no_grad_guard();
-        let decoded = self.pipeline.images_from_latents(&self.edited_latent(source, emotions, strength)?);
+        let decoded = self.decoded_edit(source, emotions, strength)?;
         let detail = self.config.edit.detail;
         let working = detail.working(&source.round_trip, &decoded).to_device(Device::Cpu);
         let (width, height) = photo.dimensions();
@@ -131,6 +132,15 @@ impl Editor {
         let scale = resolution as f64 / (width * height).sqrt();
         let side = |pixels: f64| ((pixels * scale / multiple).round().max(1.0) * multiple) as u32;
         (side(width), side(height))
+    }
+
+    /// The edit's pictures, in [−1, 1] and all of them numbers.
+    fn decoded_edit(&self, source: &Source, emotions: &[(String, f64)], strength: f64) -> Result<Tensor> {
+        let latent = self.edited_latent(source, emotions, strength)?;
+        Error::unless_finite("the edit's latents", &latent)?;
+        let decoded = self.pipeline.images_from_latents(&latent);
+        Error::unless_finite("the decoded edit", &decoded)?;
+        Ok(decoded)
     }
 
     fn edited_latent(&self, source: &Source, emotions: &[(String, f64)], strength: f64) -> Result<Tensor> {

@@ -117,6 +117,18 @@ pub enum Error {
         /// What was tried and what to do.
         message: String,
     },
+    /// What was computed is no number: it is never shown, stored or measured as a picture.
+    #[error("{what}: {count} of {total} values are not finite; {hint}")]
+    NotFinite {
+        /// What was computed.
+        what: String,
+        /// How many of its values are NaN or infinite.
+        count: i64,
+        /// How many there are.
+        total: i64,
+        /// Where this comes from, and what to do.
+        hint: &'static str,
+    },
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
@@ -125,6 +137,26 @@ pub enum Error {
 impl Error {
     pub(crate) fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         Error::Io { path: path.into(), source }
+    }
+
+    /// Refuses a tensor with a value that is NaN or infinite; `what` names it.
+    pub(crate) fn unless_finite(what: impl Into<String>, tensor: &tch::Tensor) -> Result<()> {
+        let finite = tensor.isfinite().sum(tch::Kind::Int64).int64_value(&[]);
+        let total = tensor.numel() as i64;
+        match finite == total {
+            true => Ok(()),
+            false => Err(Error::NotFinite {
+                what: what.into(),
+                count: total - finite,
+                total,
+                hint: "the weights, the scheduler's settings or the strength are beyond what this element type holds",
+            }),
+        }
+    }
+
+    /// Whether the computation is at fault rather than what it was given.
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Error::Torch(_) | Error::NotFinite { .. })
     }
 
     pub(crate) fn invalid(what: impl Into<String>, message: impl Into<String>) -> Self {

@@ -44,7 +44,8 @@ pub fn to_tensor(photo: &RgbImage) -> Tensor {
     pixels.permute([0, 3, 1, 2]).contiguous().to_kind(Kind::Float) / 127.5 - 1.0
 }
 
-/// The photo of (1, 3, h, w) or (3, h, w) in [−1, 1], rounded to 8 bits; values outside are clamped.
+/// The photo of (1, 3, h, w) or (3, h, w) in [−1, 1], rounded to 8 bits; values outside are clamped, values that are no
+/// numbers refused.
 pub fn from_tensor(tensor: &Tensor) -> Result<RgbImage> {
     let size = tensor.size();
     let [3, height, width] = size[size.len().saturating_sub(3)..] else {
@@ -53,6 +54,7 @@ pub fn from_tensor(tensor: &Tensor) -> Result<RgbImage> {
     if size.len() > 4 || (size.len() == 4 && size[0] != 1) {
         return Err(Error::invalid("image tensor", format!("expected one image, found {size:?}")));
     }
+    Error::unless_finite("image tensor", tensor)?;
     let pixels = ((tensor.detach().to_kind(Kind::Float) + 1.0) * 127.5).round().clamp(0.0, 255.0).to_kind(Kind::Uint8);
     let pixels = pixels.view([3, height, width]).permute([1, 2, 0]).contiguous().view(-1);
     let raw = Vec::<u8>::try_from(&pixels)?;
@@ -93,6 +95,9 @@ mod tests {
         assert_eq!(from_tensor(&tensor).expect("an image"), photo);
         assert!(from_tensor(&Tensor::zeros([2, 3, 4, 4], tch::kind::FLOAT_CPU)).is_err());
         assert!(from_tensor(&Tensor::zeros([4, 4], tch::kind::FLOAT_CPU)).is_err());
+        let _holed = tensor.get(0).get(1).get(2).get(7).fill_(f64::NAN);
+        let error = from_tensor(&tensor).expect_err("no number").to_string();
+        assert!(error.contains("1 of 2304 values are not finite"), "{error}");
     }
 
     #[test]

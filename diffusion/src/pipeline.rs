@@ -66,11 +66,10 @@ impl Pipeline {
 
     /// As [`Pipeline::load`], the kernels of UNet and VAE laid as `layout` says.
     pub fn load_laid(folder: &Path, device: Device, kind: Kind, layout: Layout) -> Result<Self> {
-        let vae_kind = if kind == Kind::Half { Kind::Float } else { kind };
         Ok(Self {
             tokenizer: Tokenizer::load(&part(folder, "tokenizer")?)?,
             text_encoder: TextEncoder::load(&part(folder, "text_encoder")?, device, kind)?,
-            vae: AutoencoderKl::load_laid(&part(folder, "vae")?, device, vae_kind, layout)?,
+            vae: AutoencoderKl::load_laid(&part(folder, "vae")?, device, vae_kind(kind), layout)?,
             unet: UNet::load_laid(&part(folder, "unet")?, device, kind, layout)?,
             schedule: Schedule::read(&part(folder, "scheduler")?)?,
             hashes: Hashes::of(folder)?,
@@ -79,7 +78,7 @@ impl Pipeline {
 
     /// The UNet's condition for one prompt, (1, l, d), learned vectors filled in from `tokens`.
     pub fn context(&self, prompt: &Prompt, tokens: Option<&Tokens>) -> Tensor {
-        let embeddings = embed(&self.text_encoder, std::slice::from_ref(prompt), tokens.map(Tokens::vectors));
+        let embeddings = embed(&self.text_encoder, std::slice::from_ref(prompt), tokens);
         self.text_encoder.forward_embeddings(&embeddings)
     }
 
@@ -98,6 +97,14 @@ impl Pipeline {
     /// The side that an image's sides must be multiples of: the VAE's and the UNet's downscaling together.
     pub fn side_multiple(&self) -> i64 {
         self.vae.downscale() * self.unet.downscale()
+    }
+}
+
+/// The kind that a VAE is kept in where the other networks are in `kind`: f32 instead of f16, which it overflows.
+pub fn vae_kind(kind: Kind) -> Kind {
+    match kind {
+        Kind::Half => Kind::Float,
+        kind => kind,
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a training run leaves for others: edit_config.json, learned_embeds.safetensors, h_delta.safetensors.
+//! What a training run leaves for others: edit_config.json, the emotions' learned_embeds, h_delta.safetensors.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,12 @@ use crate::detail::Detail;
 use crate::error::{Error, Result};
 use crate::pipeline::{Hashes, Pipeline};
 use crate::process::asyrp::{Condition, Interval, Process};
-use crate::tokens::Tokens;
+use crate::tokens::{self, Tokens};
 
 /// The version of the format this crate writes, and the only one it reads.
 pub const FORMAT_VERSION: u32 = 1;
 /// The file of settings.
 pub const CONFIG_FILE: &str = "edit_config.json";
-/// The learned vectors, as diffusers reads them.
-pub const TOKENS_FILE: &str = "learned_embeds.safetensors";
 /// The deltas.
 pub const DELTA_FILE: &str = "h_delta.safetensors";
 
@@ -119,6 +117,14 @@ impl EditSettings {
     pub fn interval(&self) -> Interval {
         Interval { t_edit: self.t_edit, t_boost: self.t_boost }
     }
+
+    /// What whoever edits with these settings should be told: a t_boost that the edit leaves no room for.
+    pub fn warning(&self) -> Option<String> {
+        let (t_boost, t_edit) = (self.t_boost, self.t_edit);
+        (t_boost > t_edit).then(|| {
+            format!("edit.t_boost {t_boost} is above edit.t_edit {t_edit}: what is edited is not boosted, so it counts as {t_edit}")
+        })
+    }
 }
 
 /// A run's folder, opened.
@@ -170,17 +176,8 @@ impl Run {
         }
         let emotions = &self.config.emotions;
         let tokens = self.config.tokens.as_ref().map(|t| {
-            let tokens = Tokens::load(&self.folder.join(TOKENS_FILE), emotions, &t.placeholder_token, device)?;
-            let (n, d) = (t.num_vectors as i64, pipeline.text_encoder.hidden_size());
-            if tokens.vectors().size()[1..] != [n, d] {
-                return Err(Error::Shape {
-                    path: self.folder.join(TOKENS_FILE),
-                    name: t.placeholder_token.clone(),
-                    expected: vec![n, d],
-                    found: tokens.vectors().size()[1..].to_vec(),
-                });
-            }
-            Ok(tokens)
+            let size = [t.num_vectors as i64, pipeline.text_encoder.hidden_size()];
+            Tokens::load(&self.folder, emotions, &t.placeholder_token, size, device)
         });
         let deltas = self.config.delta.as_ref().map(|d| {
             let dimensions = dimensions(pipeline, d.condition_on_token);
@@ -189,11 +186,19 @@ impl Run {
         Ok(Learned { tokens: tokens.transpose()?, deltas: deltas.transpose()? })
     }
 
-    /// Writes the three files into `folder`, settings last.
+    /// Every file of it that there is: settings, tokens, deltas.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files = vec![self.folder.join(CONFIG_FILE), self.folder.join(DELTA_FILE)];
+        files.extend(tokens::files(&self.folder, &self.config.emotions));
+        files.retain(|file| file.is_file());
+        files
+    }
+
+    /// Writes tokens, deltas and settings into `folder`, settings last.
     pub fn save(folder: &Path, config: &RunConfig, learned: &Learned) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         if let Some(tokens) = &learned.tokens {
-            tokens.save(&folder.join(TOKENS_FILE))?;
+            tokens.save(folder)?;
         }
         if let Some(deltas) = &learned.deltas {
             deltas.save(&folder.join(DELTA_FILE), delta_metadata(config))?;

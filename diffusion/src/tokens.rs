@@ -6,14 +6,19 @@
 //! Shapes: e emotions, n vectors, d features, b prompts, l tokens.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use tch::{Device, IndexOp, Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::networks::clip_text::TextEncoder;
 use crate::text::tokenizer::Tokenizer;
 use crate::weights::{self, Weights};
+
+/// The learned vectors of a run of one emotion, as diffusers reads them.
+pub const TOKENS_FILE: &str = "learned_embeds.safetensors";
+/// The folder of such files, `<emotion>.safetensors`, in a run of several: diffusers takes one token a file.
+pub const TOKENS_FOLDER: &str = "learned_embeds";
 
 /// How tokens are named, counted and initialised.
 #[derive(Clone, Debug)]
@@ -31,7 +36,7 @@ pub struct TokenSettings {
 pub struct Tokens {
     emotions: Vec<String>,
     placeholders: Vec<String>,
-    vectors: Tensor, // (e, n, d), f32
+    vectors: Vec<Tensor>, // (n, d) each, f32: a leaf an emotion, so that one may move while the others keep still
 }
 
 /// A tokenised prompt in which some positions are learned vectors.
@@ -39,7 +44,7 @@ pub struct Tokens {
 pub struct Prompt {
     /// Token ids, padded to the tokeniser's length; learned positions hold the end token's id.
     pub ids: Vec<i64>,
-    /// Learned positions: (position, row of the (e·n, d) vectors).
+    /// Learned positions: (position, row of the (e·n, d) vectors, in the order of the emotions).
     pub slots: Vec<(usize, usize)>,
     /// Where the prompt ends: the position CLIP pools.
     pub eos: usize,
@@ -78,11 +83,10 @@ impl Tokens {
             let mean = table.index_select(0, &index).to_kind(Kind::Float).mean_dim(0, true, Kind::Float);
             rows.push(mean.repeat([settings.num_vectors as i64, 1]));
         }
-        let vectors = Tensor::stack(&rows, 0).to_device(device);
-        Ok((Self::from_vectors(emotions, &settings.placeholder_token, &vectors)?, warnings))
+        Ok((Self::from_vectors(emotions, &settings.placeholder_token, &rows, device)?, warnings))
     }
 
-    fn from_vectors(emotions: &[String], placeholder: &str, vectors: &Tensor) -> Result<Self> {
+    fn from_vectors(emotions: &[String], placeholder: &str, vectors: &[Tensor], device: Device) -> Result<Self> {
         if !placeholder.contains("{emotion}") && emotions.len() > 1 {
             return Err(Error::invalid(
                 "tokens.placeholder_token",
@@ -90,35 +94,44 @@ impl Tokens {
             ));
         }
         let placeholders = emotions.iter().map(|e| placeholder.replace("{emotion}", e)).collect();
-        let vectors = vectors.detach().copy().set_requires_grad(true);
+        let leaf = |vectors: &Tensor| vectors.detach().to_device(device).copy().set_requires_grad(true);
+        let vectors = vectors.iter().map(leaf).collect();
         Ok(Self { emotions: emotions.to_vec(), placeholders, vectors })
     }
 
-    /// Reads a learned_embeds.safetensors: one (n, d) tensor named by each emotion's placeholder.
-    pub fn load(path: &Path, emotions: &[String], placeholder: &str, device: Device) -> Result<Self> {
-        let weights = Weights::from_file(path, Device::Cpu, Kind::Float)?;
-        let rows = emotions
-            .iter()
-            .map(|e| weights.root().tensor_of_any_shape(&placeholder.replace("{emotion}", e)))
-            .collect::<Result<Vec<_>>>()?;
-        for (row, emotion) in rows.iter().zip(emotions) {
-            if row.dim() != 2 || row.size() != rows[0].size() {
-                return Err(Error::Shape {
-                    path: path.to_path_buf(),
-                    name: placeholder.replace("{emotion}", emotion),
-                    expected: rows[0].size(),
-                    found: row.size(),
-                });
-            }
+    /// Reads what [`Tokens::save`] wrote into `folder`, a tensor of `size` (n, d) named by each emotion's placeholder; of
+    /// several emotions also one learned_embeds.safetensors with all of them, as earlier versions wrote it.
+    pub fn load(folder: &Path, emotions: &[String], placeholder: &str, size: [i64; 2], device: Device) -> Result<Self> {
+        let mut vectors = Vec::new();
+        for emotion in emotions {
+            let path = file_of(folder, emotion, emotions.len());
+            let weights = Weights::from_file(&path, Device::Cpu, Kind::Float)?;
+            vectors.push(weights.root().tensor(&placeholder.replace("{emotion}", emotion), &size)?);
         }
-        Self::from_vectors(emotions, placeholder, &Tensor::stack(&rows, 0).to_device(device))
+        Self::from_vectors(emotions, placeholder, &vectors, device)
     }
 
-    /// Writes learned_embeds.safetensors, which diffusers' `load_textual_inversion` reads.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        let rows: Vec<(String, Tensor)> =
-            self.placeholders.iter().enumerate().map(|(k, p)| (p.clone(), self.vectors.i(k as i64))).collect();
-        weights::write_file(path, &rows, Some(HashMap::from([("format".into(), "pt".into())])))
+    /// Writes into `folder` what diffusers' `load_textual_inversion` reads: learned_embeds.safetensors for one emotion,
+    /// learned_embeds/`<emotion>`.safetensors for each of several. What an earlier run left under the other name goes.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        let (one, several) = (folder.join(TOKENS_FILE), folder.join(TOKENS_FOLDER));
+        let metadata = || Some(HashMap::from([("format".into(), "pt".into())]));
+        if several.is_dir() {
+            std::fs::remove_dir_all(&several).map_err(|e| Error::io(&several, e))?;
+        }
+        let named: Vec<(String, Tensor)> =
+            self.placeholders.iter().cloned().zip(self.vectors.iter().map(Tensor::shallow_clone)).collect();
+        if named.len() == 1 {
+            return weights::write_file(&one, &named, metadata());
+        }
+        std::fs::create_dir_all(&several).map_err(|e| Error::io(&several, e))?;
+        for (emotion, named) in self.emotions.iter().zip(named) {
+            weights::write_file(&several.join(format!("{emotion}.safetensors")), &[named], metadata())?;
+        }
+        match std::fs::remove_file(&one) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&one, error)),
+            _ => Ok(()),
+        }
     }
 
     /// The emotions, in the order of the vectors.
@@ -137,19 +150,14 @@ impl Tokens {
         Ok(&self.placeholders[index])
     }
 
-    /// The trainable vectors, (e, n, d).
-    pub fn vectors(&self) -> &Tensor {
-        &self.vectors
-    }
-
-    /// The trainable tensor by name.
+    /// The trainable tensors, (n, d) each, by emotion.
     pub fn named_parameters(&self) -> Vec<(String, Tensor)> {
-        vec![("tokens".to_string(), self.vectors.shallow_clone())]
+        self.emotions.iter().cloned().zip(self.vectors.iter().map(Tensor::shallow_clone)).collect()
     }
 
     /// Tokenises `text`, each placeholder replaced by its n slots. Fails if the text is too long to keep them.
     pub fn prompt(&self, tokenizer: &Tokenizer, text: &str) -> Result<Prompt> {
-        let n = self.vectors.size()[1] as usize;
+        let n = self.vectors.first().map_or(0, |vectors| vectors.size()[0] as usize);
         let mut ids = vec![tokenizer.bos()];
         let mut slots = Vec::new();
         let mut rest = text;
@@ -181,7 +189,7 @@ impl Tokens {
 
     /// Token embeddings of `prompts` (b, l, d) in the encoder's kind, differentiable in the learned vectors.
     pub fn embed(&self, encoder: &TextEncoder, prompts: &[Prompt]) -> Tensor {
-        embed(encoder, prompts, Some(&self.vectors))
+        embed(encoder, prompts, Some(self))
     }
 }
 
@@ -211,8 +219,8 @@ impl Prompt {
     }
 }
 
-/// Token embeddings of `prompts`, (b, l, d), learned positions taken from `vectors` (e, n, d).
-pub fn embed(encoder: &TextEncoder, prompts: &[Prompt], vectors: Option<&Tensor>) -> Tensor {
+/// Token embeddings of `prompts`, (b, l, d), learned positions taken from `tokens`.
+pub fn embed(encoder: &TextEncoder, prompts: &[Prompt], tokens: Option<&Tokens>) -> Tensor {
     let ids: Vec<i64> = prompts.iter().flat_map(|p| p.ids.iter().copied()).collect();
     let device = encoder.token_table().device();
     let ids = Tensor::from_slice(&ids).view([prompts.len() as i64, -1]).to_device(device);
@@ -222,15 +230,33 @@ pub fn embed(encoder: &TextEncoder, prompts: &[Prompt], vectors: Option<&Tensor>
         .enumerate()
         .flat_map(|(b, p)| p.slots.iter().map(move |&(l, row)| (b as i64, l as i64, row as i64)))
         .collect();
-    let (Some(vectors), false) = (vectors, slots.is_empty()) else { return frozen };
+    let (Some(tokens), false) = (tokens, slots.is_empty()) else { return frozen };
     let column = |pick: fn(&(i64, i64, i64)) -> i64| {
         Tensor::from_slice(&slots.iter().map(pick).collect::<Vec<_>>()).to_device(device)
     };
-    let learned = vectors.flatten(0, 1).index_select(0, &column(|s| s.2)).to_kind(frozen.kind());
+    let learned = Tensor::cat(&tokens.vectors, 0).index_select(0, &column(|s| s.2)).to_kind(frozen.kind());
     frozen.index_put(&[Some(column(|s| s.0)), Some(column(|s| s.1))], &learned, false)
 }
 
 /// The positions of the end tokens, (b): what CLIP pools.
 pub fn eos_positions(prompts: &[Prompt], device: Device) -> Tensor {
     Tensor::from_slice(&prompts.iter().map(|p| p.eos as i64).collect::<Vec<_>>()).to_device(device)
+}
+
+/// Where [`Tokens::load`] looks for the vectors of `emotions` in a run's folder, each file once.
+pub fn files(folder: &Path, emotions: &[String]) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = emotions.iter().map(|e| file_of(folder, e, emotions.len())).collect();
+    files.dedup();
+    files
+}
+
+/// Where the vectors of `emotion`, one of `count`, lie in `folder`; the usual place where there is none.
+fn file_of(folder: &Path, emotion: &str, count: usize) -> PathBuf {
+    let own = folder.join(TOKENS_FOLDER).join(format!("{emotion}.safetensors"));
+    let shared = folder.join(TOKENS_FILE);
+    let (usual, other) = if count == 1 { (shared, own) } else { (own, shared) };
+    if !usual.is_file() && other.is_file() {
+        return other;
+    }
+    usual
 }

@@ -21,6 +21,9 @@ use crate::sheet::{self, Strip};
 /// Does what `args` ask for and returns the files it wrote.
 pub fn run(args: &Args, hub: &Hub) -> Result<Vec<PathBuf>> {
     let run = Run::open(&args.run)?;
+    if let Some(warning) = run.config.edit.warning() {
+        tracing::warn!("{}: {warning}", run.folder.display());
+    }
     let emotions = emotions(args.emotion.as_ref(), &run.config)?;
     check_output(&args.output)?;
     let strengths = if args.sweep.is_empty() { vec![args.strength] } else { args.sweep.clone() };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use collective::rendezvous::Lookup;
-use collective::Processes;
+use collective::{FolderLock, Processes};
 use dataloader::recipe;
 use diffusion::hub::Hub;
 use program::{LogFormat, Progress};
@@ -19,7 +19,7 @@ use crate::history::History;
 use crate::plan::Plan;
 use crate::provenance;
 use crate::ranks::Ranks;
-use crate::report::publish::{Lock, Staging};
+use crate::report::publish::Staging;
 use crate::report::{json, terminal, Report};
 
 /// Edits held-out photos with trained runs, scores the edits, and writes a report.
@@ -177,7 +177,7 @@ pub fn run(args: &Args, today: &str, hub: Hub, env: Lookup<'_>, ranks: &Ranks) -
     let plan = Plan::new(config, hub, ranks)?;
     drop(finding);
     let output_dir = &plan.config.output_dir;
-    let _lock = ranks.is_first().then(|| Lock::take(output_dir)).transpose()?;
+    let _lock = ranks.is_first().then(|| FolderLock::take(output_dir, "evaluator")).transpose().map_err(Error::Busy)?;
     let history = History::read(output_dir, date)?;
     let opening = Progress::unbounded("opening models and sources", ranks.is_first());
     let contest = Contest::open(&plan)?;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use diffusion::run::{Run, DELTA_FILE, TOKENS_FILE};
+use diffusion::run::Run;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -110,10 +110,8 @@ fn runs_of<'a>(plan: &'a Plan, key: &str) -> Vec<&'a Run> {
 /// Numbers in a run's learned files.
 fn parameters(run: &Run) -> Result<u64> {
     let mut count = 0;
-    for path in [TOKENS_FILE, DELTA_FILE].map(|file| run.folder.join(file)) {
-        if path.exists() {
-            count += Tensor::read_safetensors(&path)?.iter().map(|(_, tensor)| tensor.numel() as u64).sum::<u64>();
-        }
+    for path in run.files().into_iter().filter(|path| path.extension().is_some_and(|suffix| suffix == "safetensors")) {
+        count += Tensor::read_safetensors(&path)?.iter().map(|(_, tensor)| tensor.numel() as u64).sum::<u64>();
     }
     Ok(count)
 }

@@ -49,8 +49,8 @@ pub enum Error {
     #[error(transparent)]
     Tensor(#[from] tch::TchError),
     /// Another evaluation holds the output folder.
-    #[error("{}: another evaluator is writing there; wait until it has finished, or name another output_dir", .0.display())]
-    Busy(PathBuf),
+    #[error("output_dir: {0}")]
+    Busy(collective::LockError),
     /// A line of the history cannot be read.
     #[error("{}, line {line}: {reason}; mend or delete the line, or delete the file to make it anew from the reports", path.display())]
     History {
@@ -89,16 +89,17 @@ impl Error {
     /// Whether the input is at fault (exit code 2) rather than the run (1).
     pub fn is_bad_input(&self) -> bool {
         match self {
-            Error::Config { .. } | Error::ClassifierOnLossClip { .. } | Error::Recipe(_) | Error::History { .. } => {
-                true
-            }
-            Error::Model(diffusion::Error::Torch(_))
-            | Error::Judge(judge::Error::Model(diffusion::Error::Torch(_))) => false,
-            Error::Model(_) | Error::Judge(_) => true,
+            Error::Config { .. }
+            | Error::ClassifierOnLossClip { .. }
+            | Error::Recipe(_)
+            | Error::History { .. }
+            | Error::Busy(collective::LockError::Held { .. }) => true,
+            Error::Model(error) | Error::Judge(judge::Error::Model(error)) => !error.is_failure(),
+            Error::Judge(_) => true,
             Error::Data(error) => error.is_bad_input(),
             Error::Ranks(_)
             | Error::Tensor(_)
-            | Error::Busy(_)
+            | Error::Busy(collective::LockError::Io { .. })
             | Error::Io { .. }
             | Error::Picture(_)
             | Error::Template(_) => false,

@@ -190,6 +190,9 @@ fn add_run(
     runs: &mut Vec<PlannedRun>, index: usize, method: RunMethod, folder: &str, wanted: &[Emotion],
 ) -> Result<()> {
     let run = Run::open(Path::new(folder))?;
+    if let Some(warning) = run.config.edit.warning() {
+        tracing::warn!("{folder}: {warning}");
+    }
     check_parts(index, method, folder, &run)?;
     let known: Vec<Emotion> = run.config.emotions.iter().filter_map(|e| e.parse().ok()).collect();
     let emotions: Vec<Emotion> = known.iter().copied().filter(|e| wanted.is_empty() || wanted.contains(e)).collect();

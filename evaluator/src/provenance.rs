@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use dataloader::Emotion;
-use diffusion::run::{Run, CONFIG_FILE, DELTA_FILE, TOKENS_FILE};
+use diffusion::run::Run;
 use judge::classifier::Classifier;
 use serde_json::{json, Map, Value};
 
@@ -159,11 +159,9 @@ fn run(planned: &PlannedRun) -> Result<Value> {
 
 fn run_hashes(run: &Run) -> Result<Map<String, Value>> {
     let mut hashes = Map::new();
-    for file in [CONFIG_FILE, TOKENS_FILE, DELTA_FILE] {
-        let path = run.folder.join(file);
-        if path.exists() {
-            hashes.insert(file.into(), file_hash(&path)?.into());
-        }
+    for path in run.files() {
+        let name = path.strip_prefix(&run.folder).unwrap_or(&path).display().to_string();
+        hashes.insert(name, file_hash(&path)?.into());
     }
     Ok(hashes)
 }

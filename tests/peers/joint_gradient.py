@@ -5,7 +5,8 @@
 A run of four steps on one source and one emotion image saves every step, with adam_beta1 = 0, so that the optimiser's
 first moment is the step's gradient. Here the fourth step is computed once more from the third checkpoint: DDIM's P_t of
 the edited and the source branch, decoded, seen by CLIP, the directional loss in each of its forms, the reconstruction,
-the denoising and the alignment term. Every trained tensor's gradient must agree within 1e-3 of its norm, every logged
+the denoising and the alignment term. The last variant reads the same network as one that predicts v, on a schedule of zero
+terminal SNR (Lin et al. 2024). Every trained tensor's gradient must agree within 1e-3 of its norm, every logged
 loss within 1e-4. The random draws come from examples/draws.rs. Pinned versions: requirements.txt.
 """
 import io
@@ -32,6 +33,7 @@ TEMPLATES = [("an emoji", "an emoji evoking sadness"), ("an emoji of a face", "a
 PROMPTS = ["an emoji evoking {token}", "an emoji full of {token}", "a face that shows {token}"]
 WEIGHTS = {"direction": 1.0, "reconstruction": 0.6, "denoising": 0.7, "alignment": 0.2}
 VARIANTS = [("target", "both", "asymmetric"), ("log", "decoder", "asymmetric"), ("linear", "both", "anchored"), ("target", "decoder", "anchored")]
+VELOCITY = ("log", "both", "asymmetric")
 
 RECIPE = """
 model: {{base: {pocket}, clip: {pocket}/clip}}
@@ -75,6 +77,20 @@ def main():
         for form, condition, process in VARIANTS:
             trained = train(pathlib.Path(folder) / f"{form}-{condition}", pocket, data, form, condition, process)
             compare(trained, models, form, condition, process, data)
+        base = velocity_pipeline(pathlib.Path(folder) / "velocity-base", pocket)
+        trained = train(pathlib.Path(folder) / "velocity", base, data, *VELOCITY)
+        compare(trained, Models(base), *VELOCITY, data)
+
+
+def velocity_pipeline(folder, pocket):
+    """The pocket family with a scheduler that says its UNet predicts v and that nothing is left at the last timestep."""
+    folder.mkdir()
+    for part in ("unet", "vae", "text_encoder", "tokenizer", "clip", "data"):
+        (folder / part).symlink_to(pocket / part)
+    scheduler = DDIMScheduler.from_pretrained(pocket / "scheduler", prediction_type="v_prediction", rescale_betas_zero_snr=True)
+    assert scheduler.alphas_cumprod[-1] == 0
+    scheduler.save_pretrained(folder / "scheduler")
+    return folder
 
 
 class Models:
@@ -86,7 +102,9 @@ class Models:
         self.text = CLIPTextModel.from_pretrained(pocket / "text_encoder").float().requires_grad_(False).eval()
         self.clip = CLIPModel.from_pretrained(pocket / "clip").float().requires_grad_(False).eval()
         self.tokenizer = CLIPTokenizer.from_pretrained(pocket / "tokenizer")
-        self.alphas = DDIMScheduler.from_pretrained(pocket / "scheduler").alphas_cumprod.double()
+        scheduler = DDIMScheduler.from_pretrained(pocket / "scheduler")
+        self.alphas = scheduler.alphas_cumprod.double()
+        self.velocity = scheduler.config.prediction_type == "v_prediction"
         assert self.tokenizer.add_tokens(["<sadness>", "<sadness>_1"]) == 2
         preprocess = json.loads((pocket / "clip/preprocessor_config.json").read_text())
         self.mean, self.std = (torch.tensor(preprocess[key]).view(1, 3, 1, 1) for key in ("image_mean", "image_std"))
@@ -123,7 +141,13 @@ class Models:
     def decode(self, latents):
         return self.vae.decode(latents / self.vae.config.scaling_factor).sample
 
-    def noise(self, z, t, encoder_context, decoder_context=None, delta=None):
+    def clean(self, z, output, alpha):
+        """P_t of the network's output."""
+        if self.velocity:
+            return alpha.sqrt() * z - (1 - alpha).sqrt() * output
+        return (z - (1 - alpha).sqrt() * output) / alpha.sqrt()
+
+    def output(self, z, t, encoder_context, decoder_context=None, delta=None):
         """The UNet; its up path under another context and behind a shifted bottleneck, where they are given."""
         seen, hooks = {}, []
         if delta is not None:
@@ -186,7 +210,7 @@ def draw(kind, stream, position, argument):
 
 def compare(folder, models, form, condition, process, data):
     before, after = folder / f"run/checkpoint-{STEP}", folder / f"run/checkpoint-{STEP + 1}"
-    tokens = load_file(before / "tokens.safetensors")["tokens"][0].requires_grad_()
+    tokens = load_file(before / "tokens.safetensors")[TARGET].requires_grad_()
     delta = {name.split(".", 1)[1]: value.requires_grad_() for name, value in load_file(before / "delta.safetensors").items()}
     rows = {row["emotion"]: row for row in pq.read_table(next(data.glob("train-*.parquet"))).to_pylist()}
     terms = losses(folder, models, tokens, delta, rows, form, condition, process, load_file(before / "trajectory.safetensors")["z"])
@@ -196,7 +220,7 @@ def compare(folder, models, form, condition, process, data):
         ours = logged[f"loss/{name}"]
         assert abs(ours - value.item()) <= 1e-4 * max(1.0, abs(ours)), f"{form}: {name} is {ours}, PyTorch says {value.item()}"
     moments, worst = load_file(after / "optimizer.safetensors"), 0.0
-    expected = {"tokens.tokens": tokens.grad[None]} | {f"delta.{TARGET}.{name}": value.grad for name, value in delta.items()}
+    expected = {f"tokens.{TARGET}": tokens.grad} | {f"delta.{TARGET}.{name}": value.grad for name, value in delta.items()}
     assert {f"{name}.exp_avg" for name in expected} <= set(moments), set(moments)
     for name, gradient in expected.items():
         ours = moments[f"{name}.exp_avg"]
@@ -215,15 +239,15 @@ def losses(folder, models, tokens, delta, rows, form, condition, process, z):
     t, alpha = timesteps[rung], models.alphas[timesteps[rung]].float()
     cache = next((folder / "inversions").glob(f"*/{source['image_id']}.safetensors"))
     recorded = {name: value[rung].expand(BATCH, -1, -1, -1) for name, value in load_file(cache).items()}
-    clean = lambda z, noise: (z - (1 - alpha).sqrt() * noise) / alpha.sqrt()  # noqa: E731
+    clean = lambda z, output: models.clean(z, output, alpha)  # noqa: E731
     own_context = models.contexts([""], []).expand(BATCH, -1, -1)
     contexts = models.contexts(PROMPTS, tokens)
     edited_context = contexts[:1].expand(BATCH, -1, -1)
 
     decoder_only = condition == "decoder"
-    edited = models.noise(z, t, own_context if decoder_only else edited_context, edited_context if decoder_only else None, delta)
+    edited = models.output(z, t, own_context if decoder_only else edited_context, edited_context if decoder_only else None, delta)
     with torch.no_grad():
-        own = models.noise(z, t, own_context)
+        own = models.output(z, t, own_context)
     reference = clean(z, own) if process == "asymmetric" else clean(recorded["latents"], recorded["noises"])
     moved = clean(z, edited)
 
@@ -265,9 +289,11 @@ def denoising(models, image, contexts):
         prompt = draw("below", "prompt", position, "2")
         alpha = models.alphas[t].float()
         z = alpha.sqrt() * latent + (1 - alpha).sqrt() * noise
-        predicted = models.noise(z[None], t, contexts[1 + prompt : 2 + prompt])
+        predicted = models.output(z[None], t, contexts[1 + prompt : 2 + prompt])
         snr = alpha / (1 - alpha)
-        errors.append((predicted[0] - noise).square().mean() * snr.clamp(max=5) / snr)
+        target = alpha.sqrt() * noise - (1 - alpha).sqrt() * latent if models.velocity else noise
+        weight = snr.clamp(max=5) / (snr + 1 if models.velocity else snr)
+        errors.append((predicted[0] - target).square().mean() * weight)
     return torch.stack(errors).mean()
 
 

@@ -3,7 +3,7 @@
     make test-peers        or:  python tests/peers/run.py     (from the repository's root, after `make build`)
 
 Trains a few steps of the demo's recipe into a temporary folder, then: TensorBoard reads its events, diffusers loads
-its learned_embeds.safetensors, PyTorch computes the gradients of a step once more, pyarrow, duckdb and Hugging Face datasets
+its learned embeddings (and those of runs of two and of eight emotions), PyTorch computes the gradients of a step once more, pyarrow, duckdb and Hugging Face datasets
 read the shards, torchrun, Slurm (where slurm-wlm and munge are installed) and Kubeflow's variables launch the trainer, the
 shards are read from moto's S3, Chromium opens a report, and the published FindingEmo annotations (fetched from PyPI) are counted
 as Python's csv module counts them.

@@ -109,6 +109,26 @@ fn refused(run: &Path, arguments: &[&str]) -> String {
     lines[0].to_string()
 }
 
+/// Weights that are no numbers make no picture: an error, exit code 1, and no file.
+#[test]
+fn an_edit_that_is_no_number_is_never_a_black_picture() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipeline = Pipeline::load(&pocket(""), Device::Cpu, Kind::Float).expect("the pocket family loads");
+    let config = run_config(&pipeline);
+    let broken = learned(&pipeline, &config);
+    for (_, parameter) in broken.deltas.iter().flat_map(DeltaSet::named_parameters) {
+        let _filled = tch::no_grad(|| parameter.shallow_clone().fill_(f64::NAN));
+    }
+    Run::save(folder.path(), &config, &broken).expect("the run is written");
+    let (input, output) = (folder.path().join("in.png"), folder.path().join("out.png"));
+    photo().save(&input).expect("the photo is written");
+    let paths = [&input, &output].map(|path| path.to_str().expect("a path"));
+    let ran = editor(folder.path(), &["--image", paths[0], "--output", paths[1], "--emotion", "awe"]);
+    let text = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(1), "{text}");
+    assert!(text.contains("not finite") && !output.exists(), "{text}");
+}
+
 #[test]
 fn strength_zero_writes_the_photo_itself() {
     let photo = photo();

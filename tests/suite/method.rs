@@ -5,17 +5,20 @@ use std::collections::BTreeMap;
 use diffusion::delta::{Delta, DeltaSet, Dimensions};
 use diffusion::detail::Detail;
 use diffusion::edit::Editor;
+use diffusion::networks::unet::Keep;
 use diffusion::noise;
 use diffusion::pipeline::Pipeline;
-use diffusion::process::asyrp::{Condition, Process};
+use diffusion::process::asyrp::{Branch, Condition, Process};
+use diffusion::process::ddim::Ladder;
+use diffusion::process::schedule::Schedule;
 use diffusion::run::{
     dimensions, Base, DeltaConfig, EditSettings, Learned, Prompts, RunConfig, TokenConfig, FORMAT_VERSION,
 };
-use diffusion::tokens::{TokenSettings, Tokens};
+use diffusion::tokens::{Prompt, TokenSettings, Tokens};
 use diffusion::weights::Weights;
 use tch::{Device, Kind, Tensor};
 
-use crate::fixtures::{pocket, shared_reference};
+use crate::fixtures::{fixture, pocket, shared_reference};
 
 const PLACEHOLDER: &str = "<{emotion}>";
 
@@ -37,18 +40,36 @@ fn config(pipeline: &Pipeline, process: Process, condition: Condition, detail: D
 /// An editor whose delta is not zero, as after training.
 fn editor(process: Process, condition: Condition, detail: Detail) -> Editor {
     let pipeline = Pipeline::load(&pocket(""), Device::Cpu, Kind::Float).expect("the pocket family loads");
+    editor_on(pipeline, process, condition, detail)
+}
+
+fn editor_on(pipeline: Pipeline, process: Process, condition: Condition, detail: Detail) -> Editor {
     let config = config(&pipeline, process, condition, detail);
+    let learned = learned(&pipeline, &config);
+    Editor::from_parts(pipeline, config, learned, Device::Cpu)
+}
+
+/// The same with other settings of the edit.
+fn with_edit(editor: Editor, change: impl Fn(&mut EditSettings)) -> Editor {
+    let mut config = editor.config().clone();
+    change(&mut config.edit);
+    let pipeline = editor.into_pipeline();
+    let learned = learned(&pipeline, &config);
+    Editor::from_parts(pipeline, config, learned, Device::Cpu)
+}
+
+fn learned(pipeline: &Pipeline, config: &RunConfig) -> Learned {
     let settings =
         TokenSettings { placeholder_token: PLACEHOLDER.into(), initializer_token: "{emotion}".into(), num_vectors: 2 };
     let (tokens, _) =
         Tokens::new(&pipeline.tokenizer, &pipeline.text_encoder, &config.emotions, &settings, Device::Cpu)
             .expect("the words have tokens");
-    let deltas = DeltaSet::new(dimensions(&pipeline, true), &config.emotions, 0, Device::Cpu);
+    let deltas = DeltaSet::new(dimensions(pipeline, true), &config.emotions, 0, Device::Cpu);
     for (name, parameter) in deltas.named_parameters() {
         let noise = noise::normal(1, &name, 0, &parameter.size()) * 0.05;
         let _updated = tch::no_grad(|| parameter.shallow_clone().g_add_(&noise));
     }
-    Editor::from_parts(pipeline, config, Learned { tokens: Some(tokens), deltas: Some(deltas) }, Device::Cpu)
+    Learned { tokens: Some(tokens), deltas: Some(deltas) }
 }
 
 fn images() -> Tensor {
@@ -83,6 +104,103 @@ fn strength_is_continuous_at_zero_and_grows() {
     let (tiny, half, one) = (moved(1e-3), moved(0.5), moved(1.0));
     assert!(tiny < 0.02 * one, "strength 0.001 moves the photo by {tiny}, strength 1 by {one}");
     assert!(0.0 < half && half < one, "strength 0.5 moves by {half}, strength 1 by {one}");
+}
+
+/// As above where a stochastic step ends the edit: its noise goes with the strength.
+#[test]
+fn boosting_is_continuous_at_zero() {
+    let editor = editor(Process::Asymmetric, Condition::Decoder, Detail::Residual);
+    let editor = with_edit(editor, |edit| edit.t_boost = 350);
+    let source = editor.source(&images());
+    let moved = |strength: f64| {
+        let edited = editor.edit(&source, "awe", strength).expect("awe is known");
+        (edited - &source.images).abs().mean(Kind::Double).double_value(&[])
+    };
+    let (tiny, one) = (moved(1e-3), moved(1.0));
+    assert!(tiny < 0.02 * one, "strength 0.001 moves the photo by {tiny}, strength 1 by {one}");
+    assert_eq!(moved(0.0), 0.0);
+}
+
+/// A boost above t_edit would be a step from the source's own noise, and the edit made there gone.
+#[test]
+fn what_is_edited_is_never_boosted() {
+    let edited = |t_boost: i64| {
+        let editor = editor(Process::Asymmetric, Condition::Decoder, Detail::Residual);
+        let editor = with_edit(editor, |edit| edit.t_boost = t_boost);
+        let source = editor.source(&images());
+        (editor.config().edit.warning(), editor.edit(&source, "awe", 1.0).expect("awe is known"))
+    };
+    let (none, at_the_edit) = edited(350);
+    let (warning, above) = edited(999);
+    assert_eq!(at_the_edit, above);
+    assert_eq!(none, None);
+    assert!(warning.is_some_and(|warning| warning.contains("edit.t_boost 999 is above edit.t_edit 350")));
+}
+
+/// Lin et al. 2024: nothing of the photo is left at the last timestep, where ᾱ is 0.
+#[test]
+fn a_schedule_of_zero_terminal_snr_edits_in_numbers() {
+    for (prediction, last) in [("v_prediction", 999), ("epsilon", 998), ("sample", 999)] {
+        for process in [Process::Asymmetric, Process::Anchored] {
+            let mut pipeline = Pipeline::load(&pocket(""), Device::Cpu, Kind::Float).expect("the pocket family loads");
+            pipeline.schedule = zero_terminal_snr(prediction);
+            let editor = editor_on(pipeline, process, Condition::Decoder, Detail::Residual);
+            let source = editor.source(&images());
+            assert!(bool::try_from(source.trajectory.latents.isfinite().all()).expect("a truth"), "{prediction}");
+            assert_eq!(Ladder::new(&editor.pipeline().schedule, 6).timesteps().last(), Some(&last));
+            assert_eq!(
+                editor.edit(&source, "awe", 0.0).expect("awe is known"),
+                source.images,
+                "{prediction}, {process:?}"
+            );
+            let edited = editor.edit(&source, "awe", 1.0).expect("numbers");
+            assert_ne!(edited, source.images, "{prediction}, {process:?}");
+        }
+    }
+}
+
+fn zero_terminal_snr(prediction: &str) -> Schedule {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = serde_json::json!({
+        "clip_sample": false, "rescale_betas_zero_snr": true, "prediction_type": prediction,
+        "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+    });
+    std::fs::write(folder.path().join("scheduler_config.json"), config.to_string()).expect("written");
+    Schedule::read(folder.path()).expect("supported")
+}
+
+#[test]
+fn an_edit_that_is_no_number_is_an_error() {
+    let editor = editor(Process::Anchored, Condition::Decoder, Detail::Residual);
+    let photo = diffusion::images::Photo::read(&fixture("images/landscape.png")).expect("a photo");
+    let source = editor.source_of_photo(&photo, 64).expect("of any size");
+    let emotions = [("awe".to_string(), 1.0)];
+    let error = editor.edit_photo(&photo, &source, &emotions, f64::INFINITY).err().expect("no numbers");
+    assert!(error.is_failure() && error.to_string().contains("not finite"), "{error}");
+}
+
+/// Whose encoder pass is computed: the source's where the decoder alone sees the prompt, or where D is to be had.
+#[test]
+fn the_sources_encoder_runs_only_where_it_is_asked_for() {
+    let pipeline = Pipeline::load(&pocket(""), Device::Cpu, Kind::Float).expect("the pocket family loads");
+    let context = pipeline.context(&Prompt::plain(&pipeline.tokenizer, ""), None);
+    let z = noise::normal(0, "z", 0, &[1, 4, 8, 8]);
+    for (condition, encodes) in [(Condition::Both, false), (Condition::Decoder, true)] {
+        let branch = Branch {
+            unet: &pipeline.unet,
+            schedule: &pipeline.schedule,
+            source_context: &context,
+            edited_context: &context,
+            shifts: Vec::new(),
+            condition,
+        };
+        let pass = branch.source_pass(&z, &[500]);
+        let edited = branch.edited_pass(&pass, 1.0, Keep::All).output().shallow_clone();
+        assert_eq!(pass.has_encoded(), encodes, "{condition:?}");
+        // The same prompt on both sides, and no delta: the same output.
+        assert_eq!(edited, pass.output(), "{condition:?}");
+        assert!(pass.has_encoded());
+    }
 }
 
 #[test]

@@ -3,10 +3,13 @@
 //! A folder without a manifest, or with one file that is not what the manifest says, is not a checkpoint.
 
 pub mod disk;
+mod former;
+pub mod reading;
 pub mod retention;
 pub mod writer;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -15,12 +18,17 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 use self::disk::Disk;
+pub use self::reading::{load, verify};
 use self::retention::{KeepBest, Retention};
 use crate::tensor_file;
 
 const MANIFEST: &str = "manifest.json";
 const STATE: &str = "state.json";
+/// The file of the latents under way.
+pub const TRAJECTORY: &str = "trajectory";
 const PREFIX: &str = "checkpoint-";
+/// What is written. 1 had the tokens of all emotions in one tensor, by position, and one count of updates for all.
+const FORMAT_VERSION: u32 = 2;
 
 /// When checkpoints are written, which are kept, and where a run begins.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -111,7 +119,7 @@ pub fn save(
         let _ = disk.remove_folder(&aside);
         return Err(error.context(format!("cannot write {}; earlier checkpoints are untouched", target.display())));
     }
-    verify(&target).with_context(|| format!("{} does not read back as written", target.display()))?;
+    verify(disk, &target).with_context(|| format!("{} does not read back as written", target.display()))?;
     prune(disk, output_dir, retention)?;
     Ok(target)
 }
@@ -125,7 +133,7 @@ fn contents(step: u64, snapshot: &Snapshot) -> anyhow::Result<Vec<(String, Vec<u
     contents.insert(STATE.into(), pretty(&snapshot.state)?);
     let entry = |bytes: &Vec<u8>| Entry { bytes: bytes.len() as u64, blake3: blake3::hash(bytes).to_hex().to_string() };
     let files = contents.iter().map(|(name, bytes)| (name.clone(), entry(bytes))).collect();
-    let manifest = pretty(&Manifest { format_version: 1, step, files })?;
+    let manifest = pretty(&Manifest { format_version: FORMAT_VERSION, step, files })?;
     Ok(contents.into_iter().chain([(MANIFEST.to_string(), manifest)]).collect())
 }
 
@@ -171,7 +179,7 @@ fn pretty<T: Serialize>(value: &T) -> anyhow::Result<Vec<u8>> {
 }
 
 fn prune(disk: &dyn Disk, output_dir: &Path, retention: &Retention) -> anyhow::Result<()> {
-    let found = all(output_dir);
+    let found = all(disk, output_dir).with_context(|| output_dir.display().to_string())?;
     let kept = retention.kept(&found.iter().map(|(step, _)| *step).collect::<Vec<_>>());
     for (_, old) in found.into_iter().filter(|(step, _)| !kept.contains(step)) {
         disk.remove_folder(&old).with_context(|| format!("cannot delete old checkpoint {}", old.display()))?;
@@ -179,13 +187,16 @@ fn prune(disk: &dyn Disk, output_dir: &Path, retention: &Retention) -> anyhow::R
     Ok(())
 }
 
-/// Every checkpoint folder, newest first.
-pub fn all(output_dir: &Path) -> Vec<(u64, PathBuf)> {
-    let entries = std::fs::read_dir(output_dir).into_iter().flatten().flatten();
+/// Every checkpoint folder, newest first; none where the output folder is not there.
+pub fn all(disk: &dyn Disk, output_dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let entries = match disk.entries(output_dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        entries => entries?,
+    };
     let step = |path: &Path| path.file_name()?.to_str()?.strip_prefix(PREFIX)?.parse().ok();
-    let mut found: Vec<(u64, PathBuf)> = entries.filter_map(|e| Some((step(&e.path())?, e.path()))).collect();
+    let mut found: Vec<(u64, PathBuf)> = entries.into_iter().filter_map(|path| Some((step(&path)?, path))).collect();
     found.sort_by_key(|(step, _)| std::cmp::Reverse(*step));
-    found
+    Ok(found)
 }
 
 /// Removes what a killed process left half-written.
@@ -208,59 +219,6 @@ fn move_aside(disk: &dyn Disk, folder: &Path, why: &str) -> anyhow::Result<()> {
     let aside = folder.with_file_name(format!("{why}-{name}"));
     disk.remove_folder(&aside).with_context(|| aside.display().to_string())?;
     disk.rename(folder, &aside).with_context(|| folder.display().to_string())
-}
-
-/// Checks every file against the manifest and returns the step; the error names the file at fault.
-pub fn verify(folder: &Path) -> anyhow::Result<u64> {
-    let manifest = read_manifest(folder)?;
-    for (name, entry) in &manifest.files {
-        read_checked(&folder.join(name), entry)?;
-    }
-    Ok(manifest.step)
-}
-
-/// Reads and verifies a checkpoint; the error names the file at fault.
-pub fn load(folder: &Path) -> anyhow::Result<Snapshot> {
-    let manifest = read_manifest(folder)?;
-    let mut snapshot = Snapshot { files: BTreeMap::new(), state: serde_json::Value::Null };
-    for (name, entry) in &manifest.files {
-        let path = folder.join(name);
-        let bytes = read_checked(&path, entry)?;
-        if let Some(stem) = name.strip_suffix(".safetensors") {
-            snapshot.files.insert(stem.into(), tensor_file::from_bytes(&path, &bytes)?);
-        } else if name == STATE {
-            snapshot.state = serde_json::from_slice(&bytes).with_context(|| path.display().to_string())?;
-        }
-    }
-    if snapshot.state.get("step").and_then(serde_json::Value::as_u64) != Some(manifest.step) {
-        anyhow::bail!("{}: damaged: step {} is not that of {STATE}", folder.join(MANIFEST).display(), manifest.step);
-    }
-    Ok(snapshot)
-}
-
-fn read_manifest(folder: &Path) -> anyhow::Result<Manifest> {
-    let path = folder.join(MANIFEST);
-    let bytes = std::fs::read(&path).with_context(|| format!("{}: not a checkpoint", path.display()))?;
-    let manifest: Manifest = serde_json::from_slice(&bytes).with_context(|| format!("{}: damaged", path.display()))?;
-    if manifest.format_version != 1 {
-        anyhow::bail!("{}: format version {}, this program reads 1", path.display(), manifest.format_version);
-    }
-    if let Some(name) = manifest.files.keys().find(|name| name.contains(['/', '\\']) || name.starts_with('.')) {
-        anyhow::bail!("{}: file name {name:?} leads outside the folder", path.display());
-    }
-    Ok(manifest)
-}
-
-fn read_checked(path: &Path, entry: &Entry) -> anyhow::Result<Vec<u8>> {
-    let bytes = std::fs::read(path).with_context(|| format!("{}: damaged checkpoint", path.display()))?;
-    if bytes.len() as u64 != entry.bytes {
-        let (found, stated) = (bytes.len(), entry.bytes);
-        anyhow::bail!("{}: damaged checkpoint: {found} bytes where the manifest says {stated}", path.display());
-    }
-    if blake3::hash(&bytes).to_hex().as_str() != entry.blake3 {
-        anyhow::bail!("{}: damaged checkpoint: its bytes do not have the manifest's hash", path.display());
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

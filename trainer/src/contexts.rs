@@ -39,7 +39,7 @@ impl Contexts {
     pub fn learned(encoder: &TextEncoder, prompts: &[Prompt], tokens: &Tokens, conditioned: bool) -> Self {
         let same = prompts[1..].iter().all(|p| *p == prompts[0]);
         let distinct = if same { &prompts[..1] } else { prompts };
-        let graph = encoder.forward_embeddings(&embed(encoder, distinct, Some(tokens.vectors())));
+        let graph = encoder.forward_embeddings(&embed(encoder, distinct, Some(tokens)));
         let leaf = graph.detach().set_requires_grad(true);
         let edited = leaf.i(0..1);
         let denoising = match same {

@@ -165,11 +165,14 @@ fn pieces(recipe: &Resolved, networks: &Networks, unet: UnetMacs, preview: i64) 
     let mut pieces = Vec::new();
     let mut add = |name, macs| pieces.push(Piece { name, macs });
     if recipe.needs_sources() {
-        add("encoder, source", unet.encode().forward());
+        let follows = edit.trajectory == TrajectoryKind::Edited && edit.process == Process::Asymmetric;
+        if edit.condition == Condition::Decoder || follows {
+            add("encoder, source", unet.encode().forward());
+        }
         if edit.condition == Condition::Both {
             add("encoder, edited", if learns_prompt { both(unet.encode()) } else { unet.encode().forward() });
         }
-        if edit.trajectory == TrajectoryKind::Edited && edit.process == Process::Asymmetric {
+        if follows {
             add("decoder, source", unet.up.forward());
         }
         add("decoder, edited", both(unet.up));

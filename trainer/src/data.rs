@@ -117,13 +117,13 @@ impl Data {
     }
 
     /// Sources that training never sees, those that validation edits towards emotion number `k`.
-    pub fn held_out(&self, recipe: &Resolved, k: usize) -> anyhow::Result<Stream> {
+    pub fn held_out(&self, recipe: &Resolved, k: usize) -> dataloader::Result<Stream> {
         let section = &recipe.config.data.sources;
         let mut filter = Filter { split: Some(recipe.config.validation.split.clone()), ..section.filter.clone() };
         if !section.include_target_emotion {
             filter.without_emotion = Some(recipe.config.emotions[k]);
         }
-        input(Stream::new(self.source_set.clone(), &filter, stream_seed(recipe, "held out", recipe.config.emotions[k])))
+        Stream::new(self.source_set.clone(), &filter, stream_seed(recipe, "held out", recipe.config.emotions[k]))
     }
 
     /// Mean of the emotion's image embeddings minus mean of its sources' (p), each embedding normalised first.
@@ -206,8 +206,8 @@ pub struct SourceBatch {
     pub latent: Tensor,
     /// The recorded z one rung below.
     pub below: Tensor,
-    /// The recorded ε.
-    pub noise: Tensor,
+    /// The UNet's recorded output at the former.
+    pub output: Tensor,
     /// What CLIP sees of the sources (b, p), where that is known beforehand: the photos, or for the target form the
     /// decoded P_t of the inversion's own ε.
     pub seen: Option<Tensor>,
@@ -246,8 +246,8 @@ pub struct StepBatch {
 impl StepBatch {
     fn tensors(&mut self) -> impl Iterator<Item = &mut Tensor> {
         self.micro.iter_mut().flat_map(|micro| {
-            let sources = micro.sources.iter_mut().flat_map(|SourceBatch { latent, below, noise, seen, .. }| {
-                [latent, below, noise].into_iter().chain(seen)
+            let sources = micro.sources.iter_mut().flat_map(|SourceBatch { latent, below, output, seen, .. }| {
+                [latent, below, output].into_iter().chain(seen)
             });
             let images = micro.images.iter_mut().flat_map(|ImageBatch { latent, noise, .. }| [latent, noise]);
             sources.chain(images)
@@ -319,7 +319,7 @@ impl Loader {
         let stream = &self.data.sources[visit.emotion].stream;
         let (rows, rungs): (Vec<&RowRef>, Vec<usize>) = positions.iter().map(|&p| self.place(visit, p)).unzip();
         let ids: Vec<&str> = rows.iter().map(|row| row.image_id.as_str()).collect();
-        let [latent, below, noise] = self.trajectories.rungs(&ids, &rungs)?;
+        let [latent, below, output] = self.trajectories.rungs(&ids, &rungs)?;
         let loss = &self.recipe.config.loss;
         let seen = match &self.references {
             Some(references) => Some(references.rows(&ids.into_iter().zip(rungs.iter().copied()).collect::<Vec<_>>())?),
@@ -329,7 +329,7 @@ impl Loader {
             }
             None => None,
         };
-        Ok(SourceBatch { rungs, latent, below, noise, seen })
+        Ok(SourceBatch { rungs, latent, below, output, seen })
     }
 
     /// The source at a position, and its rung.

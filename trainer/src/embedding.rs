@@ -2,7 +2,7 @@
 //!
 //! Shapes: b batch, p CLIP's projection, (c, h, w) a latent.
 
-use diffusion::process::ddim::{alpha_bars, predicted_clean, Ladder};
+use diffusion::process::ddim::Ladder;
 use tch::{Device, Tensor};
 
 use crate::ground::Ground;
@@ -27,15 +27,14 @@ fn make(ground: &Ground<'_>, references: &References, block: &[Place<'_>]) -> an
     // A block that is not full is filled up with its first place.
     let full = (0..references.block()).map(|k| block.get(k).unwrap_or(&block[0]));
     let (ids, rungs): (Vec<&str>, Vec<usize>) = full.copied().unzip();
-    let [latent, _, noise] = trajectories.rungs(&ids, &rungs)?.map(|t| t.to_device(models.device));
-    let embed = || embeddings(models, ladder, &rungs, &latent, &noise);
+    let [latent, _, output] = trajectories.rungs(&ids, &rungs)?.map(|t| t.to_device(models.device));
+    let embed = || embeddings(models, ladder, &rungs, &latent, &output);
     let made = collective::autocast(models.device, models.kind, embed).to_device(Device::Cpu);
     block.iter().enumerate().try_for_each(|(k, &place)| references.keep(place, &made.get(k as i64)))
 }
 
-/// P_t of the inversion's own ε, decoded and embedded before normalisation, (b, p).
-fn embeddings(models: &Models, ladder: &Ladder, rungs: &[usize], latent: &Tensor, noise: &Tensor) -> Tensor {
+/// P_t of the inversion's own output, decoded and embedded before normalisation, (b, p).
+fn embeddings(models: &Models, ladder: &Ladder, rungs: &[usize], latent: &Tensor, output: &Tensor) -> Tensor {
     let timesteps: Vec<i64> = rungs.iter().map(|&k| ladder.timesteps()[k]).collect();
-    let here = alpha_bars(&models.pipeline.schedule, &timesteps, models.device);
-    models.embed_preview(&predicted_clean(latent, noise, &here))
+    models.embed_preview(&models.pipeline.schedule.clean_from_output(output, latent, &timesteps))
 }

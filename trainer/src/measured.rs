@@ -39,7 +39,16 @@ pub fn thresholds(ground: &Ground<'_>, state: &mut State) -> anyhow::Result<()> 
             settled = measure(ground, &probes, settled)?;
         }
     }
-    let settled = ground.world.agree(&settled)?;
+    let mut settled = ground.world.agree(&settled)?;
+    if settled[1] > settled[0] {
+        if ground.world.is_first() {
+            let [t_edit, t_boost] = [settled[0], settled[1]];
+            tracing::warn!(
+                "edit.t_boost {t_boost} is above edit.t_edit {t_edit}, where the edit begins: {t_edit} is taken"
+            );
+        }
+        settled[1] = settled[0];
+    }
     (state.counters.t_edit, state.counters.t_boost) = (settled[0], settled[1]);
     Ok(())
 }

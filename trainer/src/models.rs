@@ -10,7 +10,7 @@ use diffusion::networks::clip::Clip;
 use diffusion::networks::decoder::LatentDecoder;
 use diffusion::networks::tiny_vae::AutoencoderTiny;
 use diffusion::networks::vae::AutoencoderKl;
-use diffusion::pipeline::{Pipeline, DIFFUSERS_STEM, TRANSFORMERS_STEM};
+use diffusion::pipeline::{vae_kind, Pipeline, DIFFUSERS_STEM, TRANSFORMERS_STEM};
 use diffusion::text::tokenizer::Tokenizer;
 use diffusion::tokens::{embed, eos_positions, Prompt, Tokens};
 use diffusion::weights::{self, Layout};
@@ -96,7 +96,7 @@ impl LossClip {
             None => Ok(Prompt::plain(&self.tokenizer, text)),
         };
         let prompts = texts.iter().map(prompt).collect::<diffusion::Result<Vec<_>>>()?;
-        let embeddings = embed(self.clip.text(), &prompts, tokens.map(Tokens::vectors));
+        let embeddings = embed(self.clip.text(), &prompts, tokens);
         let places = eos_positions(&prompts, self.device);
         Ok(self.clip.text_embeds_from(&embeddings, &places).to_kind(Kind::Float))
     }
@@ -154,7 +154,12 @@ impl Models {
         let side = |dimension: i64| preview_side(latents.size()[dimension as usize], self.preview_scale);
         let pooled = (self.preview_scale < 1.0).then(|| latents.adaptive_avg_pool2d([side(2), side(3)]));
         let latents = pooled.as_ref().unwrap_or(latents);
-        self.preview().decode_scaled(&latents.to_kind(self.preview().kind())).to_kind(Kind::Float)
+        let decode = || self.preview().decode_scaled(&latents.to_kind(self.preview().kind())).to_kind(Kind::Float);
+        match self.preview().kind() {
+            // A VAE that is kept in f32 would overflow in f16, which autocast would compute it in.
+            Kind::Float => collective::without_autocast(self.device, decode),
+            _ => decode(),
+        }
     }
 
     /// What the loss CLIP sees of scaled latents, differentiable; before normalisation, (b, p).
@@ -179,10 +184,30 @@ fn preview_decoder(
     let config = weights::read_json(&folder.join("config.json"))?;
     match config.get("_class_name").and_then(|c| c.as_str()) {
         Some("AutoencoderTiny") => Ok(Box::new(AutoencoderTiny::load_laid(folder, device, kind, layout)?)),
-        Some("AutoencoderKL") => Ok(Box::new(AutoencoderKl::load_laid(folder, device, kind, layout)?)),
+        Some("AutoencoderKL") => Ok(Box::new(AutoencoderKl::load_laid(folder, device, vae_kind(kind), layout)?)),
         other => Err(refuse(format!(
             "{}: _class_name {other:?} is no decoder; AutoencoderTiny and AutoencoderKL are",
             folder.join("config.json").display()
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Autocast would compute the VAE in f16, which it overflows at Stable Diffusion's size.
+    #[test]
+    fn the_vae_decodes_in_f32_under_autocast_to_f16() -> anyhow::Result<()> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let sets = ["train.mixed_precision=fp16", "model.preview_decoder=null"].map(String::from);
+        let recipe = Resolved::new(dataloader::recipe::load(&root.join("configs/pocket/sadness.yaml"), &sets)?)?;
+        let base = root.join("assets/pocket");
+        let folders = Folders { clip: Some(base.join("clip")), base, preview_decoder: None, classifier_clip: None };
+        let models = Models::load(&recipe, &folders, Device::Cpu)?;
+        let latents = diffusion::noise::normal(0, "latents", 0, &[1, 4, 8, 8]);
+        let (decode, _no_grad) = (|| models.decode_preview(&latents), tch::no_grad_guard());
+        assert_eq!(collective::autocast(Device::Cpu, Kind::Half, decode), decode());
+        Ok(())
     }
 }

@@ -9,9 +9,9 @@
 use diffusion::losses::alignment::alignment;
 use diffusion::losses::denoising::denoising;
 use diffusion::losses::reconstruction::reconstruction;
-use diffusion::networks::unet::{Bottleneck, Keep};
+use diffusion::networks::unet::Keep;
 use diffusion::process::asyrp::{Branch, Process, Rung, Shift};
-use diffusion::process::ddim::{alpha_bars, predicted_clean, timestep_tensor, Ladder};
+use diffusion::process::ddim::{alpha_bars, timestep_tensor, Ladder};
 use diffusion::run::Learned;
 use diffusion::tokens::{Prompt, Tokens};
 use tch::{Device, Kind, Tensor};
@@ -184,8 +184,8 @@ impl<'a> Objective<'a> {
         let timesteps: Vec<i64> = batch.rungs.iter().map(|&k| self.ladder.timesteps()[k]).collect();
         let below: Vec<i64> = batch.rungs.iter().map(|&k| self.ladder.timesteps()[k - 1]).collect();
         let schedule = &self.models.pipeline.schedule;
-        let (here, there) = (alpha_bars(schedule, &timesteps, device), alpha_bars(schedule, &below, device));
-        let [latent, latent_below, noise] = [&batch.latent, &batch.below, &batch.noise].map(|t| to_device(t, device));
+        let [latent, latent_below, recorded] =
+            [&batch.latent, &batch.below, &batch.output].map(|t| to_device(t, device));
         let z = z.unwrap_or(&latent);
         let size = latent.size()[0];
         let [source_context, edited_context] =
@@ -198,33 +198,26 @@ impl<'a> Objective<'a> {
             shifts: shifts(learned, &self.recipe.names[emotion], contexts)?,
             condition: self.recipe.config.edit.condition,
         };
-        let bottleneck = tch::no_grad(|| branch.encode(z, &timesteps));
-        let own = self.own_noise(&branch, z, &timesteps, &bottleneck, &noise);
-        let pass = branch.edited_pass(z, &timesteps, &bottleneck, self.recipe.config.edit.strength, self.keep);
-        let edited = branch.noise(z, &timesteps, pass.output());
-        let clean = predicted_clean(z, &edited, &here);
-        let reference = match self.recipe.config.edit.process {
-            Process::Asymmetric => predicted_clean(z, &own, &here),
-            Process::Anchored => predicted_clean(&latent, &noise, &here),
-        };
+        let edit = &self.recipe.config.edit;
+        let source = branch.source_pass(z, &timesteps);
+        // The source's own output is on record where z is its latent, and the anchored process never asks for another.
+        let follows = edit.trajectory == TrajectoryKind::Edited && edit.process == Process::Asymmetric;
+        let (own_z, own) = if follows { (z, source.output()) } else { (&latent, recorded.shallow_clone()) };
+        let pass = branch.edited_pass(&source, edit.strength, self.keep);
+        let clean = branch.clean(z, &timesteps, pass.output());
+        let reference = branch.clean(own_z, &timesteps, &own);
         let loss = self.compare(work, batch, (&clean, &reference), outcome)?;
-        if self.recipe.config.edit.trajectory == TrajectoryKind::Edited {
-            let rung = Rung { source: (&latent, &latent_below), source_noise: &noise, alpha_bar: (&here, &there) };
-            let next = self.recipe.config.edit.process.descend(&rung, z, &edited.detach(), &own);
-            outcome.next = Some(next.detach());
+        if edit.trajectory == TrajectoryKind::Edited {
+            let rung = Rung {
+                below: &latent_below,
+                clean: &branch.clean(&latent, &timesteps, &recorded),
+                noise: &schedule.noise_from_output(&recorded, &latent, &timesteps),
+                alpha_bar_below: &alpha_bars(schedule, &below, device),
+            };
+            let noise = schedule.noise_from_output(&own, own_z, &timesteps);
+            outcome.next = Some(edit.process.descend(&rung, &clean.detach(), &noise).detach());
         }
         Ok(pass.connect(loss, loss_scale))
-    }
-
-    /// ε under the source prompt: recorded where z is the source's own or the process never asks for another.
-    fn own_noise(
-        &self, branch: &Branch<'_>, z: &Tensor, timesteps: &[i64], bottleneck: &Bottleneck, recorded: &Tensor,
-    ) -> Tensor {
-        let edit = &self.recipe.config.edit;
-        if edit.trajectory == TrajectoryKind::Source || edit.process == Process::Anchored {
-            return recorded.shallow_clone();
-        }
-        tch::no_grad(|| branch.source_noise(z, timesteps, bottleneck))
     }
 
     /// The weighted losses of P_t(ε̃) against the source's P_t.
@@ -255,13 +248,15 @@ impl<'a> Objective<'a> {
         let [latent, noise] = [&batch.latent, &batch.noise].map(|t| to_device(t, device));
         let alpha_bar = alpha_bars(&pipeline.schedule, &batch.timesteps, device);
         let rest: Tensor = 1.0 - &alpha_bar;
-        let z = alpha_bar.sqrt() * latent + rest.sqrt() * &noise;
+        let z = alpha_bar.sqrt() * &latent + rest.sqrt() * &noise;
+        let prediction = pipeline.schedule.prediction();
         let prompts: Vec<i64> = batch.prompts.iter().map(|&p| p as i64).collect();
         let context = contexts.index_select(0, &Tensor::from_slice(&prompts).to_device(device));
         let unet = &pipeline.unet;
         let output = unet.forward(&z.to_kind(unet.kind()), &timestep_tensor(&batch.timesteps, device), &context);
-        let predicted = pipeline.schedule.noise_from_output(&output.to_kind(Kind::Float), &z, &batch.timesteps);
-        denoising(&predicted, &noise, &alpha_bar, self.recipe.config.loss.min_snr_gamma)
+        let target = prediction.target(&latent, &noise, &alpha_bar);
+        let gamma = self.recipe.config.loss.min_snr_gamma;
+        denoising(prediction, &output.to_kind(Kind::Float), &target, &alpha_bar, gamma)
     }
 }
 

@@ -1,7 +1,9 @@
 //! AdamW (Loshchilov & Hutter 2019, alg. 2) and plain SGD, with state that is ours to save: libtorch's optimisers
 //! hide theirs from Rust, so a run could not resume.
 //!
-//! Whether an update takes place is decided on the device, so that the host need not wait for the gradient.
+//! Whether an update takes place is decided on the device, so that the host need not wait for the gradient. A parameter
+//! that a step does not serve keeps still, and so do its moments and its count of steps, as torch leaves alone what has
+//! no gradient: else the moments of an emotion would go on moving it while the others have their turns.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,7 +41,7 @@ impl Default for OptimizerSection {
     }
 }
 
-/// A parameter with its moments, all f32 and of one shape.
+/// A parameter with its moments, all f32 and of one shape, and its count of steps.
 #[derive(Debug)]
 struct Slot {
     name: String,
@@ -47,6 +49,7 @@ struct Slot {
     parameter: Tensor,
     exp_avg: Tensor,
     exp_avg_sq: Tensor,
+    steps: Tensor, // updates of this parameter: f64, a scalar beside it
 }
 
 /// The optimiser over all parameters, in a fixed order that every rank shares.
@@ -69,11 +72,17 @@ impl Optimizer {
                     parameter: parameter.shallow_clone(),
                     exp_avg: parameter.zeros_like().detach(),
                     exp_avg_sq: parameter.zeros_like().detach(),
+                    steps: Tensor::zeros([], (Kind::Double, parameter.device())),
                 });
             }
         }
         let device = slots.first().map_or(Device::Cpu, |slot| slot.parameter.device());
         Self { settings, slots, updates: Tensor::zeros([], (Kind::Double, device)) }
+    }
+
+    /// The parameters' names, `<group>.<name>`, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.slots.iter().map(|slot| slot.name.as_str())
     }
 
     /// The trainable tensors, in order.
@@ -86,26 +95,29 @@ impl Optimizer {
         self.slots.iter().map(|s| s.parameter.numel() as i64).sum()
     }
 
-    /// One update from `gradients` (in the parameters' order), each group at its own rate; none at all where `finite`, a
-    /// scalar of truth, is false.
-    pub fn step(&mut self, gradients: &[Tensor], learning_rates: &[f64], finite: &Tensor) {
+    /// One update from `gradients` of the parameters that are `served` (both in the parameters' order), each group at its
+    /// own rate; none at all where `finite`, a scalar of truth, is false.
+    pub fn step(&mut self, gradients: &[Tensor], served: &[bool], learning_rates: &[f64], finite: &Tensor) {
         let _no_grad = tch::no_grad_guard();
         self.updates += finite;
-        for (slot, gradient) in self.slots.iter_mut().zip(gradients) {
+        for ((slot, gradient), _) in self.slots.iter_mut().zip(gradients).zip(served).filter(|(_, served)| **served) {
             let rate = learning_rates[slot.group];
+            slot.steps += finite;
             match self.settings.rule {
                 Rule::Sgd => keep_or(&mut slot.parameter, finite, |parameter| parameter - gradient * rate),
-                Rule::Adamw => adamw(slot, gradient, rate, &self.settings, &self.updates, finite),
+                Rule::Adamw => adamw(slot, gradient, rate, &self.settings, finite),
             }
         }
     }
 
-    /// What a checkpoint keeps, by name: both moments of each parameter. The number of updates is kept beside.
+    /// What a checkpoint keeps, by name: both moments of each parameter and its steps. The number of updates is kept
+    /// beside.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let of = |s: &Slot| {
             [
                 (format!("{}.exp_avg", s.name), s.exp_avg.shallow_clone()),
                 (format!("{}.exp_avg_sq", s.name), s.exp_avg_sq.shallow_clone()),
+                (format!("{}.step", s.name), s.steps.shallow_clone()),
             ]
         };
         self.slots.iter().flat_map(of).collect()
@@ -127,13 +139,11 @@ impl Optimizer {
     }
 }
 
-fn adamw(
-    slot: &mut Slot, gradient: &Tensor, rate: f64, settings: &OptimizerSection, updates: &Tensor, finite: &Tensor,
-) {
+fn adamw(slot: &mut Slot, gradient: &Tensor, rate: f64, settings: &OptimizerSection, finite: &Tensor) {
     let (beta1, beta2) = (settings.adam_beta1, settings.adam_beta2);
     keep_or(&mut slot.exp_avg, finite, |first| first.lerp(gradient, 1.0 - beta1));
     keep_or(&mut slot.exp_avg_sq, finite, |second| second * beta2 + gradient.square() * (1.0 - beta2));
-    let correction = |beta: f64| -> Tensor { 1.0 - Tensor::pow_scalar(beta, updates) };
+    let correction = |beta: f64| -> Tensor { 1.0 - Tensor::pow_scalar(beta, &slot.steps) };
     let denominator = slot.exp_avg_sq.sqrt() / correction(beta2).sqrt() + settings.adam_epsilon;
     let moved = &slot.exp_avg / denominator * (rate / correction(beta1));
     keep_or(&mut slot.parameter, finite, |parameter| parameter * (1.0 - rate * settings.adam_weight_decay) - moved);
@@ -164,14 +174,14 @@ mod tests {
     use super::*;
 
     /// Made by tests/fixtures/trainer/make.py with torch.optim.AdamW.
-    fn fixture() -> BTreeMap<String, Tensor> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/trainer/adamw.safetensors");
+    fn fixture(name: &str) -> BTreeMap<String, Tensor> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/trainer").join(name);
         Tensor::read_safetensors(path).expect("the fixture is readable").into_iter().collect()
     }
 
     #[test]
     fn ten_steps_match_pytorch() {
-        let fixture = fixture();
+        let fixture = fixture("adamw.safetensors");
         let start = |name: &str| (name.to_string(), fixture[name].copy().set_requires_grad(true));
         let groups = [("a", vec![start("a.start")]), ("b", vec![start("b.start")])];
         let settings = OptimizerSection { adam_weight_decay: 0.01, ..OptimizerSection::default() };
@@ -179,8 +189,9 @@ mod tests {
         for step in 0..10 {
             let gradients = ["a", "b"].map(|g| fixture[&format!("{g}.gradient.{step}")].shallow_clone());
             // A gradient that is not finite changes nothing, the number of updates included.
-            optimizer.step(&gradients.each_ref().map(|g| g * f64::NAN), &[1e-3, 5e-3], &Tensor::from(false));
-            optimizer.step(&gradients, &[1e-3, 5e-3], &Tensor::from(true));
+            let (rates, broken) = ([1e-3, 5e-3], gradients.each_ref().map(|g| g * f64::NAN));
+            optimizer.step(&broken, &[true; 2], &rates, &Tensor::from(false));
+            optimizer.step(&gradients, &[true; 2], &rates, &Tensor::from(true));
         }
         for (parameter, name) in optimizer.parameters().iter().zip(["a.end", "b.end"]) {
             let difference = (parameter - &fixture[name]).abs().max().double_value(&[]);
@@ -190,6 +201,34 @@ mod tests {
             let short = name.replacen("a.a.start", "a", 1).replacen("b.b.start", "b", 1);
             let difference = (&tensor - &fixture[&short]).abs().max().double_value(&[]);
             assert!(difference < 1e-7, "{name}: {difference:e}");
+        }
+    }
+
+    /// Two parameters that take turns, and a third that is served throughout; torch sees `None` for the gradient of one
+    /// that is not served.
+    #[test]
+    fn what_is_not_served_keeps_still_as_in_pytorch() {
+        let fixture = fixture("adamw_turns.safetensors");
+        let names = ["a", "b", "c"];
+        let start = |name: &str| (name.to_string(), fixture[&format!("{name}.start")].copy().set_requires_grad(true));
+        let groups = [("g", names.map(start).into_iter().collect::<Vec<_>>())];
+        let settings = OptimizerSection { adam_weight_decay: 0.01, ..OptimizerSection::default() };
+        let mut optimizer = Optimizer::new(settings, &groups);
+        for step in 0..12 {
+            let gradient = |name: &str| fixture.get(&format!("{name}.gradient.{step}")).map(Tensor::shallow_clone);
+            let served = names.map(|name| gradient(name).is_some());
+            let gradients =
+                names.map(|name| gradient(name).unwrap_or_else(|| fixture[&format!("{name}.start")].zeros_like()));
+            optimizer.step(&gradients, &served, &[1e-2], &Tensor::from(true));
+        }
+        for (parameter, name) in optimizer.parameters().iter().zip(names) {
+            let difference = (parameter - &fixture[&format!("{name}.end")]).abs().max().double_value(&[]);
+            assert!(difference < 1e-7, "{name}: {difference:e}");
+        }
+        for (name, tensor) in optimizer.state() {
+            let expected = &fixture[name.trim_start_matches("g.")];
+            let difference = (&tensor - expected).abs().max().double_value(&[]);
+            assert!(difference < 1e-7, "{name}: {tensor:?}, torch has {expected:?}");
         }
     }
 
@@ -211,7 +250,7 @@ mod tests {
         let parameter = Tensor::from_slice(&[1.0f32]).set_requires_grad(true);
         let settings = OptimizerSection { rule: Rule::Sgd, ..OptimizerSection::default() };
         let mut optimizer = Optimizer::new(settings, &[("delta", vec![("w".into(), parameter)])]);
-        optimizer.step(&[Tensor::from_slice(&[2.0f32])], &[0.5], &Tensor::from(true));
+        optimizer.step(&[Tensor::from_slice(&[2.0f32])], &[true], &[0.5], &Tensor::from(true));
         assert_eq!(optimizer.parameters()[0].double_value(&[0]), 0.0);
     }
 }

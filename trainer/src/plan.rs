@@ -8,13 +8,12 @@ use diffusion::process::schedule::Schedule;
 use diffusion::text::tokenizer::Tokenizer;
 use diffusion::weights;
 
-use crate::checkpoint;
 use crate::cost::Cost;
 use crate::data::Data;
 use crate::failure::{input, refuse};
 use crate::models::Folders;
 use crate::resolved::Resolved;
-use crate::resume::Resume;
+use crate::resume::{self, Frozen, Resume};
 use crate::threshold::Threshold;
 use crate::trajectories::Trajectories;
 use crate::units::{bytes, flop};
@@ -46,11 +45,13 @@ pub fn check(recipe: &Resolved, hub: &Hub, resume: &Resume, num_processes: usize
     if let Some(path) = recipe.config.validation.lpips.as_ref().filter(|path| !path.is_file()) {
         return Err(refuse(format!("validation.lpips: {}: no such file", path.display())));
     }
-    if let Resume::From(folder) = resume {
-        input(checkpoint::verify(folder))?;
-    }
+    let clip = folders.clip.as_ref().map(|folder| weights::hash(folder, TRANSFORMERS_STEM)).transpose();
+    let begun = resume::preview(resume, recipe, &Frozen { base: hashes, clip: input(clip)? })?;
     let cost = input(Cost::of(recipe, &folders, data.resolution()))?;
-    let lines = lines(recipe, &data, &trajectories, &cost, num_processes)?;
+    let mut lines = lines(recipe, &data, &trajectories, &cost, num_processes)?;
+    lines.push(
+        begun.map_or("begins         at step 0".into(), |folder| format!("begins         at {}", folder.display())),
+    );
     Ok(Plan { folders, cost, lines })
 }
 

@@ -222,6 +222,14 @@ fn check_edit(config: &Config) -> anyhow::Result<()> {
             _ => {}
         }
     }
+    if let (Threshold::At(t_edit), Threshold::At(t_boost)) = (edit.t_edit, edit.t_boost) {
+        if t_boost > t_edit {
+            return Err(refuse(format!(
+                "edit.t_boost: {t_boost} is above edit.t_edit {t_edit}: boosting begins where the edit has ended; at most \
+                 {t_edit}, or 0 for none"
+            )));
+        }
+    }
     if !edit.strength.is_finite() || edit.strength == 0.0 {
         return Err(refuse(format!("edit.strength: {} trains nothing; 1 is usual", edit.strength)));
     }
@@ -267,11 +275,33 @@ fn check_validation(config: &Config) -> anyhow::Result<()> {
             return Err(refuse(format!("checkpoint.keep_best.metric: {metric} is not measured; here: {tags}")));
         }
     }
-    if config.data.sources.filter.split.as_ref() == Some(&validation.split) && validation.validation_steps > 0 {
-        return Err(refuse(format!(
-            "validation.split: \"{}\" is what is trained on; name a held-out split",
-            validation.split
-        )));
+    check_held_out(config)
+}
+
+/// Nothing that validation looks at is trained on: not as a source, and not as an image of the emotion.
+fn check_held_out(config: &Config) -> anyhow::Result<()> {
+    let (held_out, sources) = (&config.validation.split, &config.data.sources);
+    if config.validation.validation_steps == 0 {
+        return Ok(());
+    }
+    let images = config.data.emotion_images.as_ref().filter(|images| images.shards == sources.shards);
+    let trained =
+        [("data.sources", Some(&sources.filter)), ("data.emotion_images", images.map(|images| &images.filter))];
+    for (key, filter) in trained.into_iter().filter_map(|(key, filter)| Some((key, filter?))) {
+        match &filter.split {
+            Some(split) if split == held_out => {
+                return Err(refuse(format!(
+                    "validation.split: \"{held_out}\" is what is trained on ({key}.filter.split); name a held-out split"
+                )));
+            }
+            None => {
+                return Err(refuse(format!(
+                    "{key}.filter.split: names none, so that the held-out \"{held_out}\" (validation.split) would be trained \
+                     on; name the split to train on, such as train"
+                )));
+            }
+            _ => {}
+        }
     }
     Ok(())
 }
@@ -387,11 +417,14 @@ mod tests {
             ("direction.mix=2", "direction.mix"),
             ("edit.t_edit=1000", "edit.t_edit"),
             ("edit.strength=0", "edit.strength"),
+            ("edit={t_edit: 350, t_boost: 351}", "edit.t_boost: 351 is above edit.t_edit 350"),
             ("loss.clip=-1", "loss.clip"),
             ("delta.condition_on_token=1", "condition_on_token"),
             ("prompts.source={token}", "prompts.source"),
             ("emotions=[awe, awe]", "twice"),
             ("validation.split=train", "validation.split"),
+            ("data.sources.filter={}", "data.sources.filter.split: names none, so that the held-out \"test\""),
+            ("data.emotion_images.filter={}", "data.emotion_images.filter.split"),
             ("checkpoint.keep_best={metric: validation/lipps}", "validation/lpips, validation/emo_a, validation/emo_s"),
             ("train.ema_decay=1", "train.ema_decay"),
             ("model.preview_scale=0", "model.preview_scale"),

@@ -1,12 +1,12 @@
 //! Held-out sources, edited with the run as it stands: samples/step-N/ and TensorBoard, in columns source, round trip,
 //! edit.
 //!
-//! Every rank edits its share of the same few images; their inversions come from the cache.
+//! Every rank edits its share of the same few images, for each emotion such as do not show it; their inversions come from
+//! the cache.
 //!
 //! Shapes: b images, (h, w) pixels.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use anyhow::Context;
 use dataloader::{RowRef, Stream};
@@ -17,10 +17,10 @@ use diffusion::run::{pooled_token, RunConfig};
 use diffusion::tokens::Prompt;
 use image::RgbImage;
 use program::Progress;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use crate::export::run_config;
-use crate::failure::refuse;
+use crate::failure::{input, refuse};
 use crate::ground::Ground;
 use crate::models::{Folders, Models};
 use crate::objective::Objective;
@@ -30,17 +30,25 @@ use crate::state::State;
 use crate::verdict::{Pairs, Verdict};
 use crate::world::World;
 
-/// The images that validation edits, this rank's share loaded.
+/// What validation edits and measures.
 pub struct Samples {
-    stream: Arc<Stream>,
+    shown: Vec<Shown>,
+    resolution: u32,
+    verdict: Verdict,
+}
+
+/// The images that are edited towards one emotion, none of which shows it already; this rank's share loaded.
+struct Shown {
+    /// Index of the emotion.
+    emotion: usize,
+    stream: Stream,
     /// Positions in the stream's order: the same images at any number of ranks.
     count: usize,
     mine: Vec<u64>,
-    resolution: u32,
-    verdict: Verdict,
     loaded: Option<Loaded>,
 }
 
+/// On the CPU until they are edited: only one emotion's take room beside the networks.
 struct Loaded {
     sources: Tensor,    // (b, 3, h, w)
     round_trip: Tensor, // (b, 3, h, w)
@@ -51,39 +59,37 @@ impl Samples {
     /// Chooses the images, the same at every seed of the draw; none where validation is off.
     pub fn choose(ground: &Ground<'_>, folders: &Folders) -> anyhow::Result<Option<Self>> {
         let Ground { recipe, models, data, world, .. } = *ground;
-        let validation = &recipe.config.validation;
-        if validation.validation_steps == 0 {
+        if recipe.config.validation.validation_steps == 0 {
             return Ok(None);
         }
-        let stream = Arc::new(data.held_out(recipe, 0)?);
-        let count = validation.num_validation_images.min(stream.rows().len());
-        let each = count.div_ceil(world.size);
-        // A rank without an image of its own edits one that another has, and it is left out again.
-        let mine = (0..each).map(|i| ((i * world.size + world.rank) % count) as u64).collect();
+        let shown: Vec<Shown> = (0..recipe.names.len())
+            .filter_map(|k| Shown::choose(ground, k).transpose())
+            .collect::<anyhow::Result<_>>()?;
+        for (k, name) in recipe.names.iter().enumerate() {
+            if world.is_first() && shown.iter().all(|shown| shown.emotion != k) {
+                let split = &recipe.config.validation.split;
+                tracing::warn!(
+                    "{name}: every source of the held-out \"{split}\" shows it already; none is edited towards it"
+                );
+            }
+        }
+        if shown.is_empty() {
+            return Err(refuse("validation.split: no source in it is without every emotion of the run; name another"));
+        }
         let verdict = Verdict::load(&recipe.config, folders, models)?;
-        Ok(Some(Self { stream, count, mine, resolution: data.resolution(), verdict, loaded: None }))
+        Ok(Some(Self { shown, resolution: data.resolution(), verdict }))
     }
 
     /// The rows whose inversions are needed, on every rank.
     pub fn rows(&self) -> Vec<(&Stream, &RowRef)> {
-        (0..self.count as u64).map(|p| (self.stream.as_ref(), self.stream.at(p))).collect()
+        self.shown.iter().flat_map(Shown::rows).collect()
     }
 
     /// Loads this rank's images and their inversions.
     pub fn with_inversions(mut self, ground: &Ground<'_>) -> anyhow::Result<Self> {
-        let Ground { trajectories, models, .. } = *ground;
-        let _no_grad = tch::no_grad_guard();
-        let row = |&position: &u64| self.stream.read(self.stream.at(position));
-        let rows = self.mine.iter().map(row).collect::<dataloader::Result<Vec<_>>>()?;
-        let pictures =
-            rows.iter().map(|row| Ok(images::to_tensor(&row.image()?))).collect::<anyhow::Result<Vec<_>>>()?;
-        let ids: Vec<&str> = rows.iter().map(|row| row.image_id.as_str()).collect();
-        let trajectory = trajectories.whole(&ids, models.device)?;
-        self.loaded = Some(Loaded {
-            sources: Tensor::cat(&pictures, 0).to_device(models.device),
-            round_trip: models.pipeline.images_from_latents(&trajectory.latent(0)),
-            trajectory,
-        });
+        for shown in &mut self.shown {
+            shown.loaded = Some(shown.load(ground)?);
+        }
         Ok(self)
     }
 
@@ -95,14 +101,16 @@ impl Samples {
         let _no_grad = tch::no_grad_guard();
         let progress = Progress::new("validating", "emotions", recipe.names.len() as u64, world.is_first());
         let config = run_config(recipe, models, state, self.resolution);
-        let loaded = self.loaded.as_ref().context("validation images are loaded before the first step")?;
         let mut pictures = Vec::new();
         let mut measured: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-        for (k, name) in recipe.names.iter().enumerate() {
+        for shown in &self.shown {
+            let (k, name) = (shown.emotion, &recipe.names[shown.emotion]);
+            let loaded = shown.loaded.as_ref().context("validation images are loaded before the first step")?;
+            let loaded = &loaded.on(models.device);
             let work = || edit(&config, models, ladder, state, loaded, name);
             let latent = collective::autocast(models.device, models.kind, work)?;
             let edited = restore(&config, models, loaded, &latent);
-            let columns = [&loaded.sources, &loaded.round_trip, &edited].map(|t| self.gathered(t, world));
+            let columns = [&loaded.sources, &loaded.round_trip, &edited].map(|t| shown.gathered(t, world));
             let [sources, round_trip, edited] = columns;
             let (sources, edited) = (sources?, edited?);
             let direction = objective.direction(k, state.learned.tokens.as_ref())?;
@@ -124,6 +132,39 @@ impl Samples {
         recorder.validation(step, &scalars, &pictures)?;
         Ok(scalars)
     }
+}
+
+impl Shown {
+    /// The images for emotion number `k`; none where all that are held out show it already.
+    fn choose(ground: &Ground<'_>, k: usize) -> anyhow::Result<Option<Self>> {
+        let Ground { recipe, data, world, .. } = *ground;
+        let stream = match data.held_out(recipe, k) {
+            Err(dataloader::Error::Empty { .. }) if recipe.names.len() > 1 => return Ok(None),
+            stream => input(stream)?,
+        };
+        let count = recipe.config.validation.num_validation_images.min(stream.rows().len());
+        let each = count.div_ceil(world.size);
+        // A rank without an image of its own edits one that another has, and it is left out again.
+        let mine = (0..each).map(|i| ((i * world.size + world.rank) % count) as u64).collect();
+        Ok(Some(Self { emotion: k, stream, count, mine, loaded: None }))
+    }
+
+    fn rows(&self) -> Vec<(&Stream, &RowRef)> {
+        (0..self.count as u64).map(|p| (&self.stream, self.stream.at(p))).collect()
+    }
+
+    fn load(&self, ground: &Ground<'_>) -> anyhow::Result<Loaded> {
+        let Ground { trajectories, models, .. } = *ground;
+        let _no_grad = tch::no_grad_guard();
+        let row = |&position: &u64| self.stream.read(self.stream.at(position));
+        let rows = self.mine.iter().map(row).collect::<dataloader::Result<Vec<_>>>()?;
+        let pictures =
+            rows.iter().map(|row| Ok(images::to_tensor(&row.image()?))).collect::<anyhow::Result<Vec<_>>>()?;
+        let ids: Vec<&str> = rows.iter().map(|row| row.image_id.as_str()).collect();
+        let trajectory = trajectories.whole(&ids, Device::Cpu)?;
+        let round_trip = models.pipeline.images_from_latents(&trajectory.latent(0).to_device(models.device));
+        Ok(Loaded { sources: Tensor::cat(&pictures, 0), round_trip: round_trip.to_device(Device::Cpu), trajectory })
+    }
 
     /// Every rank's images in the order of their positions.
     fn gathered(&self, mine: &Tensor, world: &World) -> anyhow::Result<Tensor> {
@@ -131,6 +172,18 @@ impl Samples {
         let each = self.mine.len();
         let order: Vec<i64> = (0..self.count).map(|p| (p % world.size * each + p / world.size) as i64).collect();
         Ok(all.index_select(0, &Tensor::from_slice(&order).to_device(all.device())))
+    }
+}
+
+impl Loaded {
+    /// The same beside the networks.
+    fn on(&self, device: Device) -> Self {
+        let trajectory = Trajectory {
+            latents: self.trajectory.latents.to_device(device),
+            outputs: self.trajectory.outputs.to_device(device),
+        };
+        let [sources, round_trip] = [&self.sources, &self.round_trip].map(|images| images.to_device(device));
+        Self { sources, round_trip, trajectory }
     }
 }
 
@@ -170,7 +223,7 @@ fn restore(config: &RunConfig, models: &Models, loaded: &Loaded, latent: &Tensor
 fn grid(columns: &[Tensor]) -> anyhow::Result<RgbImage> {
     let column = |c: &Tensor| Tensor::cat(&c.unbind(0), 1); // (3, b·h, w)
     let columns: Vec<Tensor> = columns.iter().map(column).collect();
-    Ok(images::from_tensor(&Tensor::cat(&columns, 2).to_device(tch::Device::Cpu))?)
+    Ok(images::from_tensor(&Tensor::cat(&columns, 2).to_device(Device::Cpu))?)
 }
 
 fn write(recipe: &Resolved, step: u64, pictures: &[(String, RgbImage)]) -> anyhow::Result<()> {

@@ -4,19 +4,20 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use diffusion::delta::DeltaSet;
+use diffusion::delta::{DeltaSet, SHARED};
 use diffusion::run::{dimensions, Learned};
 use diffusion::tokens::{TokenSettings, Tokens};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use crate::checkpoint::{Snapshot, Tensors};
+use crate::checkpoint::{Snapshot, Tensors, TRAJECTORY};
 use crate::ema::Ema;
 use crate::failure::{input, refuse};
 use crate::loss_scale::LossScale;
 use crate::models::Models;
 use crate::optimizer::Optimizer;
 use crate::resolved::Resolved;
+use crate::resume::Frozen;
 use crate::world::World;
 
 /// The counters and thresholds of a run.
@@ -133,7 +134,7 @@ impl State {
     }
 
     /// What a checkpoint holds, on every rank: the latents of all ranks are gathered.
-    pub fn snapshot(&mut self, recipe: &Resolved, world: &World) -> anyhow::Result<Snapshot> {
+    pub fn snapshot(&mut self, recipe: &Resolved, models: &Models, world: &World) -> anyhow::Result<Snapshot> {
         self.counters.updates = self.optimizer.updates();
         (self.counters.loss_scale, self.counters.loss_scale_held) =
             (self.loss_scale.factor as u64, self.loss_scale.steps_held);
@@ -143,10 +144,11 @@ impl State {
         }
         if let Some(latents) = &self.latents {
             let all = world.gather_rows(latents)?;
-            files.insert("trajectory".into(), Tensors::from([("z".to_string(), all)]));
+            files.insert(TRAJECTORY.into(), Tensors::from([("z".to_string(), all)]));
         }
         let mut state = serde_json::to_value(self.counters)?;
         state["config"] = serde_json::to_value(&recipe.config)?;
+        state["models"] = serde_json::to_value(Frozen::of(models))?;
         Ok(Snapshot { files, state })
     }
 
@@ -204,10 +206,21 @@ impl State {
             }
         }
         self.counters = counters;
-        Ok(snapshot.files.remove("trajectory").and_then(|mut tensors| tensors.remove("z")))
+        Ok(snapshot.files.remove(TRAJECTORY).and_then(|mut tensors| tensors.remove("z")))
     }
 
-    /// What is trained, by name: tokens/tokens, delta/….
+    /// Which of the optimiser's parameters a step for `emotion` serves: its own, those that all share, and every token
+    /// where the alignment term looks at all of them.
+    pub fn served(&self, emotion: &str, aligns: bool) -> Vec<bool> {
+        let serves = |name: &str| {
+            let mut parts = name.split('.');
+            let (group, owner) = (parts.next(), parts.next());
+            owner == Some(emotion) || owner == Some(SHARED) || (aligns && group == Some(TOKENS))
+        };
+        self.optimizer.names().map(serves).collect()
+    }
+
+    /// What is trained, by name: tokens/<emotion>, delta/….
     pub fn named_parameters(&self) -> Vec<(String, Tensor)> {
         let named = |(group, tensors): (&str, Vec<(String, Tensor)>)| {
             let prefixed = |(name, tensor): (String, Tensor)| (format!("{group}/{name}"), tensor);
@@ -233,9 +246,12 @@ impl State {
     }
 }
 
+/// The group of the token vectors.
+const TOKENS: &str = "tokens";
+
 /// The parameter groups that there are: tokens, delta.
 fn groups(learned: &Learned) -> Vec<(&'static str, Vec<(String, Tensor)>)> {
-    let tokens = learned.tokens.as_ref().map(|t| ("tokens", t.named_parameters()));
+    let tokens = learned.tokens.as_ref().map(|t| (TOKENS, t.named_parameters()));
     let delta = learned.deltas.as_ref().map(|d| ("delta", d.named_parameters()));
     tokens.into_iter().chain(delta).collect()
 }

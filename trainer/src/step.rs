@@ -46,7 +46,7 @@ impl Steps<'_> {
         let norm = norm(&gradient);
         let finite = norm.isfinite().logical_and(&numbers.get(0).isfinite());
         clip(&mut gradient, &norm, self.ground.recipe.config.train.max_grad_norm);
-        let learning_rates = self.update(&gradient, &finite, state);
+        let learning_rates = self.update(&gradient, batch.emotion, &finite, state);
         state.latents = followed(found.next, batch, &finite, world);
         // The flag of every rank counts once, the losses are means.
         let flag_at = numbers.size()[0] - 1;
@@ -90,8 +90,10 @@ impl Steps<'_> {
         Ok(Found { gradients, numbers, next, deltas: reduced })
     }
 
-    /// Moves the parameters and their average where `finite` holds; returns the rates of each group.
-    fn update(&self, gradient: &Tensor, finite: &Tensor, state: &mut State) -> Vec<(&'static str, f64)> {
+    /// Moves the parameters of `emotion`, and the averages of all, where `finite` holds; returns the rates of each group.
+    fn update(
+        &self, gradient: &Tensor, emotion: usize, finite: &Tensor, state: &mut State,
+    ) -> Vec<(&'static str, f64)> {
         let factor = self.rates.factor(state.counters.step);
         let base = self.ground.recipe.config.train.learning_rate;
         let names = group_names(&state.learned);
@@ -99,7 +101,9 @@ impl Steps<'_> {
             names.iter().map(|name| factor * if *name == "tokens" { base.tokens } else { base.delta }).collect();
         state.counters.step += 1;
         let parameters = state.optimizer.parameters();
-        state.optimizer.step(&split(gradient, &parameters), &rates, finite);
+        let recipe = self.ground.recipe;
+        let served = state.served(&recipe.names[emotion], recipe.needs_alignment());
+        state.optimizer.step(&split(gradient, &parameters), &served, &rates, finite);
         if let Some(ema) = &mut state.ema {
             ema.update(&parameters, state.optimizer.updates_on_device(), finite);
         }

@@ -185,7 +185,7 @@ impl Steps<'_> {
     }
 
     fn save(&self, state: &mut State, writer: &mut Writer, wait: bool) -> anyhow::Result<()> {
-        let snapshot = state.snapshot(self.ground.recipe, self.ground.world)?;
+        let snapshot = state.snapshot(self.ground.recipe, self.ground.models, self.ground.world)?;
         if self.ground.world.is_first() {
             writer.save(state.counters.step, &snapshot, wait)?;
         }

@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::Context;
@@ -49,11 +52,18 @@ pub fn to_bytes(tensors: &BTreeMap<String, Tensor>) -> anyhow::Result<Vec<u8>> {
     Ok(safetensors::serialize(views.iter().map(|(name, view)| (name.as_str(), view)), None)?)
 }
 
-/// Writes aside and renames, so that a file under its final name is whole.
+/// Writes aside and renames, so that a file under its final name is whole, whoever else writes it at the same time:
+/// processes of several machines, whose numbers may be equal, share a folder.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let aside = path.with_extension(format!("writing-{}", std::process::id()));
-    std::fs::write(&aside, bytes).with_context(|| aside.display().to_string())?;
-    std::fs::rename(&aside, path).with_context(|| path.display().to_string())
+    let at = || path.display().to_string();
+    // As any other file: the umask takes its share.
+    let readable = Permissions::from_mode(0o666);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut aside =
+        tempfile::Builder::new().prefix(".writing-").permissions(readable).tempfile_in(folder).with_context(at)?;
+    aside.write_all(bytes).with_context(at)?;
+    aside.persist(path).with_context(at)?;
+    Ok(())
 }
 
 /// The tensors of a safetensors file; anything but f32 is refused by name. `path` is what errors name.

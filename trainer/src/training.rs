@@ -1,8 +1,10 @@
 //! The run: set up, trained, and what is left behind.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
+use collective::{FolderLock, LockError};
 use diffusion::process::ddim::Ladder;
 use program::Progress;
 
@@ -21,7 +23,7 @@ use crate::plan::Plan;
 use crate::recorder::Recorder;
 use crate::references::References;
 use crate::resolved::Resolved;
-use crate::resume::{self, Resume};
+use crate::resume::{self, Frozen, Resume};
 use crate::samples::Samples;
 use crate::signals::Stop;
 use crate::state::{group_names, State};
@@ -35,6 +37,7 @@ use crate::world::World;
 pub fn train(
     recipe: &Arc<Resolved>, plan: &Plan, resume: &Resume, world: &World, stop: &Stop,
 ) -> anyhow::Result<Ending> {
+    let _lock = world.on_first(|| lock(&recipe.config.output_dir))?;
     let reading = Progress::unbounded("reading the models", world.is_first());
     let models = &Models::load(recipe, &plan.folders, world.device)?;
     drop(reading);
@@ -77,11 +80,20 @@ pub fn train(
     Ok(ending)
 }
 
+/// Keeps other runs out of the output folder.
+fn lock(output_dir: &Path) -> anyhow::Result<FolderLock> {
+    FolderLock::take(output_dir, "trainer").map_err(|error| match error {
+        held @ LockError::Held { .. } => refuse(format!("output_dir: {held}")),
+        error => anyhow::Error::from(error).context("output_dir"),
+    })
+}
+
 /// The state to go on from, the same on every rank.
 fn begin(ground: &Ground<'_>, resume: &Resume) -> anyhow::Result<State> {
     let (recipe, world) = (ground.recipe, ground.world);
     let (mut state, warnings) = State::fresh(recipe, ground.models, world)?;
-    let found = if world.is_first() { resume::find(resume, recipe)? } else { None };
+    let find = || resume::find(resume, recipe, &Frozen::of(ground.models));
+    let found = world.on_first(find)?.flatten();
     state.restore(found, world)?;
     if world.is_first() {
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));

@@ -57,16 +57,16 @@ impl Trajectories {
         self.shards.as_deref().filter(|shards| shards.has(id))
     }
 
-    /// Rung `rungs[i]` of source `ids[i]`: z there, z one rung below, ε there; (b, c, h, w) each.
+    /// Rung `rungs[i]` of source `ids[i]`: z there, z one rung below, the UNet's output there; (b, c, h, w) each.
     pub fn rungs(&self, ids: &[&str], rungs: &[usize]) -> anyhow::Result<[Tensor; 3]> {
-        let (mut here, mut below, mut noise) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut here, mut below, mut output) = (Vec::new(), Vec::new(), Vec::new());
         for (id, &k) in ids.iter().zip(rungs) {
-            let (z, e) = self.rung(id, k)?;
+            let (z, o) = self.rung(id, k)?;
             here.push(z);
-            noise.push(e);
+            output.push(o);
             below.push(self.rung(id, k - 1)?.0);
         }
-        Ok([Tensor::stack(&here, 0), Tensor::stack(&below, 0), Tensor::stack(&noise, 0)])
+        Ok([Tensor::stack(&here, 0), Tensor::stack(&below, 0), Tensor::stack(&output, 0)])
     }
 
     /// The whole inversions of `ids`, on `device`.
@@ -76,22 +76,22 @@ impl Trajectories {
                 return file::read_all(&self.path(id));
             }
             let rungs = (0..self.shape[0] as usize).map(|k| self.rung(id, k));
-            let (latents, noises): (Vec<_>, Vec<_>) = rungs.collect::<anyhow::Result<Vec<_>>>()?.into_iter().unzip();
-            Ok((Tensor::stack(&latents, 0), Tensor::stack(&noises, 0)))
+            let (latents, outputs): (Vec<_>, Vec<_>) = rungs.collect::<anyhow::Result<Vec<_>>>()?.into_iter().unzip();
+            Ok((Tensor::stack(&latents, 0), Tensor::stack(&outputs, 0)))
         };
-        let (latents, noises): (Vec<_>, Vec<_>) =
+        let (latents, outputs): (Vec<_>, Vec<_>) =
             ids.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?.into_iter().unzip();
         Ok(Trajectory {
             latents: Tensor::stack(&latents, 1).to_device(device),
-            noises: Tensor::stack(&noises, 1).to_device(device),
+            outputs: Tensor::stack(&outputs, 1).to_device(device),
         })
     }
 
-    /// z and ε of one source on rung `k`, (c, h, w) each.
+    /// z and the UNet's output of one source on rung `k`, (c, h, w) each.
     fn rung(&self, id: &str, k: usize) -> anyhow::Result<(Tensor, Tensor)> {
         let Some(shards) = self.in_shards(id) else { return file::read_rung(&self.path(id), &self.shape, k) };
-        let (latent, noise) = shards.rung(id, k)?;
-        Ok((Tensor::from_slice(&latent).view(&self.shape[1..]), Tensor::from_slice(&noise).view(&self.shape[1..])))
+        let (latent, output) = shards.rung(id, k)?;
+        Ok((Tensor::from_slice(&latent).view(&self.shape[1..]), Tensor::from_slice(&output).view(&self.shape[1..])))
     }
 
     fn path(&self, id: &str) -> PathBuf {
@@ -116,16 +116,21 @@ impl Trajectories {
     /// Removes a source's inversion from the cache if it is damaged.
     pub fn drop_damaged(&self, id: &str) -> anyhow::Result<()> {
         let path = self.path(id);
-        if self.in_shards(id).is_some() || !path.is_file() || file::is_good(&path, &self.shape) {
+        let at = || path.display().to_string();
+        if self.in_shards(id).is_some() || !path.is_file() || file::is_good(&path, &self.shape).with_context(at)? {
             return Ok(());
         }
         tracing::warn!("{}: damaged inversion, made again", path.display());
-        std::fs::remove_file(&path).with_context(|| path.display().to_string())
+        match std::fs::remove_file(&path) {
+            // Another run has seen it too.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => removed.with_context(at),
+        }
     }
 
     /// Puts the inversion of source number `k` of a batch into the cache.
     pub fn keep(&self, id: &str, batch: &Trajectory, k: usize) -> anyhow::Result<()> {
         let of = |tensor: &Tensor| tensor.select(1, k as i64).to_device(Device::Cpu);
-        file::write(&self.path(id), &of(&batch.latents), &of(&batch.noises))
+        file::write(&self.path(id), &of(&batch.latents), &of(&batch.outputs))
     }
 }

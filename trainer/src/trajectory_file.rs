@@ -1,5 +1,5 @@
-//! One source's inversion on disk: safetensors `latents` and `noises`, (n, c, h, w) f32 each, with their hash in the
-//! header; rungs are read one at a time.
+//! One source's inversion on disk: safetensors `latents` and the UNet's outputs, named `noises` after the most usual one,
+//! (n, c, h, w) f32 each, with their hash in the header; rungs are read one at a time.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -30,10 +30,10 @@ fn hash(latents: &[u8], noises: &[u8]) -> String {
     blake3::Hasher::new().update(latents).update(noises).finalize().to_hex().to_string()
 }
 
-/// Whether the whole file is what was written, in this shape.
-pub fn is_good(path: &Path, shape: &[i64]) -> bool {
+/// Whether the whole file is what was written, in this shape. A file that cannot be read is not known to be damaged.
+pub fn is_good(path: &Path, shape: &[i64]) -> std::io::Result<bool> {
+    let bytes = std::fs::read(path)?;
     let check = || -> anyhow::Result<bool> {
-        let bytes = std::fs::read(path)?;
         let (_, header) = SafeTensors::read_metadata(&bytes)?;
         let file = SafeTensors::deserialize(&bytes)?;
         let (latents, noises) = (file.tensor("latents")?, file.tensor("noises")?);
@@ -41,10 +41,10 @@ pub fn is_good(path: &Path, shape: &[i64]) -> bool {
         let stated = header.metadata().as_ref().and_then(|m| m.get(HASH_KEY));
         Ok(fits(latents.shape()) && fits(noises.shape()) && stated == Some(&hash(latents.data(), noises.data())))
     };
-    check().unwrap_or(false)
+    Ok(check().unwrap_or(false))
 }
 
-/// z and ε on rung `k`, (c, h, w) each, of a file with `shape` (n, c, h, w).
+/// z and the UNet's output on rung `k`, (c, h, w) each, of a file with `shape` (n, c, h, w).
 pub fn read_rung(path: &Path, shape: &[i64], k: usize) -> anyhow::Result<(Tensor, Tensor)> {
     let rung_shape = &shape[1..];
     let rung_bytes = rung_shape.iter().product::<i64>() as u64 * 4;
@@ -94,7 +94,7 @@ mod tests {
         let shape = [5, 2, 3, 3];
         let (latents, noises) = (normal(0, "z", 0, &shape), normal(0, "e", 0, &shape));
         write(&path, &latents, &noises)?;
-        assert!(is_good(&path, &shape) && !is_good(&path, &[4, 2, 3, 3]));
+        assert!(is_good(&path, &shape)? && !is_good(&path, &[4, 2, 3, 3])?);
         let (z, e) = read_rung(&path, &shape, 3)?;
         assert_eq!((z, e), (latents.get(3), noises.get(3)));
         assert_eq!(read_all(&path)?, (latents, noises));
@@ -102,9 +102,9 @@ mod tests {
         let last = bytes.len() - 1;
         bytes[last] ^= 1;
         std::fs::write(&path, &bytes)?;
-        assert!(!is_good(&path, &shape));
+        assert!(!is_good(&path, &shape)?);
         std::fs::write(&path, &bytes[..last / 2])?;
-        assert!(!is_good(&path, &shape) && read_rung(&path, &shape, 4).is_err());
+        assert!(!is_good(&path, &shape)? && read_rung(&path, &shape, 4).is_err());
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use collective::{share_cores, Backend, ProcessGroup, ReduceOp, Rendezvous, Work}
 use tch::{Device, Kind, Tensor};
 
 use crate::config::TrainSection;
-use crate::failure::refuse;
+use crate::failure::{exit_code, refuse, BAD_INPUT};
 
 /// This process among all.
 pub struct World {
@@ -46,6 +46,18 @@ impl World {
     /// Whether this process prints, logs and writes.
     pub fn is_first(&self) -> bool {
         self.rank == 0
+    }
+
+    /// What `work` gives on rank 0, where alone it is done. Where it fails there, every rank fails with the same exit code:
+    /// none waits in vain for the first.
+    pub fn on_first<T>(&self, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<Option<T>> {
+        let done = self.is_first().then(work).transpose();
+        let code = self.agree(&[done.as_ref().map_or_else(|error| exit_code(error).into(), |_| 0)])?[0];
+        match (&done, code == i64::from(BAD_INPUT)) {
+            (Ok(None), true) => Err(refuse("rank 0 could not begin: its own message says why")),
+            (Ok(None), false) if code != 0 => anyhow::bail!("rank 0 failed: its own message says why"),
+            _ => done,
+        }
     }
 
     /// Sums `tensor` over all ranks, in place.

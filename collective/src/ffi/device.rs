@@ -8,7 +8,9 @@ extern "C" {
     fn collective_load_cuda() -> *mut c_char;
     fn collective_cuda_memory(device: c_int, out: *mut i64) -> *mut c_char;
     fn collective_cuda_reset_peak(device: c_int) -> *mut c_char;
-    fn collective_autocast_enter(cuda: c_int, dtype: c_int, enabled: *mut c_int, was: *mut c_int) -> *mut c_char;
+    fn collective_autocast_enter(
+        cuda: c_int, enabled: c_int, dtype: c_int, was_enabled: *mut c_int, was_dtype: *mut c_int,
+    ) -> *mut c_char;
     fn collective_autocast_leave(cuda: c_int, was_enabled: c_int, was_dtype: c_int) -> *mut c_char;
     fn collective_tf32(on: c_int) -> *mut c_char;
     fn collective_deterministic(on: c_int) -> *mut c_char;
@@ -53,11 +55,13 @@ pub fn cuda_reset_peak(device: usize) -> Outcome<()> {
     check(unsafe { collective_cuda_reset_peak(device as c_int) })
 }
 
-/// Switches autocast on for this thread and returns the former state.
-pub fn autocast_enter(device: AutocastDevice, dtype: i32) -> Outcome<Autocast> {
+/// Switches autocast to `dtype`, or off, for this thread and returns the former state.
+pub fn autocast_enter(device: AutocastDevice, dtype: Option<i32>) -> Outcome<Autocast> {
     let mut former = Autocast { enabled: 0, dtype: 0 };
+    let (enabled, dtype) = (dtype.is_some().into(), dtype.unwrap_or(BFLOAT16));
+    let (was_enabled, was_dtype) = (&mut former.enabled, &mut former.dtype);
     // SAFETY: both fields outlive the call.
-    check(unsafe { collective_autocast_enter(device as c_int, dtype, &mut former.enabled, &mut former.dtype) })?;
+    check(unsafe { collective_autocast_enter(device as c_int, enabled, dtype, was_enabled, was_dtype) })?;
     Ok(former)
 }
 

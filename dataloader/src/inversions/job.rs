@@ -10,7 +10,7 @@ use collective::{autocast, MixedPrecision};
 use diffusion::hub::{resolve, Hub};
 use diffusion::pipeline::{Hashes, Pipeline};
 use diffusion::process::ddim::{invert, Ladder, Trajectory};
-use diffusion::process::schedule::Schedule;
+use diffusion::process::schedule::{Prediction, Schedule};
 use diffusion::tokens::Prompt;
 use half::f16;
 use program::Progress;
@@ -42,9 +42,19 @@ impl Inversion {
             prompt: prompt.into(),
             timesteps: ladder.timesteps().to_vec(),
             alpha_bars: alpha_bars.finalize().to_hex().to_string(),
-            prediction: format!("{:?}", schedule.prediction()).to_lowercase(),
+            prediction: recorded(schedule.prediction()).into(),
             precision: precision.name().into(),
         }
+    }
+}
+
+/// What a trajectory records of each rung beside the latent: the UNet's own output.
+fn recorded(prediction: Prediction) -> &'static str {
+    match prediction {
+        Prediction::Epsilon => "epsilon",
+        // Not the names under which earlier versions recorded the ε that follows from these.
+        Prediction::VPrediction => "v_prediction",
+        Prediction::Sample => "predicted_sample",
     }
 }
 
@@ -193,9 +203,9 @@ impl Run<'_> {
             let trajectory = self.inverter.invert(&latents, latent);
             for (k, row) in images.iter().enumerate() {
                 let numbers = |tensor: &Tensor| numbers(&tensor.select(1, k as i64));
-                let (latents, noises) = (numbers(&trajectory.latents), numbers(&trajectory.noises));
+                let (latents, outputs) = (numbers(&trajectory.latents), numbers(&trajectory.outputs));
                 let timesteps = &self.inversion.timesteps;
-                let batch = rung::batch(&row.image_id, shard.split, timesteps, latents, noises).map_err(failed)?;
+                let batch = rung::batch(&row.image_id, shard.split, timesteps, latents, outputs).map_err(failed)?;
                 writer.write_group(&batch)?;
                 writer.shard.image_ids.push(row.image_id.clone());
             }

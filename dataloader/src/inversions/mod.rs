@@ -1,6 +1,6 @@
 //! DDIM-inverted trajectories of the sources, made once and read by every run on the same weights.
 //!
-//! A data set of its own: a row is one rung of one image's way up the ladder, its latent and the noise found there, and
+//! A data set of its own: a row is one rung of one image's way up the ladder, its latent and the UNet's output there, and
 //! each image's rungs are one row group. Reading needs no libtorch.
 
 #[cfg(feature = "encode")]
@@ -21,7 +21,7 @@ use crate::store::Access;
 
 /// The column of the latent on a rung.
 const LATENT: &str = "latent";
-/// The column of the noise that the UNet finds there.
+/// The column of the UNet's output there, named after the most usual one.
 const NOISE: &str = "noise";
 
 /// Trajectories of many images.
@@ -86,7 +86,7 @@ impl Inversions {
         self.places.is_empty()
     }
 
-    /// Latent and noise, (c·h·w) each, on rung `rung` of an image that [`Inversions::has`].
+    /// Latent and the UNet's output, (c·h·w) each, on rung `rung` of an image that [`Inversions::has`].
     pub fn rung(&self, image_id: &str, rung: usize) -> Result<(Vec<f32>, Vec<f32>)> {
         let unknown = || Error::invalid(self.shards.url(), format!("it has no trajectory of image {image_id}"));
         let &(shard, group) = self.places.get(image_id).ok_or_else(unknown)?;

@@ -5,6 +5,8 @@
 //!
 //! Shapes: b batch, (c, h, w) a latent, l tokens, d text features.
 
+use std::cell::OnceCell;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -12,7 +14,7 @@ use tch::{Kind, Tensor};
 use crate::delta::Delta;
 use crate::networks::unet::{Bottleneck, DecoderPass, Keep, UNet};
 use crate::noise;
-use crate::process::ddim::{alpha_bars, predicted_clean, sigma, timestep_tensor, Ladder, Trajectory};
+use crate::process::ddim::{alpha_bars, sigma, timestep_tensor, Ladder, Trajectory};
 use crate::process::schedule::Schedule;
 
 /// What the edit leaves to the source.
@@ -40,7 +42,8 @@ pub enum Condition {
 pub struct Interval {
     /// t ≥ t_edit: edit.
     pub t_edit: i64,
-    /// t < t_boost: quality boosting (η = 1); 0 switches it off.
+    /// t < t_boost: quality boosting (η = 1); 0 switches it off. What is edited is never boosted: where it is above
+    /// t_edit, it counts as t_edit.
     pub t_boost: i64,
 }
 
@@ -73,37 +76,25 @@ pub struct Branch<'a> {
 }
 
 impl Branch<'_> {
-    /// The encoder pass of the source, which both branches share where the decoder alone is conditioned.
-    pub fn encode(&self, z: &Tensor, timesteps: &[i64]) -> Bottleneck {
-        let z = z.to_kind(self.unet.kind());
-        self.unet.encode(&z, &timestep_tensor(timesteps, z.device()), self.source_context)
+    /// The passes under the source's prompt at `z` (b, c, h, w), none of them run yet.
+    pub fn source_pass<'b>(&'b self, z: &Tensor, timesteps: &[i64]) -> SourcePass<'b> {
+        SourcePass { branch: self, z: z.shallow_clone(), timesteps: timesteps.to_vec(), bottleneck: OnceCell::new() }
     }
 
-    /// ε of the source branch from its bottleneck, (b, c, h, w).
-    pub fn source_noise(&self, z: &Tensor, timesteps: &[i64], bottleneck: &Bottleneck) -> Tensor {
-        self.noise(z, timesteps, &self.unet.decode(bottleneck, self.source_context))
-    }
-
-    /// ε̃ at `strength`, which scales Δh and interpolates the condition, (b, c, h, w).
-    pub fn edited_noise(&self, z: &Tensor, timesteps: &[i64], bottleneck: &Bottleneck, strength: f64) -> Tensor {
-        let pass = self.edited_pass(z, timesteps, bottleneck, strength, Keep::All);
-        self.noise(z, timesteps, pass.output())
-    }
-
-    /// The edited decoder pass, whose output [`Branch::noise`] reads as ε̃; `keep` is what its backward pass finds in memory.
-    pub fn edited_pass(
-        &self, z: &Tensor, timesteps: &[i64], bottleneck: &Bottleneck, strength: f64, keep: Keep,
-    ) -> DecoderPass<'_> {
+    /// The decoder pass of the edit at `strength`, which scales Δh and interpolates the condition; `keep` is what its
+    /// backward pass finds in memory. `source` lends its encoder pass where the decoder alone sees the edited prompt.
+    pub fn edited_pass(&self, source: &SourcePass<'_>, strength: f64, keep: Keep) -> DecoderPass<'_> {
         let context = self.source_context + strength * (self.edited_context - self.source_context);
-        let encoded = match self.condition {
-            Condition::Decoder => None,
-            Condition::Both => {
-                let kind = self.unet.kind();
-                Some(self.unet.encode(&z.to_kind(kind), &timestep_tensor(timesteps, z.device()), &context))
-            }
+        let input = match self.condition {
+            Condition::Decoder => self.shift(source.bottleneck(), strength),
+            Condition::Both => self.shift(&self.encode(&source.z, &source.timesteps, &context), strength),
         };
-        let input = self.shift(encoded.as_ref().unwrap_or(bottleneck), strength);
         DecoderPass::run(self.unet, input, context, keep)
+    }
+
+    fn encode(&self, z: &Tensor, timesteps: &[i64], context: &Tensor) -> Bottleneck {
+        let z = z.to_kind(self.unet.kind());
+        self.unet.encode(&z, &timestep_tensor(timesteps, z.device()), context)
     }
 
     /// `bottleneck` with every Δh added.
@@ -115,37 +106,64 @@ impl Branch<'_> {
         deltas.reduce(|sum, delta| sum + delta).map_or_else(|| bottleneck.share(), |delta| bottleneck.shifted(&delta))
     }
 
-    /// The model's `output` for `z` read as noise, f32, (b, c, h, w).
-    pub fn noise(&self, z: &Tensor, timesteps: &[i64], output: &Tensor) -> Tensor {
-        self.schedule.noise_from_output(&output.to_kind(Kind::Float), z, timesteps)
+    /// P_t of an `output` of the network for `z`, f32, (b, c, h, w).
+    pub fn clean(&self, z: &Tensor, timesteps: &[i64], output: &Tensor) -> Tensor {
+        self.schedule.clean_from_output(&output.to_kind(Kind::Float), z, timesteps)
     }
 }
 
-/// One rung's values on both branches.
+/// The network under the source's prompt at one latent: each half runs when it is first asked for, and without a graph.
+#[derive(Debug)]
+pub struct SourcePass<'a> {
+    branch: &'a Branch<'a>,
+    z: Tensor,
+    timesteps: Vec<i64>,
+    bottleneck: OnceCell<Bottleneck>,
+}
+
+impl SourcePass<'_> {
+    /// The decoder's output, f32, (b, c, h, w).
+    pub fn output(&self) -> Tensor {
+        let Branch { unet, source_context, .. } = self.branch;
+        tch::no_grad(|| unet.decode(self.bottleneck(), source_context)).to_kind(Kind::Float)
+    }
+
+    /// Whether the encoder has run.
+    pub fn has_encoded(&self) -> bool {
+        self.bottleneck.get().is_some()
+    }
+
+    fn bottleneck(&self) -> &Bottleneck {
+        let encode = || self.branch.encode(&self.z, &self.timesteps, self.branch.source_context);
+        self.bottleneck.get_or_init(|| tch::no_grad(encode))
+    }
+}
+
+/// The recorded source around one step down.
 #[derive(Debug)]
 pub struct Rung<'a> {
-    /// The source's recorded latent on this rung and on the one below, (b, c, h, w).
-    pub source: (&'a Tensor, &'a Tensor),
-    /// The source's recorded ε.
-    pub source_noise: &'a Tensor,
-    /// ᾱ on this rung and on the one below, (b, 1, 1, 1).
-    pub alpha_bar: (&'a Tensor, &'a Tensor),
+    /// Its latent on the rung below, (b, c, h, w).
+    pub below: &'a Tensor,
+    /// P_t of its output here.
+    pub clean: &'a Tensor,
+    /// ε of its output here.
+    pub noise: &'a Tensor,
+    /// ᾱ on the rung below, (b, 1, 1, 1).
+    pub alpha_bar_below: &'a Tensor,
 }
 
 impl Process {
-    /// The edited latent one rung down.
+    /// The edited latent one rung down, from the edit's P_t and, for D, ε under the source's prompt; the anchored process
+    /// does not look at the latter.
     ///
-    /// `z` is the edited latent here; `edited` its ε̃ (for P); `own` its ε under the source prompt (for D), which the
-    /// anchored process does not need. Where z, ε̃ and ε are the source's, the source's latent below is returned
-    /// exactly: what is added to it is then 0.
-    pub fn descend(self, rung: &Rung<'_>, z: &Tensor, edited: &Tensor, own: &Tensor) -> Tensor {
-        let (here, below) = rung.alpha_bar;
-        let moved = predicted_clean(z, edited, here) - predicted_clean(rung.source.0, rung.source_noise, here);
-        let mut change = below.sqrt() * moved;
+    /// Where both are the source's, the source's latent below is returned exactly: what is added to it is then 0.
+    pub fn descend(self, rung: &Rung<'_>, clean: &Tensor, noise: &Tensor) -> Tensor {
+        let below = rung.alpha_bar_below;
+        let mut change = below.sqrt() * (clean - rung.clean);
         if self == Process::Asymmetric {
-            change += (1f64 - below).sqrt() * (own - rung.source_noise);
+            change += (1f64 - below).sqrt() * (noise - rung.noise);
         }
-        rung.source.1 + change
+        rung.below + change
     }
 }
 
@@ -158,44 +176,53 @@ pub fn reverse(
     boost_seed: u64,
 ) -> Tensor {
     let _no_grad = tch::no_grad_guard();
-    let rungs = ladder.timesteps();
+    let (rungs, schedule) = (ladder.timesteps(), branch.schedule);
     let mut edited: Option<Tensor> = None;
     for k in (1..rungs.len()).rev() {
         let (t, active) = (rungs[k], rungs[k] >= interval.t_edit && strength != 0.0);
         if edited.is_none() && !active {
             continue;
         }
-        let latent = source.latent(k);
+        let (latent, recorded) = (source.latent(k), source.output(k));
         let z = edited.unwrap_or_else(|| latent.shallow_clone());
-        let timesteps = vec![t; z.size()[0] as usize];
-        let (source_noise, below) = (source.noise(k), source.latent(k - 1));
-        let alpha_bar = alpha_bars(branch.schedule, &[t], z.device());
-        let alpha_bar_below = alpha_bars(branch.schedule, &[rungs[k - 1]], z.device());
-        let rung =
-            Rung { source: (&latent, &below), source_noise: &source_noise, alpha_bar: (&alpha_bar, &alpha_bar_below) };
-        let bottleneck = branch.encode(&z, &timesteps);
-        let needs_own = !active || process == Process::Asymmetric;
-        let own = needs_own.then(|| branch.source_noise(&z, &timesteps, &bottleneck));
-        let clean = match (&own, active) {
-            (Some(own), false) => own.shallow_clone(),
-            _ => branch.edited_noise(&z, &timesteps, &bottleneck, strength),
+        let rung = Rung {
+            below: &source.latent(k - 1),
+            clean: &schedule.clean_from_output(&recorded, &latent, &[t]),
+            noise: &schedule.noise_from_output(&recorded, &latent, &[t]),
+            alpha_bar_below: &alpha_bars(schedule, &[rungs[k - 1]], z.device()),
         };
-        let own = own.unwrap_or_else(|| source_noise.shallow_clone());
-        edited = Some(if t < interval.t_boost {
-            boosted(&rung, &z, &own, noise_like(&z, boost_seed, k))
+        let timesteps = vec![t; z.size()[0] as usize];
+        let pass = branch.source_pass(&z, &timesteps);
+        let own = (!active || process == Process::Asymmetric).then(|| pass.output());
+        let noise = own.as_ref().map(|own| schedule.noise_from_output(own, &z, &timesteps));
+        let noise = noise.unwrap_or_else(|| rung.noise.shallow_clone());
+        let output = match (&own, active) {
+            (Some(own), false) => own.shallow_clone(),
+            _ => branch.edited_pass(&pass, strength, Keep::All).output().shallow_clone(),
+        };
+        let clean = branch.clean(&z, &timesteps, &output);
+        edited = Some(if !active && t < interval.t_boost {
+            let fresh = noise_like(&z, boost_seed, k);
+            boosted(&rung, &alpha_bars(schedule, &[t], z.device()), (&clean, &noise), strength, &fresh)
         } else {
-            process.descend(&rung, &z, &clean, &own)
+            process.descend(&rung, &clean, &noise)
         });
     }
     edited.unwrap_or_else(|| source.latent(0))
 }
 
-/// Quality boosting: a stochastic step (η = 1). Asyrp, sec. 4.3; it is applied to the edited latent alone.
-fn boosted(rung: &Rung<'_>, z: &Tensor, own: &Tensor, fresh: Tensor) -> Tensor {
-    let (here, below) = rung.alpha_bar;
-    let sigma = sigma(here, below, 1.0);
-    let direction = (1f64 - below - sigma.square()).clamp_min(0.0).sqrt() * own;
-    below.sqrt() * predicted_clean(z, own, here) + direction + sigma * fresh
+/// Quality boosting: a stochastic step, applied to the edited latent alone. Asyrp, sec. 4.3.
+///
+/// As [`Process::descend`] it is a difference from the recorded source, and its η is 1 from strength 1 on and the strength
+/// below: with it goes the noise, so that an edit of a strength near 0 is near the source.
+fn boosted(
+    rung: &Rung<'_>, here: &Tensor, (clean, noise): (&Tensor, &Tensor), strength: f64, fresh: &Tensor,
+) -> Tensor {
+    let below = rung.alpha_bar_below;
+    let sigma = sigma(here, below, strength.abs().min(1.0));
+    let direction = (1f64 - below - sigma.square()).clamp_min(0.0).sqrt() * noise;
+    let recorded = (1f64 - below).sqrt() * rung.noise;
+    rung.below + below.sqrt() * (clean - rung.clean) + (direction - recorded) + sigma * fresh
 }
 
 fn noise_like(z: &Tensor, seed: u64, k: usize) -> Tensor {

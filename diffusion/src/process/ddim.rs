@@ -8,16 +8,15 @@ use tch::{Device, IndexOp, Kind, Tensor};
 use crate::networks::unet::UNet;
 use crate::process::schedule::Schedule;
 
-/// `P_t(ε) = (z_t − √(1−ᾱ_t)·ε) / √ᾱ_t`: the clean latent that ε implies.
+/// `P_t(ε) = (z_t − √(1−ᾱ_t)·ε) / √ᾱ_t`: the clean latent that ε implies, where ᾱ_t is above 0. From a network's output:
+/// [`Schedule::clean_from_output`].
 pub fn predicted_clean(z: &Tensor, noise: &Tensor, alpha_bar: &Tensor) -> Tensor {
     (z - (1f64 - alpha_bar).sqrt() * noise) / alpha_bar.sqrt()
 }
 
-/// `√ᾱ_prev·P_t(ε_clean) + √(1−ᾱ_prev)·ε_direction`: one step with η = 0.
-///
-/// DDIM passes the same ε twice; Asyrp gives the edited one to P alone.
-pub fn step(z: &Tensor, clean: &Tensor, direction: &Tensor, alpha_bar: &Tensor, alpha_bar_to: &Tensor) -> Tensor {
-    alpha_bar_to.sqrt() * predicted_clean(z, clean, alpha_bar) + (1f64 - alpha_bar_to).sqrt() * direction
+/// `√ᾱ_to·P_t + √(1−ᾱ_to)·ε`: one step with η = 0, up or down, from what a network says of z_t.
+pub fn step(clean: &Tensor, noise: &Tensor, alpha_bar_to: &Tensor) -> Tensor {
+    alpha_bar_to.sqrt() * clean + (1f64 - alpha_bar_to).sqrt() * noise
 }
 
 /// `σ_t` of DDIM at the given η, eq. 16: 0 is deterministic, 1 is DDPM.
@@ -32,7 +31,8 @@ pub fn alpha_bars(schedule: &Schedule, timesteps: &[i64], device: Device) -> Ten
     Tensor::from_slice(&values).to_device(device).view([-1, 1, 1, 1])
 }
 
-/// The timesteps that inversion climbs and the edit descends: evenly spaced from 0 to T−1, ascending.
+/// The timesteps that inversion climbs and the edit descends: evenly spaced from 0 to the schedule's last timestep that
+/// means something ([`Schedule::last_timestep`]), ascending.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ladder {
     timesteps: Vec<i64>,
@@ -41,7 +41,7 @@ pub struct Ladder {
 impl Ladder {
     /// A ladder of `num_steps` rungs (at least 2) over the schedule's training timesteps.
     pub fn new(schedule: &Schedule, num_steps: usize) -> Self {
-        let last = schedule.num_train_timesteps() - 1;
+        let last = schedule.last_timestep();
         let intervals = num_steps.max(2) as i64 - 1;
         Self { timesteps: (0..=intervals).map(|k| k * last / intervals).collect() }
     }
@@ -57,13 +57,16 @@ impl Ladder {
     }
 }
 
-/// A photo's way up the ladder: its latent and the UNet's ε on every rung. The source branch of every edit.
+/// A photo's way up the ladder: its latent and the UNet's output on every rung. The source branch of every edit.
+///
+/// It is the output that is recorded, in the network's own terms: P_t and ε follow from it on every rung, while ε alone
+/// does not say P_t where ᾱ is 0.
 #[derive(Debug)]
 pub struct Trajectory {
     /// z_k, (n, b, c, h, w); rung 0 is the photo's own latent.
     pub latents: Tensor,
-    /// ε(z_k, t_k, source prompt), (n, b, c, h, w).
-    pub noises: Tensor,
+    /// The UNet's output for (z_k, t_k, source prompt), (n, b, c, h, w): ε, v or x₀, as the schedule says.
+    pub outputs: Tensor,
 }
 
 impl Trajectory {
@@ -72,13 +75,13 @@ impl Trajectory {
         self.latents.i(k as i64)
     }
 
-    /// The source's ε on rung `k`, (b, c, h, w).
-    pub fn noise(&self, k: usize) -> Tensor {
-        self.noises.i(k as i64)
+    /// The UNet's output on rung `k`, (b, c, h, w).
+    pub fn output(&self, k: usize) -> Tensor {
+        self.outputs.i(k as i64)
     }
 }
 
-/// DDIM inversion at guidance 1: climbs the ladder from `latent` (b, c, h, w), ε taken at the lower rung.
+/// DDIM inversion at guidance 1: climbs the ladder from `latent` (b, c, h, w), the output taken at the lower rung.
 ///
 /// `context` is the source prompt's (1 or b, tokens, d). No gradient is recorded.
 pub fn invert(unet: &UNet, schedule: &Schedule, ladder: &Ladder, latent: &Tensor, context: &Tensor) -> Trajectory {
@@ -87,24 +90,25 @@ pub fn invert(unet: &UNet, schedule: &Schedule, ladder: &Ladder, latent: &Tensor
     let batch = latent.size()[0];
     let context = context.expand([batch, -1, -1], false);
     let mut z = latent.to_kind(Kind::Float);
-    let (mut latents, mut noises) = (Vec::with_capacity(rungs.len()), Vec::with_capacity(rungs.len()));
+    let (mut latents, mut outputs) = (Vec::with_capacity(rungs.len()), Vec::with_capacity(rungs.len()));
     for (k, &t) in rungs.iter().enumerate() {
-        let noise = predict_noise(unet, schedule, &z, t, &context);
+        let output = predict(unet, &z, t, &context);
         latents.push(z.shallow_clone());
         if let Some(&up) = rungs.get(k + 1) {
-            let (here, there) = (alpha_bars(schedule, &[t], z.device()), alpha_bars(schedule, &[up], z.device()));
-            z = step(&z, &noise, &noise, &here, &there);
+            let (clean, noise) =
+                (schedule.clean_from_output(&output, &z, &[t]), schedule.noise_from_output(&output, &z, &[t]));
+            z = step(&clean, &noise, &alpha_bars(schedule, &[up], z.device()));
         }
-        noises.push(noise);
+        outputs.push(output);
     }
-    Trajectory { latents: Tensor::stack(&latents, 0), noises: Tensor::stack(&noises, 0) }
+    Trajectory { latents: Tensor::stack(&latents, 0), outputs: Tensor::stack(&outputs, 0) }
 }
 
-/// ε of the whole UNet for a batch that shares timestep `t`; f32 out whatever the network's kind.
-pub fn predict_noise(unet: &UNet, schedule: &Schedule, z: &Tensor, t: i64, context: &Tensor) -> Tensor {
+/// The whole UNet's output for a batch that shares timestep `t`; f32 whatever the network's kind.
+pub fn predict(unet: &UNet, z: &Tensor, t: i64, context: &Tensor) -> Tensor {
     let timesteps = vec![t; z.size()[0] as usize];
     let output = unet.forward(&z.to_kind(unet.kind()), &timestep_tensor(&timesteps, z.device()), context);
-    schedule.noise_from_output(&output.to_kind(Kind::Float), z, &timesteps)
+    output.to_kind(Kind::Float)
 }
 
 /// Timesteps as the UNet takes them, (b).

@@ -4,6 +4,10 @@
 //! ours, the noise process is the model's.
 //!
 //! z_t = √ᾱ_t·x₀ + √(1−ᾱ_t)·ε
+//!
+//! Both halves are read from the network's own output, each in the form that is defined wherever the output means
+//! something: a schedule of zero terminal SNR (Lin et al. 2024) has ᾱ = 0 at its last timestep, where ε says nothing of
+//! x₀ and division by √ᾱ gives no number.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,6 +17,7 @@ use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
+use crate::process::ddim::predicted_clean;
 use crate::weights::read_json;
 
 /// What the UNet was trained to predict.
@@ -25,6 +30,17 @@ pub enum Prediction {
     VPrediction,
     /// The clean latent x₀.
     Sample,
+}
+
+impl Prediction {
+    /// What the network is trained to say where `clean` x₀ and `noise` ε make z at ᾱ (b, 1, 1, 1), (b, c, h, w).
+    pub fn target(self, clean: &Tensor, noise: &Tensor, alpha_bar: &Tensor) -> Tensor {
+        match self {
+            Prediction::Epsilon => noise.shallow_clone(),
+            Prediction::VPrediction => alpha_bar.sqrt() * noise - (1f64 - alpha_bar).sqrt() * clean,
+            Prediction::Sample => clean.shallow_clone(),
+        }
+    }
 }
 
 /// How inference timesteps lie in the training timesteps (Lin et al. 2024, table 2).
@@ -110,6 +126,33 @@ impl Schedule {
             )),
             _ => Ok(timesteps),
         }
+    }
+
+    /// The last timestep that the network's output says something of x₀ at: T − 1, but where ε is predicted the last
+    /// one with ᾱ above 0.
+    pub fn last_timestep(&self) -> i64 {
+        let last = self.num_train_timesteps() - 1;
+        match self.prediction {
+            Prediction::Epsilon => (0..=last).rev().find(|&t| self.alpha_bar(t) > 0.0).unwrap_or(0),
+            _ => last,
+        }
+    }
+
+    /// P_t, the clean latent x₀ as the network's `output` at z_t implies it, (b, c, h, w), one t for all rows or one for
+    /// each: `(z − √(1−ᾱ)·ε) / √ᾱ`, `√ᾱ·z − √(1−ᾱ)·v`, or the output itself.
+    ///
+    /// Computed in at least f32; the result has the output's kind.
+    pub fn clean_from_output(&self, output: &Tensor, z: &Tensor, timesteps: &[i64]) -> Tensor {
+        let alpha_bar = || self.per_row(timesteps, z.device(), |alpha| alpha); // (b, 1, 1, 1)
+        let clean = match self.prediction {
+            Prediction::Epsilon => predicted_clean(z, output, &alpha_bar()),
+            Prediction::VPrediction => {
+                let alpha_bar = alpha_bar();
+                alpha_bar.sqrt() * z - (1f64 - &alpha_bar).sqrt() * output
+            }
+            Prediction::Sample => return output.shallow_clone(),
+        };
+        clean.to_kind(output.kind())
     }
 
     /// ε as the network's `output` at z_t implies it, (b, c, h, w), one t for all rows or one for each.

@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use crate::networks::decoder::LatentDecoder;
 use crate::networks::lpips::Lpips;
-use crate::process::ddim::{alpha_bars, predicted_clean, Ladder, Trajectory};
+use crate::process::ddim::{Ladder, Trajectory};
 use crate::process::schedule::Schedule;
 
 /// The share of the text cosine that LPIPS must reach at t_edit.
@@ -30,8 +30,7 @@ impl Probe<'_> {
     /// The smallest t whose LPIPS(decode(z_0), decode(P_t)) ≥ 0.33·cos(E_T(source), E_T(target)); the last rung if none.
     pub fn t_edit(&self, sources: &Trajectory, text_cosine: f64) -> i64 {
         self.first_rung(sources, EDIT_SHARE * text_cosine, |k, z| {
-            let alpha_bar = alpha_bars(self.schedule, &[self.ladder.timesteps()[k]], z.device());
-            predicted_clean(z, &sources.noise(k), &alpha_bar)
+            self.schedule.clean_from_output(&sources.output(k), z, &[self.ladder.timesteps()[k]])
         })
     }
 

@@ -12,7 +12,7 @@ use diffusion::detail::Detail;
 use diffusion::edit::target_prompt;
 use diffusion::noise;
 use diffusion::pipeline::Pipeline;
-use diffusion::process::ddim::{alpha_bars, predict_noise, step};
+use diffusion::process::ddim::{alpha_bars, predict, step};
 use diffusion::run::Run;
 use diffusion::tokens::Prompt;
 use schemars::JsonSchema;
@@ -200,23 +200,27 @@ pub fn sdedit(
     let schedule = &pipeline.schedule;
     let timesteps = schedule.inference_timesteps(sampler.num_inference_steps)?;
     let taken = (sampler.num_inference_steps as f64 * strength) as usize;
-    let timesteps = &timesteps[timesteps.len().saturating_sub(taken)..];
+    let taken = &timesteps[timesteps.len().saturating_sub(taken)..];
+    // A network that predicts ε says nothing where nothing of the source is left.
+    let timesteps: Vec<i64> = taken.iter().copied().filter(|&t| t <= schedule.last_timestep()).collect();
     let Some(&start) = timesteps.first() else { return Ok(latents.shallow_clone()) };
     let stride = schedule.num_train_timesteps() / sampler.num_inference_steps;
     let alpha_bar = |t: i64| alpha_bars(schedule, &[t], latents.device()); // (1, 1, 1, 1)
     let mut z = alpha_bar(start).sqrt() * latents + (1f64 - alpha_bar(start)).sqrt() * noise;
-    for &t in timesteps {
-        let noise = guided_noise(pipeline, &z, t, conditions, sampler.guidance_scale);
-        z = step(&z, &noise, &noise, &alpha_bar(t), &alpha_bar(t - stride));
+    for t in timesteps {
+        let output = guided_output(pipeline, &z, t, conditions, sampler.guidance_scale);
+        let (clean, noise) =
+            (schedule.clean_from_output(&output, &z, &[t]), schedule.noise_from_output(&output, &z, &[t]));
+        z = step(&clean, &noise, &alpha_bar(t - stride));
     }
     Ok(z)
 }
 
-/// ε_∅ + g·(ε_c − ε_∅), (b, c, h, w).
-fn guided_noise(pipeline: &Pipeline, z: &Tensor, t: i64, conditions: &Conditions, guidance_scale: f64) -> Tensor {
+/// o_∅ + g·(o_c − o_∅) of the network's outputs, (b, c, h, w).
+fn guided_output(pipeline: &Pipeline, z: &Tensor, t: i64, conditions: &Conditions, guidance_scale: f64) -> Tensor {
     let under = |context: &Tensor| {
         let context = context.expand([z.size()[0], -1, -1], false);
-        predict_noise(&pipeline.unet, &pipeline.schedule, z, t, &context)
+        predict(&pipeline.unet, z, t, &context)
     };
     let conditional = under(&conditions.context);
     if guidance_scale == 1.0 {

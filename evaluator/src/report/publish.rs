@@ -1,34 +1,11 @@
-//! A report appears whole or not at all: written aside, then renamed to its date; one evaluation at a time.
+//! A report appears whole or not at all: written aside, then renamed to its date.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::parts::Parts;
 use crate::ranks::Ranks;
-
-/// An output folder that no other evaluation writes to meanwhile. The system lifts the lock when the process ends,
-/// however it ends; nothing is left in the folder.
-#[derive(Debug)]
-pub struct Lock {
-    _folder: Option<File>, // none where the file system has no locks
-}
-
-impl Lock {
-    /// Makes the folder where it is missing, and takes it.
-    pub fn take(output_dir: &Path) -> Result<Self> {
-        fs::create_dir_all(output_dir).map_err(|e| Error::io(output_dir, e))?;
-        let folder = File::open(output_dir).map_err(|e| Error::io(output_dir, e))?;
-        match folder.try_lock() {
-            Ok(()) => Ok(Self { _folder: Some(folder) }),
-            Err(TryLockError::WouldBlock) => Err(Error::Busy(output_dir.to_path_buf())),
-            Err(TryLockError::Error(error)) => {
-                tracing::warn!("{}: cannot be locked against a second evaluator ({error})", output_dir.display());
-                Ok(Self { _folder: None })
-            }
-        }
-    }
-}
 
 /// A folder beside the one that will be published. Dropped before, it stays for the next try if a batch is finished.
 #[derive(Debug)]
@@ -144,16 +121,6 @@ fn flush(folder: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_folder_is_taken_once_and_free_again_after() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let lock = Lock::take(&folder.path().join("reports")).expect("free");
-        let error = Lock::take(&folder.path().join("reports")).expect_err("taken");
-        assert!(matches!(error, Error::Busy(_)) && !error.is_bad_input(), "{error}");
-        drop(lock);
-        Lock::take(&folder.path().join("reports")).expect("free again");
-    }
 
     #[test]
     fn what_is_finished_stays_for_the_same_evaluation_alone() {

@@ -69,8 +69,10 @@ fn a_second_evaluator_is_turned_away() {
         assert!(first.try_wait().expect("running").is_none(), "it ended first");
         std::thread::sleep(Duration::from_millis(2));
     }
-    let error = workshop.evaluate(&[]).expect_err("taken").to_string();
-    assert!(error.contains("another evaluator is writing there"), "{error}");
+    let error = workshop.evaluate(&[]).expect_err("taken");
+    assert!(error.is_bad_input(), "{error}");
+    let named = format!("evaluator (process {} on ", first.id());
+    assert!(error.to_string().contains(&named) && error.to_string().contains("is writing there"), "{error}");
     assert!(first.wait().expect("it ends").success(), "the first is not disturbed");
 }
 

@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use diffusion::losses::denoising::denoising;
+use diffusion::process::ddim::Ladder;
 use diffusion::process::schedule::{Prediction, Schedule};
 use diffusion::Error;
 use serde::Deserialize;
@@ -72,6 +74,56 @@ fn implied_noise_equals_diffusers() {
             assert_eq!(alone, pick(&noise), "{name}: a row alone differs from the same row in a batch");
         }
     }
+}
+
+/// At the last timestep of a schedule of zero terminal SNR too, where ᾱ is 0.
+#[test]
+fn implied_clean_latents_equal_diffusers() {
+    let expected = tensors("schedule/schedule.safetensors");
+    for (name, case) in cases() {
+        let schedule = read(&case.config).expect("the case is supported");
+        let clean = schedule.clean_from_output(&expected["output"], &expected["z"], &case.at);
+        assert_close(&name, &clean, &expected[&format!("{name}.clean")], 1e-5);
+    }
+    assert_eq!(read(&cases()["zero_snr"].config).expect("supported").alpha_bar(999), 0.0);
+}
+
+#[test]
+fn min_snr_weights_are_those_of_diffusers_and_finite_where_nothing_is_left() {
+    let expected = tensors("schedule/schedule.safetensors");
+    let (zeros, ones) =
+        (Tensor::zeros([1, 1, 1, 1], tch::kind::FLOAT_CPU), Tensor::ones([1, 1, 1, 1], tch::kind::FLOAT_CPU));
+    for (name, case) in cases() {
+        let schedule = read(&case.config).expect("the case is supported");
+        // An error of 1 everywhere: the loss is the weight.
+        let weight = |prediction: Prediction, alpha: f64| {
+            denoising(prediction, &ones, &zeros, &(&ones * alpha), Some(5.0)).double_value(&[])
+        };
+        for (k, &t) in case.at.iter().enumerate() {
+            let found = weight(schedule.prediction(), schedule.alpha_bar(t));
+            let Some(expected) = expected.get(&format!("{name}.min_snr")) else { continue };
+            let expected = expected.double_value(&[k as i64]);
+            assert!(
+                (found - expected).abs() <= 1e-5 * expected.max(1.0),
+                "{name}, t {t}: {found}, diffusers has {expected}"
+            );
+        }
+        for prediction in [Prediction::Epsilon, Prediction::VPrediction, Prediction::Sample] {
+            assert!(weight(prediction, 0.0).is_finite(), "{prediction:?}");
+        }
+    }
+}
+
+/// ε says nothing of the latent where nothing of it is left; v does.
+#[test]
+fn the_ladder_ends_where_the_output_means_something() {
+    let zero_snr = |prediction: &str| {
+        read(&json!({"clip_sample": false, "rescale_betas_zero_snr": true, "prediction_type": prediction}))
+            .expect("supported")
+    };
+    assert_eq!(Ladder::new(&zero_snr("epsilon"), 3).timesteps(), [0, 499, 998]);
+    assert_eq!(Ladder::new(&zero_snr("v_prediction"), 3).timesteps(), [0, 499, 999]);
+    assert_eq!(Schedule::read(&pocket("scheduler")).expect("the embedded one").last_timestep(), 999);
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn bad_recipes_end_with_one_line_and_code_2() {
 }
 
 /// A copy of the pocket pipeline with one part changed.
-fn altered_pipeline(folder: &Path, alter: impl Fn(&Path)) -> String {
+pub fn altered_pipeline(folder: &Path, alter: impl Fn(&Path)) -> String {
     let base = folder.join("base");
     for part in ["unet", "vae", "text_encoder", "tokenizer", "scheduler"] {
         copy_folder(&pocket(part), &base.join(part));
@@ -67,6 +67,35 @@ fn pickle_weights_and_a_foreign_vae_are_refused() {
         fs::write(path, bytes).expect("written");
     });
     refused(&scene, &["--set", &foreign], &["VAE", "re-run `dataloader shard`"]);
+}
+
+#[test]
+fn a_second_trainer_in_one_folder_is_turned_away_and_told_who_is_there() {
+    for (first, second) in [(&[][..], &["--nproc-per-node", "2"][..]), (&["--nproc-per-node", "2"], &[])] {
+        let scene = Scene::new();
+        let mut running = scene.command(first).stderr(Stdio::null()).spawn().expect("started");
+        wait_for("the lock", || {
+            fs::read_to_string(scene.run_dir().join(".lock")).is_ok_and(|text| text.lines().count() == 3)
+        });
+        let lock = fs::read_to_string(scene.run_dir().join(".lock")).expect("held");
+        let holder: Vec<&str> = lock.lines().collect();
+        let text = scene.run(2, second);
+        let named = format!("trainer (process {} on {})", holder[1], holder[2]);
+        assert!(text.contains(&named) && text.contains("output_dir"), "{text}");
+        assert_eq!(running.wait().expect("it ends").code(), Some(0), "the first is not disturbed");
+        assert!(tensors_of(&scene.checkpoint(6)).len() == 4 && !scene.run_dir().join(".lock").exists());
+    }
+}
+
+#[test]
+fn a_killed_trainers_folder_is_taken_over() {
+    let scene = Scene::new();
+    let mut running = scene.command(&[]).stderr(Stdio::null()).spawn().expect("started");
+    wait_for("the lock", || scene.run_dir().join(".lock").exists());
+    running.kill().expect("killed");
+    running.wait().expect("gone");
+    assert!(scene.run_dir().join(".lock").exists(), "nobody took it away");
+    scene.run(0, &["--set", "train.max_train_steps=1", "--set", "validation.validation_steps=0"]);
 }
 
 #[test]

@@ -47,6 +47,20 @@ fn emo_a_and_emo_s_are_the_judges_word_on_the_pictures_shown() {
     }
 }
 
+/// The held-out faces are all amused: none of them can be edited towards amusement.
+#[test]
+fn nothing_is_edited_towards_what_it_shows_already() {
+    let scene = Scene::new();
+    let sets = ["emotions=[sadness, amusement]", "train.max_train_steps=1", "validation.validation_steps=1"];
+    let text = scene.run(0, &sets.iter().flat_map(|set| ["--set", set]).collect::<Vec<_>>());
+    assert!(text.contains("amusement: every source of the held-out \"test\" shows it already"), "{text}");
+    let samples = scene.run_dir().join("samples/step-1");
+    assert!(samples.join("sadness.png").is_file() && !samples.join("amusement.png").exists());
+    let only = Scene::new();
+    let text = only.run(2, &["--set", "emotions=[amusement]"]);
+    assert!(text.contains("no row passes the filter"), "{text}");
+}
+
 #[test]
 fn a_judge_with_the_losss_eyes_is_refused() {
     let judge = format!("validation.classifier={}", fixture("classifier/emoedit").display());

@@ -46,7 +46,7 @@ fn steps_that_are_not_finite_are_skipped_counted_and_end_the_run() {
     let text = scene.run(1, &arguments);
     assert!(text.contains("step skipped, 2 in a row") && text.contains("3 steps in a row"), "{text}");
     let saved = read(&fs::read(scene.checkpoint(2).join("tokens.safetensors")).expect("a checkpoint"));
-    assert_eq!(saved["tokens"].isfinite().all().int64_value(&[]), 1, "never checkpointed");
+    assert_eq!(saved["sadness"].isfinite().all().int64_value(&[]), 1, "never checkpointed");
     let state = fs::read_to_string(scene.checkpoint(2).join("state.json")).expect("a state");
     assert!(state.contains("\"skipped\": 2") && state.contains("\"updates\": 0"), "{state}");
 }
@@ -64,8 +64,8 @@ fn steps_that_are_not_finite_are_skipped_before_they_are_read() {
     let fresh = Scene::new();
     fresh.run(1, &[&arguments[..], &["--set", "checkpoint.checkpointing_steps=1"]].concat());
     let first = read(&fs::read(fresh.checkpoint(1).join("tokens.safetensors")).expect("a checkpoint"));
-    assert_eq!(file("tokens.safetensors")["tokens"], first["tokens"]);
-    assert_eq!(file("ema.safetensors")["tokens"], first["tokens"]);
+    assert_eq!(file("tokens.safetensors")["sadness"], first["sadness"]);
+    assert_eq!(file("ema.safetensors")["sadness"], first["sadness"]);
 }
 
 /// CPUs compute f16 slowly: one image, and the denoising loss alone.
@@ -123,10 +123,70 @@ fn a_moving_average_is_exported_and_comes_back_from_a_checkpoint() {
     let file = |scene: &Scene, name: &str| fs::read(scene.checkpoint(6).join(name)).expect("a checkpoint");
     let learned = read(&fs::read(whole.run_dir().join("learned_embeds.safetensors")).expect("tokens"));
     let (average, trained) = (read(&file(&whole, "ema.safetensors")), read(&file(&whole, "tokens.safetensors")));
-    assert_eq!(learned["<sadness>"], average["tokens"].squeeze_dim(0));
-    assert_ne!(average["tokens"], trained["tokens"]);
+    assert_eq!(learned["<sadness>"], average["sadness"]);
+    assert_ne!(average["sadness"], trained["sadness"]);
     parted.run(0, &[&sets[..], &["--set", "train.max_train_steps=6"]].concat());
     fs::remove_dir_all(parted.checkpoint(6)).expect("removed");
     parted.run(0, &sets);
     assert!(file(&parted, "ema.safetensors") == file(&whole, "ema.safetensors"));
+}
+
+/// Adam's moments would go on moving the tensors of emotions whose turn it is not.
+#[test]
+fn the_tensors_of_an_emotion_keep_still_while_others_have_their_turn() {
+    let scene = Scene::new();
+    let sets = [
+        "emotions=[sadness, amusement]",
+        "edit.trajectory=source",
+        "train.max_train_steps=4",
+        "train.optimizer.adam_weight_decay=0.1",
+        "checkpoint.checkpointing_steps=1",
+        "validation.validation_steps=0",
+    ];
+    scene.run(0, &sets.iter().flat_map(|set| ["--set", set]).collect::<Vec<_>>());
+    let at = |step: u64| -> BTreeMap<String, Tensor> {
+        let files =
+            ["tokens", "delta", "optimizer"].map(|name| scene.checkpoint(step).join(format!("{name}.safetensors")));
+        files.iter().flat_map(|file| read(&fs::read(file).expect("a checkpoint"))).collect()
+    };
+    let of = |tensors: &BTreeMap<String, Tensor>, emotion: &str| -> Vec<Tensor> {
+        let its = |name: &str| name.split('.').any(|part| part == emotion);
+        tensors.iter().filter(|(name, _)| its(name)).map(|(_, tensor)| tensor.shallow_clone()).collect()
+    };
+    let steps: Vec<_> = (1..=4).map(at).collect();
+    for (turn, moving, still) in [(1, "amusement", "sadness"), (2, "sadness", "amusement"), (3, "amusement", "sadness")]
+    {
+        let (before, after) = (&steps[turn - 1], &steps[turn]);
+        assert!(
+            of(before, still).len() > 20 && of(before, still) == of(after, still),
+            "{still} moved in step {}",
+            turn + 1
+        );
+        assert_ne!(of(before, moving), of(after, moving), "{moving} keeps still in its own turn");
+    }
+    let counted = ["sadness", "amusement"].map(|emotion| steps[2][&format!("tokens.{emotion}.step")].double_value(&[]));
+    assert_eq!(counted, [2.0, 1.0]);
+}
+
+/// A scheduler whose last timestep has ᾱ = 0: numbers all along, whatever the network predicts.
+#[test]
+fn a_schedule_of_zero_terminal_snr_trains() {
+    for (prediction, gamma) in [("v_prediction", "5"), ("v_prediction", "null"), ("epsilon", "5")] {
+        let scene = Scene::new();
+        let base = refusals::altered_pipeline(scene.folder.path(), |base| {
+            let path = base.join("scheduler/scheduler_config.json");
+            let text = fs::read_to_string(&path).expect("read");
+            let mut config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            config["rescale_betas_zero_snr"] = true.into();
+            config["prediction_type"] = prediction.into();
+            fs::write(path, config.to_string()).expect("written");
+        });
+        let gamma = format!("loss.min_snr_gamma={gamma}");
+        let sets = [&base, &gamma, "train.max_train_steps=2", "validation.validation_steps=2"];
+        let text = scene.run(0, &sets.iter().flat_map(|set| ["--set", set]).collect::<Vec<_>>());
+        assert!(!text.contains("not finite"), "{prediction}: {text}");
+        let grid = image::open(scene.run_dir().join("samples/step-2/sadness.png")).expect("a grid").to_rgb8();
+        let edits = image::imageops::crop_imm(&grid, 128, 0, 64, 128).to_image();
+        assert!(edits.pixels().filter(|pixel| pixel.0 == [0; 3]).count() < 64 * 64, "{prediction}: the edit is black");
+    }
 }

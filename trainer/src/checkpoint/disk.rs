@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A disk, or one that fails on purpose.
 pub trait Disk {
@@ -18,6 +19,18 @@ pub trait Disk {
     fn remove_folder(&self, path: &Path) -> io::Result<()>;
     /// Bytes that this user may still write to the disk of `folder`.
     fn free_bytes(&self, folder: &Path) -> io::Result<u64>;
+    /// A file's bytes.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        std::fs::read(path)
+    }
+    /// What lies in a folder.
+    fn entries(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
+    }
+    /// Lets time pass before an operation is tried again.
+    fn wait(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
 }
 
 /// The disk as it is.
@@ -133,5 +146,74 @@ impl Disk for Failing {
     fn free_bytes(&self, folder: &Path) -> io::Result<u64> {
         let free = RealDisk.free_bytes(folder)?;
         self.operation("statvfs", folder, || Ok(()), || Ok(())).map(|()| free)
+    }
+}
+
+/// The real disk, on which reading fails so often before it works again.
+#[cfg(test)]
+pub struct Hiccup {
+    kind: io::ErrorKind,
+    left: std::cell::Cell<usize>,
+    waits: std::cell::Cell<usize>,
+}
+
+#[cfg(test)]
+impl Hiccup {
+    pub fn new(kind: io::ErrorKind, times: usize) -> Self {
+        Self { kind, left: times.into(), waits: 0.into() }
+    }
+
+    /// How often it was waited for.
+    pub fn waits(&self) -> usize {
+        self.waits.get()
+    }
+
+    fn answer<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        match self.left.get() {
+            0 => work(),
+            left => {
+                self.left.set(left - 1);
+                Err(self.kind.into())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl Disk for Hiccup {
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        RealDisk.write(path, bytes)
+    }
+
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        RealDisk.sync(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        RealDisk.create_folder(path)
+    }
+
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove_folder(path)
+    }
+
+    fn free_bytes(&self, folder: &Path) -> io::Result<u64> {
+        RealDisk.free_bytes(folder)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.answer(|| RealDisk.read(path))
+    }
+
+    fn entries(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        self.answer(|| RealDisk.entries(folder))
+    }
+
+    fn wait(&self, _: Duration) {
+        self.waits.set(self.waits.get() + 1);
     }
 }

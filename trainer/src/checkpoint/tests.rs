@@ -18,9 +18,9 @@ fn what_was_saved_is_loaded_and_only_the_newest_are_kept() -> anyhow::Result<()>
     for step in [1, 2, 10] {
         save(&RealDisk, dir.path(), step, &snapshot(step), &newest(2))?;
     }
-    let steps: Vec<u64> = all(dir.path()).into_iter().map(|(step, _)| step).collect();
+    let steps: Vec<u64> = all(&RealDisk, dir.path())?.into_iter().map(|(step, _)| step).collect();
     assert_eq!(steps, [10, 2]);
-    let read = load(&folder(dir.path(), 10))?;
+    let read = load(&RealDisk, &folder(dir.path(), 10))?;
     assert_eq!(read.files["tokens"]["tokens"], Tensor::from_slice(&[10.0f32, 2.0]));
     assert_eq!(read.state["step"], 10);
     Ok(())
@@ -38,14 +38,14 @@ fn every_flipped_byte_and_every_truncation_is_noticed() -> anyhow::Result<()> {
             let mut bad = good.clone();
             bad[at] ^= 0x01;
             std::fs::write(&path, &bad)?;
-            assert!(load(&folder).is_err(), "{name}, byte {at}");
+            assert!(load(&RealDisk, &folder).is_err(), "{name}, byte {at}");
         }
         std::fs::write(&path, &good[..good.len() / 2])?;
-        let error = format!("{:#}", load(&folder).expect_err("truncated"));
+        let error = format!("{:#}", load(&RealDisk, &folder).expect_err("truncated"));
         assert!(error.contains(&name), "{error}");
         std::fs::write(&path, &good)?;
     }
-    assert!(load(&folder).is_ok());
+    assert!(load(&RealDisk, &folder).is_ok());
     Ok(())
 }
 
@@ -54,7 +54,7 @@ fn half_written_folders_are_swept() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     std::fs::create_dir(dir.path().join(".checkpoint-5.writing"))?;
     sweep(dir.path());
-    assert!(all(dir.path()).is_empty());
+    assert!(all(&RealDisk, dir.path())?.is_empty());
     assert!(!dir.path().join(".checkpoint-5.writing").exists());
     Ok(())
 }
@@ -70,13 +70,14 @@ fn a_fault_at_any_operation_leaves_a_good_checkpoint() -> anyhow::Result<()> {
             save(&RealDisk, dir.path(), 1, &snapshot(1), &newest(1))?;
             let disk = Failing::new(at, fault);
             let saved = save(&disk, dir.path(), 2, &snapshot(2), &newest(1));
-            let whole: Vec<u64> = all(dir.path()).iter().filter_map(|(_, f)| load(f).ok()).map(step_of).collect();
+            let whole: Vec<u64> =
+                all(&RealDisk, dir.path())?.iter().filter_map(|(_, f)| load(&RealDisk, f).ok()).map(step_of).collect();
             assert!(!whole.is_empty(), "{fault:?} at {}: nothing left", disk.last());
             if disk.reached() {
                 assert!(whole.contains(&1) || whole.contains(&2), "{fault:?} at {}: {whole:?}", disk.last());
                 sweep(dir.path());
                 save(&RealDisk, dir.path(), 3, &snapshot(3), &newest(1))?;
-                let left: Vec<u64> = all(dir.path()).into_iter().map(|(step, _)| step).collect();
+                let left: Vec<u64> = all(&RealDisk, dir.path())?.into_iter().map(|(step, _)| step).collect();
                 assert_eq!(left, [3], "{fault:?} at {}", disk.last());
             } else {
                 assert!(saved.is_ok() && at > 10, "{at} operations: {saved:?}");

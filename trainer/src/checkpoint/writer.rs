@@ -99,7 +99,7 @@ mod tests {
         writer.save(1, &snapshot(1, &tensor), false)?;
         let _ = tensor.fill_(7.0);
         drop(writer);
-        let read = load(&all(dir.path())[0].1)?;
+        let read = load(&RealDisk, &all(&RealDisk, dir.path())?[0].1)?;
         assert_eq!(read.files["tokens"]["tokens"].sum(tch::Kind::Float).double_value(&[]), 0.0);
         Ok(())
     }
