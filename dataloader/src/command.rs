@@ -1,6 +1,5 @@
 //! What each sub-command does; the answer is the exit code.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use collective::launch::{ranks_to_start, start_ranks, Restarts};
@@ -12,7 +11,7 @@ use dataloader::inversions::config::InvertConfig;
 use dataloader::inversions::job::Summary;
 use dataloader::share::Share;
 use dataloader::{inspect, inversions, recipe, shard, survey, verify, Access, Error, Result};
-use diffusion::hub::Hub;
+use hub::Hub;
 use program::{output, Progress};
 
 use crate::cli::{Command, FetchArgs, Fetchable};
@@ -29,7 +28,7 @@ pub fn run(command: Command, env: Lookup<'_>) -> Result<u8> {
             }
             config.check()?;
             share_work(nproc_per_node, env, |share| {
-                let summary = shard::run(&config, &hub(env), share)?;
+                let summary = shard::run(&config, &Hub::from_env(env), share)?;
                 Ok(summary.map(|summary| summary.describe(&config.output)))
             })
         }
@@ -38,7 +37,7 @@ pub fn run(command: Command, env: Lookup<'_>) -> Result<u8> {
             config.store = config.store.with_env(env);
             config.check()?;
             share_work(nproc_per_node, env, |share| {
-                Ok(inversions::job::run(&config, &hub(env), share)?.map(|Summary(line)| line))
+                Ok(inversions::job::run(&config, &Hub::from_env(env), share)?.map(|Summary(line)| line))
             })
         }
         Command::Fetch { dataset: Fetchable::Findingemo(args) } => fetch(&args),
@@ -120,11 +119,4 @@ fn fetch(args: &FetchArgs) -> Result<u8> {
         args.output.join(fetch::REPORT).display(),
     ))?;
     Ok(u8::from(failed > 0))
-}
-
-/// The Hugging Face cache, where Python keeps it too.
-fn hub(env: Lookup<'_>) -> Hub {
-    let user = || PathBuf::from(env("HOME").unwrap_or_default()).join(".cache/huggingface");
-    let offline = env("HF_HUB_OFFLINE").is_some_and(|value| value != "0");
-    Hub { home: env("HF_HOME").map_or_else(user, PathBuf::from), offline }
 }

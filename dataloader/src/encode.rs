@@ -4,12 +4,13 @@
 
 use std::path::{Path, PathBuf};
 
-use diffusion::hub::{resolve, Hub};
 use diffusion::images::{self, ClipPreprocess};
 use diffusion::networks::clip::Clip;
 use diffusion::networks::vae::AutoencoderKl;
-use diffusion::weights;
+use diffusion::pipeline::{Part, TRANSFORMERS_STEM};
+use diffusion::{json, weights};
 use half::f16;
+use hub::Hub;
 use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
@@ -18,9 +19,6 @@ use crate::error::{Error, Result};
 use crate::manifest::{Latent, Model};
 use crate::row::Encoding;
 use crate::share::Share;
-
-const VAE_STEM: &str = "diffusion_pytorch_model";
-const CLIP_STEM: &str = "model";
 
 /// The models, found and hashed but not loaded.
 #[derive(Clone, Debug)]
@@ -38,15 +36,15 @@ impl Models {
     /// Finds the recipe's models and hashes their weights.
     pub fn find(config: &ShardConfig, hub: &Hub, share: &Share) -> Result<Self> {
         let device = share.device(config.device)?;
-        let vae = component(&resolve(&config.vae, hub)?, "vae");
-        let vae_model = Model { name: config.vae.clone(), hash: weights::hash(&vae, VAE_STEM)?, dimension: None };
-        let clip = config.clip.as_ref().map(|name| resolve(name, hub)).transpose()?;
+        let vae = component(&hub.parts(&config.vae, &["vae"])?, "vae");
+        let vae_model = Model { name: config.vae.clone(), hash: Part::Vae.hash(&vae)?, dimension: None };
+        let clip = config.clip.as_ref().map(|name| hub.model(name)).transpose()?;
         let clip_model = match (&config.clip, &clip) {
             (Some(name), Some(folder)) => {
-                let dimension = weights::read_json(&folder.join("config.json"))?["projection_dim"].as_u64();
+                let dimension = json::read(&folder.join("config.json"))?["projection_dim"].as_u64();
                 Some(Model {
                     name: name.clone(),
-                    hash: weights::hash(folder, CLIP_STEM)?,
+                    hash: weights::hash(folder, TRANSFORMERS_STEM)?,
                     dimension: dimension.map(|d| d as u32),
                 })
             }

@@ -89,6 +89,10 @@ pub enum Error {
     #[cfg(feature = "encode")]
     #[error(transparent)]
     Model(#[from] diffusion::Error),
+    /// A model is not to be had.
+    #[cfg(feature = "encode")]
+    #[error(transparent)]
+    Hub(#[from] hub::Error),
 }
 
 impl Error {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use diffusion::hub::Hub;
+use hub::Hub;
 use image::RgbImage;
 use program::Progress;
 use rayon::prelude::*;

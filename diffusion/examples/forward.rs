@@ -16,12 +16,14 @@ use std::process::ExitCode;
 
 use anyhow::{anyhow, bail, ensure, Context, Result};
 use clap::{Parser, ValueEnum};
+use diffusion::json;
 use diffusion::networks::clip::Clip;
 use diffusion::networks::clip_text::TextEncoder;
 use diffusion::networks::lpips::{Backbone, Lpips};
+use diffusion::networks::tiny_vae::AutoencoderTiny;
 use diffusion::networks::unet::UNet;
 use diffusion::networks::vae::AutoencoderKl;
-use diffusion::weights::Weights;
+use diffusion::weights::{Placement, Weights};
 use tch::{Device, Kind, Tensor};
 
 const CPU: (Device, Kind) = (Device::Cpu, Kind::Float);
@@ -30,8 +32,8 @@ const CPU: (Device, Kind) = (Device::Cpu, Kind::Float);
 #[derive(Parser)]
 #[command(after_help = "Inputs → outputs by name:
   unet          sample, timestep (one per row), encoder_hidden_states → sample, h
-  vae-encoder   sample → mean, std (of the posterior, unscaled)
-  vae-decoder   latents (unscaled) → sample
+  vae-encoder   sample → mean, std (of the posterior, unscaled); of an AutoencoderTiny latents
+  vae-decoder   latents (unscaled) → sample; of an AutoencoderKL or an AutoencoderTiny
   text-encoder  input_ids → last_hidden_state
   clip-text     input_ids → text_embeds (before normalisation)
   clip-image    pixel_values → image_embeds (before normalisation)
@@ -120,6 +122,12 @@ fn unet(model: &Path, inputs: &Inputs) -> Result<Outputs> {
 }
 
 fn vae_encoder(model: &Path, inputs: &Inputs) -> Result<Outputs> {
+    if is_tiny(model)? {
+        let vae = AutoencoderTiny::load(model, CPU.0, CPU.1)?;
+        let (height, width) = (Dim::AtLeast("h", vae.downscale()), Dim::AtLeast("w", vae.downscale()));
+        let images = inputs.floats("sample", &[BATCH, Dim::Is(3), height, width])?;
+        return Ok(vec![("latents", vae.encode(&images))]);
+    }
     let vae = AutoencoderKl::load(model, CPU.0, CPU.1)?;
     let (height, width) = (Dim::AtLeast("h", vae.downscale()), Dim::AtLeast("w", vae.downscale()));
     let images = inputs.floats("sample", &[BATCH, Dim::Is(3), height, width])?;
@@ -127,9 +135,19 @@ fn vae_encoder(model: &Path, inputs: &Inputs) -> Result<Outputs> {
     Ok(vec![("mean", posterior.mean), ("std", posterior.std)])
 }
 
+/// Whether the model is an AutoencoderTiny rather than an AutoencoderKL; a single file is never one.
+fn is_tiny(model: &Path) -> Result<bool> {
+    Ok(!model.is_file() && json::read(&model.join("config.json"))?["_class_name"] == "AutoencoderTiny")
+}
+
 fn vae_decoder(model: &Path, inputs: &Inputs) -> Result<Outputs> {
+    let latents = |channels| [BATCH, Dim::Is(channels), Dim::AtLeast("h", 1), Dim::AtLeast("w", 1)];
+    if is_tiny(model)? {
+        let vae = AutoencoderTiny::load(model, CPU.0, CPU.1)?;
+        return Ok(vec![("sample", vae.decode(&inputs.floats("latents", &latents(vae.latent_channels()))?))]);
+    }
     let vae = AutoencoderKl::load(model, CPU.0, CPU.1)?;
-    let shape = [BATCH, Dim::Is(vae.latent_channels()), Dim::AtLeast("h", 1), Dim::AtLeast("w", 1)];
+    let shape = latents(vae.latent_channels());
     Ok(vec![("sample", vae.decode(&inputs.floats("latents", &shape)?))])
 }
 
@@ -154,7 +172,7 @@ fn clip_image(model: &Path, inputs: &Inputs) -> Result<Outputs> {
 
 fn lpips(model: &Path, inputs: &Inputs) -> Result<Outputs> {
     let file = lpips_file(model)?;
-    let is_vgg = Weights::from_file(&file, CPU.0, CPU.1)?.root().has("net.features.28.weight");
+    let is_vgg = Weights::from_file(&file, Placement::headers(CPU.1))?.root().has("net.features.28.weight");
     let (backbone, smallest) = if is_vgg { (Backbone::Vgg, 16) } else { (Backbone::Alex, 31) };
     let lpips = Lpips::load(&file, backbone, CPU.0)?;
     let a = inputs.floats("a", &[BATCH, Dim::Is(3), Dim::AtLeast("h", smallest), Dim::AtLeast("w", smallest)])?;

@@ -13,7 +13,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::noise;
-use crate::weights::{Scope, Weights};
+use crate::weights::{Placement, Scope, Weights};
 
 const GROUPS: i64 = 32;
 const EPS: f64 = 1e-6;
@@ -127,7 +127,7 @@ impl DeltaSet {
 
     /// Reads what [`DeltaSet::save`] wrote; shapes and dtypes are checked against `dimensions`.
     pub fn load(path: &Path, dimensions: Dimensions, emotions: &[String], device: Device) -> Result<Self> {
-        let weights = Weights::from_file(path, Device::Cpu, Kind::Float)?;
+        let weights = Weights::from_file(path, Placement::new(Device::Cpu, Kind::Float))?;
         let mut deltas = BTreeMap::new();
         for name in names(dimensions, emotions) {
             deltas.insert(name.clone(), Delta::load(&weights.root().sub(&name), dimensions, device)?);

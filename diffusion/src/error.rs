@@ -53,6 +53,14 @@ pub enum Error {
         /// What the reader said.
         message: String,
     },
+    /// An index names a file that is not there.
+    #[error("{}: no such file, and {} names it; the model is not here whole, copy or download it again", path.display(), index.display())]
+    MissingShard {
+        /// The file that is missing.
+        path: PathBuf,
+        /// The index that names it.
+        index: PathBuf,
+    },
     /// A tensor the configuration needs is not in the file.
     #[error("{}: tensor {name} is missing; the weights do not belong to this config.json", path.display())]
     MissingTensor {
@@ -107,14 +115,6 @@ pub enum Error {
         /// The parameter, prompt or file.
         what: String,
         /// What is wrong and what to do.
-        message: String,
-    },
-    /// A model named by a hub id is not to be had.
-    #[error("model {id}: {message}")]
-    Hub {
-        /// The id as written.
-        id: String,
-        /// What was tried and what to do.
         message: String,
     },
     /// What was computed is no number: it is never shown, stored or measured as a picture.

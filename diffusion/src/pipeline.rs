@@ -1,17 +1,24 @@
-//! A Stable Diffusion pipeline as diffusers lays it out on disk: tokenizer, text_encoder, vae, unet, scheduler.
+//! A Stable Diffusion pipeline as diffusers lays it out on disk (tokenizer, text_encoder, vae, unet, scheduler), or in one
+//! safetensors file.
+
+mod fit;
 
 use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
+use self::fit::check_fit;
+pub use self::fit::check_tokenizer;
 use crate::error::{Error, Result};
 use crate::networks::clip_text::TextEncoder;
+use crate::networks::names;
 use crate::networks::unet::UNet;
 use crate::networks::vae::AutoencoderKl;
 use crate::process::schedule::Schedule;
+use crate::single_file;
 use crate::text::tokenizer::Tokenizer;
 use crate::tokens::{embed, Prompt, Tokens};
-use crate::weights::{self, Layout};
+use crate::weights::{self, Contents, Placement, Weights};
 
 /// The stem of diffusers' weights files.
 pub const DIFFUSERS_STEM: &str = "diffusion_pytorch_model";
@@ -48,30 +55,93 @@ pub struct Hashes {
 }
 
 impl Hashes {
-    /// Reads the weights files below `folder` and hashes them.
+    /// Reads the weights below `folder`, or in a single file, and hashes them.
     pub fn of(folder: &Path) -> Result<Self> {
-        Ok(Self {
-            unet: weights::hash(&part(folder, "unet")?, DIFFUSERS_STEM)?,
-            vae: weights::hash(&part(folder, "vae")?, DIFFUSERS_STEM)?,
-            text_encoder: weights::hash(&part(folder, "text_encoder")?, TRANSFORMERS_STEM)?,
+        let hash = |which: Part| which.hash(&part(folder, which.name())?);
+        Ok(Self { unet: hash(Part::Unet)?, vae: hash(Part::Vae)?, text_encoder: hash(Part::TextEncoder)? })
+    }
+}
+
+/// A part of a pipeline that has weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The noise predictor.
+    Unet,
+    /// Pixels to latents and back.
+    Vae,
+    /// Ids to the UNet's condition.
+    TextEncoder,
+}
+
+impl Part {
+    /// Its folder's name in a pipeline.
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Unet => "unet",
+            Part::Vae => "vae",
+            Part::TextEncoder => "text_encoder",
+        }
+    }
+
+    /// The stem of its weights files.
+    pub fn stem(self) -> &'static str {
+        match self {
+            Part::Unet | Part::Vae => DIFFUSERS_STEM,
+            Part::TextEncoder => TRANSFORMERS_STEM,
+        }
+    }
+
+    /// blake3 of its weights in its own folder, or in a single file.
+    pub fn hash(self, path: &Path) -> Result<String> {
+        match path.is_file() {
+            true => single_file::hash(path, self),
+            false => weights::hash(path, self.stem()),
+        }
+    }
+
+    /// Its weights in its own folder, or in a single file, under the names that its network asks for.
+    pub fn weights(self, path: &Path, placement: Placement) -> Result<Weights> {
+        let from_folder = || Weights::from_folder(path, self.stem(), placement);
+        Ok(match (path.is_file(), self) {
+            (false, Part::Unet) => from_folder()?,
+            (false, Part::Vae) => from_folder()?.rename(names::vae),
+            (false, Part::TextEncoder) => from_folder()?.rename(names::text_encoder),
+            (true, Part::Unet) => single_file::unet(path, placement)?.1,
+            (true, Part::Vae) => single_file::vae(path, placement)?.1,
+            (true, Part::TextEncoder) => single_file::text_encoder(path, placement)?.1,
         })
+    }
+
+    /// Numbers in its weights, from their headers alone.
+    pub fn num_parameters(self, path: &Path) -> Result<u64> {
+        Ok(self.weights(path, Placement::headers(Kind::Float))?.num_parameters())
     }
 }
 
 impl Pipeline {
     /// Reads every part below `folder` as `kind` on `device`; the VAE as f32 where that is f16, which it overflows.
     pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
-        Self::load_laid(folder, device, kind, Layout::default())
+        Self::load_with(folder, Placement::new(device, kind))
     }
 
-    /// As [`Pipeline::load`], the kernels of UNet and VAE laid as `layout` says.
-    pub fn load_laid(folder: &Path, device: Device, kind: Kind, layout: Layout) -> Result<Self> {
+    /// As [`Pipeline::load`], its weights placed as `placement` says. What reads here from headers alone reads whole.
+    ///
+    /// Fails, before any weights are read, where the parts do not fit each other.
+    pub fn load_with(folder: &Path, placement: Placement) -> Result<Self> {
+        let tokenizer = Tokenizer::load(&part(folder, "tokenizer")?)?;
+        let (schedule, passed_by) = Schedule::read_noting(&part(folder, "scheduler")?)?;
+        check_fit(folder, &tokenizer)?;
+        if !passed_by.is_empty() && placement.contents == Contents::Values {
+            let keys = passed_by.join(", ");
+            tracing::info!("{}: the sampler here is DDIM; its own keys are passed by: {keys}", folder.display());
+        }
+        let vae = Placement { kind: vae_kind(placement.kind), ..placement };
         Ok(Self {
-            tokenizer: Tokenizer::load(&part(folder, "tokenizer")?)?,
-            text_encoder: TextEncoder::load(&part(folder, "text_encoder")?, device, kind)?,
-            vae: AutoencoderKl::load_laid(&part(folder, "vae")?, device, vae_kind(kind), layout)?,
-            unet: UNet::load_laid(&part(folder, "unet")?, device, kind, layout)?,
-            schedule: Schedule::read(&part(folder, "scheduler")?)?,
+            text_encoder: TextEncoder::load_with(&part(folder, "text_encoder")?, placement)?,
+            vae: AutoencoderKl::load_with(&part(folder, "vae")?, vae)?,
+            unet: UNet::load_with(&part(folder, "unet")?, placement)?,
+            tokenizer,
+            schedule,
             hashes: Hashes::of(folder)?,
         })
     }
@@ -108,8 +178,11 @@ pub fn vae_kind(kind: Kind) -> Kind {
     }
 }
 
-/// The folder of one part; says what a pipeline folder holds if it is not there.
+/// The folder of one part; says what a pipeline folder holds if it is not there. A single file is each of its parts.
 pub fn part(folder: &Path, name: &str) -> Result<PathBuf> {
+    if folder.is_file() {
+        return Ok(folder.to_path_buf());
+    }
     let path = folder.join(name);
     if path.is_dir() {
         return Ok(path);

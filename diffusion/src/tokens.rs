@@ -13,7 +13,7 @@ use tch::{Device, Kind, Tensor};
 use crate::error::{Error, Result};
 use crate::networks::clip_text::TextEncoder;
 use crate::text::tokenizer::Tokenizer;
-use crate::weights::{self, Weights};
+use crate::weights::{self, Placement, Weights};
 
 /// The learned vectors of a run of one emotion, as diffusers reads them.
 pub const TOKENS_FILE: &str = "learned_embeds.safetensors";
@@ -105,7 +105,7 @@ impl Tokens {
         let mut vectors = Vec::new();
         for emotion in emotions {
             let path = file_of(folder, emotion, emotions.len());
-            let weights = Weights::from_file(&path, Device::Cpu, Kind::Float)?;
+            let weights = Weights::from_file(&path, Placement::new(Device::Cpu, Kind::Float))?;
             vectors.push(weights.root().tensor(&placeholder.replace("{emotion}", emotion), &size)?);
         }
         Self::from_vectors(emotions, placeholder, &vectors, device)

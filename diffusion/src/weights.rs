@@ -1,12 +1,21 @@
 //! Safetensors weights by name: read once, checked for name, shape and dtype, every tensor accounted for.
 
+mod file;
+mod files;
+mod write;
+
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
+use self::file::{Held, SafetensorsFile};
 use crate::error::{Error, Result};
+use crate::networks::names;
+
+pub use files::{model_files, ModelFiles};
+pub use write::write_file;
 
 /// How the numbers of a kernel follow one another in memory; images on their way through a network follow its kernels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,36 +27,109 @@ pub enum Layout {
     ChannelsLast,
 }
 
+/// What is taken of a weights file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contents {
+    /// Everything: the network computes.
+    Values,
+    /// The headers: every name, shape and dtype is checked as ever, but the tensors hold no numbers and no memory. What
+    /// loads from headers, loads.
+    Shapes,
+}
+
+/// Where weights go, and in which form.
+#[derive(Clone, Copy, Debug)]
+pub struct Placement {
+    /// The device that they lie on.
+    pub device: Device,
+    /// The kind that they are cast to.
+    pub kind: Kind,
+    /// How kernels lie in memory.
+    pub layout: Layout,
+    /// Whether their numbers are read.
+    pub contents: Contents,
+}
+
+impl Placement {
+    /// Values on `device` as `kind`, contiguous.
+    pub fn new(device: Device, kind: Kind) -> Self {
+        Self { device, kind, layout: Layout::default(), contents: Contents::Values }
+    }
+
+    /// No values: a check of names, shapes and dtypes that reads headers alone.
+    pub fn headers(kind: Kind) -> Self {
+        Self { contents: Contents::Shapes, ..Self::new(Device::Cpu, kind) }
+    }
+}
+
 /// All tensors of one model, from one safetensors file or a sharded set with its index.
 #[derive(Debug)]
 pub struct Weights {
     path: PathBuf,
     tensors: BTreeMap<String, Tensor>,
+    others: BTreeMap<String, String>, // dtypes of tensors that are not floating point
+    metadata: HashMap<String, String>,
     used: RefCell<BTreeSet<String>>,
 }
 
 impl Weights {
-    /// Reads `folder`/`stem`.safetensors, or the shards named by `folder`/`stem`.safetensors.index.json, as `kind` on `device`.
+    /// Reads the model `stem` in `folder`, whole or sharded, of the variant that [`model_files`] chooses.
     ///
     /// `stem` is `diffusion_pytorch_model` for diffusers and `model` for transformers.
-    /// Fails on pickle-only folders, damaged files and tensors that are not floating point.
-    pub fn from_folder(folder: &Path, stem: &str, device: Device, kind: Kind) -> Result<Self> {
+    /// Fails on pickle-only folders and damaged files.
+    pub fn from_folder(folder: &Path, stem: &str, placement: Placement) -> Result<Self> {
         let files = model_files(folder, stem)?;
-        let mut all = BTreeMap::new();
-        for file in &files {
-            all.extend(read_file(file, device, kind)?);
+        if let (Some(variant), Contents::Values) = (&files.variant, placement.contents) {
+            let all = files.variants.join(", ");
+            tracing::info!("{}: reading the variant {variant} (there: {all})", folder.display());
         }
-        Ok(Self::from_tensors(folder.to_path_buf(), all))
+        Self::from_files(folder, &files.paths, placement, |_| true)
     }
 
-    /// Reads one safetensors file as `kind` on `device`.
-    pub fn from_file(path: &Path, device: Device, kind: Kind) -> Result<Self> {
-        Ok(Self::from_tensors(path.to_path_buf(), read_file(path, device, kind)?))
+    /// Reads, of the model `stem` in a folder or of a single file, the tensors whose names `wanted` accepts.
+    pub(crate) fn only(path: &Path, stem: &str, placement: Placement, wanted: impl Fn(&str) -> bool) -> Result<Self> {
+        match path.is_file() {
+            true => Self::from_part(path, placement, wanted),
+            false => Self::from_files(path, &model_files(path, stem)?.paths, placement, wanted),
+        }
+    }
+
+    fn from_files(
+        folder: &Path, paths: &[PathBuf], placement: Placement, wanted: impl Fn(&str) -> bool,
+    ) -> Result<Self> {
+        let mut all = Held::default();
+        for path in paths {
+            let held = SafetensorsFile::open(path)?.read(placement, &wanted)?;
+            if let Some(twice) = held.names().find(|name| all.has(name)) {
+                let message = format!("tensor {twice} is in another of the shards too");
+                return Err(Error::Weights { path: path.clone(), message });
+            }
+            all.tensors.extend(held.tensors);
+            all.others.extend(held.others);
+        }
+        Ok(Self::of(folder.to_path_buf(), all, HashMap::new()).laid(placement))
+    }
+
+    /// Reads one safetensors file.
+    pub fn from_file(path: &Path, placement: Placement) -> Result<Self> {
+        Self::from_part(path, placement, |_| true)
+    }
+
+    /// Reads the tensors of one file whose names `wanted` accepts; the others are as if they were not there.
+    pub(crate) fn from_part(path: &Path, placement: Placement, wanted: impl Fn(&str) -> bool) -> Result<Self> {
+        let file = SafetensorsFile::open(path)?;
+        let metadata = file.metadata();
+        Ok(Self::of(path.to_path_buf(), file.read(placement, wanted)?, metadata).laid(placement))
     }
 
     /// Wraps tensors that are already in memory; `path` is what errors will name.
     pub fn from_tensors(path: PathBuf, tensors: BTreeMap<String, Tensor>) -> Self {
-        Self { path, tensors, used: RefCell::default() }
+        Self::of(path, Held { tensors, others: BTreeMap::new() }, HashMap::new())
+    }
+
+    fn of(path: PathBuf, held: Held, metadata: HashMap<String, String>) -> Self {
+        let Held { tensors, others } = held;
+        Self { path, tensors, others, metadata, used: RefCell::default() }.rename(names::without_wrappers)
     }
 
     /// The view from which networks take their tensors.
@@ -55,9 +137,34 @@ impl Weights {
         Scope { weights: self, prefix: String::new() }
     }
 
-    /// Lays the kernels of convolutions (out, in, h, w) as `layout` says; their values stay.
-    pub fn laid(mut self, layout: Layout) -> Self {
-        if layout == Layout::ChannelsLast {
+    /// The names of all tensors, those that are not floating point among them.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().chain(self.others.keys()).map(String::as_str)
+    }
+
+    /// Every floating-point tensor by name.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// Names and dtypes of the tensors that are not floating point.
+    pub(crate) fn not_floating(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.others.iter().map(|(name, dtype)| (name.as_str(), dtype.as_str()))
+    }
+
+    /// The string metadata of a single file's header.
+    pub fn metadata(&self) -> &HashMap<String, String> {
+        &self.metadata
+    }
+
+    /// Numbers in all floating-point tensors.
+    pub fn num_parameters(&self) -> u64 {
+        self.tensors.values().map(|tensor| tensor.numel() as u64).sum()
+    }
+
+    /// Lays the kernels of convolutions (out, in, h, w); their values stay.
+    fn laid(mut self, placement: Placement) -> Self {
+        if placement.layout == Layout::ChannelsLast && placement.contents == Contents::Values {
             self.tensors.values_mut().filter(|tensor| tensor.dim() == 4).for_each(|kernel| {
                 *kernel = kernel.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
             });
@@ -68,17 +175,35 @@ impl Weights {
     /// Renames every tensor: the room for old checkpoints' names.
     pub fn rename(mut self, rename: impl Fn(&str) -> String) -> Self {
         self.tensors = std::mem::take(&mut self.tensors).into_iter().map(|(k, v)| (rename(&k), v)).collect();
+        self.others = std::mem::take(&mut self.others).into_iter().map(|(k, v)| (rename(&k), v)).collect();
+        self
+    }
+
+    /// Replaces each floating-point tensor by what `convert` makes of it, under other names or as several.
+    pub(crate) fn convert(mut self, convert: impl Fn(String, Tensor) -> Result<Vec<(String, Tensor)>>) -> Result<Self> {
+        let mut converted = BTreeMap::new();
+        for (name, tensor) in std::mem::take(&mut self.tensors) {
+            converted.extend(convert(name, tensor)?);
+        }
+        self.tensors = converted;
+        Ok(self)
+    }
+
+    /// Keeps only the tensors whose names `wanted` accepts.
+    pub(crate) fn retain(mut self, wanted: impl Fn(&str) -> bool) -> Self {
+        self.tensors.retain(|name, _| wanted(name));
+        self.others.retain(|name, _| wanted(name));
         self
     }
 
     /// Fails if a tensor was never asked for, other than those `ignored` allows (buffers such as `position_ids`).
     pub fn finish(&self, ignored: impl Fn(&str) -> bool) -> Result<()> {
         let used = self.used.borrow();
-        let unused: Vec<&String> = self.tensors.keys().filter(|k| !used.contains(*k) && !ignored(k)).collect();
+        let unused: Vec<&str> = self.names().filter(|k| !used.contains(*k) && !ignored(k)).collect();
         match unused.first() {
             None => Ok(()),
             Some(first) => {
-                Err(Error::UnusedTensors { path: self.path.clone(), count: unused.len(), first: (*first).clone() })
+                Err(Error::UnusedTensors { path: self.path.clone(), count: unused.len(), first: (*first).into() })
             }
         }
     }
@@ -120,7 +245,11 @@ impl Scope<'_> {
     pub fn tensor_of_any_shape(&self, name: &str) -> Result<Tensor> {
         let key = self.key(name);
         let Some(tensor) = self.weights.tensors.get(&key) else {
-            return Err(Error::MissingTensor { path: self.weights.path.clone(), name: key });
+            let path = self.weights.path.clone();
+            return Err(match self.weights.others.get(&key) {
+                Some(found) => Error::Dtype { path, name: key, found: found.clone() },
+                None => Error::MissingTensor { path, name: key },
+            });
         };
         self.weights.used.borrow_mut().insert(key);
         Ok(tensor.shallow_clone())
@@ -135,162 +264,39 @@ impl Scope<'_> {
     }
 }
 
-/// The safetensors files that make up a model in `folder`: one, or the shards of an index, sorted.
-pub fn model_files(folder: &Path, stem: &str) -> Result<Vec<PathBuf>> {
-    let whole = folder.join(format!("{stem}.safetensors"));
-    if whole.is_file() {
-        return Ok(vec![whole]);
-    }
-    let index = folder.join(format!("{stem}.safetensors.index.json"));
-    if index.is_file() {
-        return index_files(folder, &index);
-    }
-    let half = folder.join(format!("{stem}.fp16.safetensors"));
-    if half.is_file() {
-        return Ok(vec![half]);
-    }
-    for pickle in [format!("{stem}.bin"), format!("{stem}.pt"), format!("{stem}.ckpt"), "pytorch_model.bin".into()] {
-        let path = folder.join(pickle);
-        if path.is_file() {
-            return Err(Error::Pickle { path });
-        }
-    }
-    Err(Error::io(
-        whole,
-        std::io::Error::new(std::io::ErrorKind::NotFound, "no such file; expected the model's weights here"),
-    ))
-}
-
-fn index_files(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
-    let json = read_json(index)?;
-    let Some(map) = json.get("weight_map").and_then(|m| m.as_object()) else {
-        return Err(Error::Weights { path: index.to_path_buf(), message: "no weight_map".into() });
-    };
-    let mut names = BTreeSet::new();
-    for name in map.values().filter_map(|v| v.as_str()) {
-        if name.contains('/') || name.contains("..") {
-            return Err(Error::Weights {
-                path: index.to_path_buf(),
-                message: format!("shard {name} lies outside the folder"),
-            });
-        }
-        names.insert(folder.join(name));
-    }
-    Ok(names.into_iter().collect())
-}
-
 /// blake3 over the bytes of a model's weights files, in order: what shards and runs record.
 pub fn hash(folder: &Path, stem: &str) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
-    for path in model_files(folder, stem)? {
+    for path in model_files(folder, stem)?.paths {
         let file = std::fs::File::open(&path).map_err(|e| Error::io(&path, e))?;
         hasher.update_reader(file).map_err(|e| Error::io(&path, e))?;
     }
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// A JSON file as a value, errors naming the file.
-pub fn read_json(path: &Path) -> Result<serde_json::Value> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-    serde_json::from_str(&text).map_err(|source| Error::Json { path: path.to_path_buf(), source })
+/// blake3 over the tensors of one file whose names `wanted` accepts, names and bytes: what identifies a part of it.
+pub(crate) fn hash_within(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    SafetensorsFile::open(path)?.each(wanted, |name, bytes| {
+        hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
+        hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+    })?;
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
-fn read_file(path: &Path, device: Device, kind: Kind) -> Result<BTreeMap<String, Tensor>> {
-    if path.extension().is_some_and(|e| ["bin", "pt", "pth", "ckpt", "pkl"].iter().any(|p| e == *p)) {
-        return Err(Error::Pickle { path: path.to_path_buf() });
-    }
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    let file = safetensors::SafeTensors::deserialize(&bytes)
-        .map_err(|e| Error::Weights { path: path.to_path_buf(), message: e.to_string() })?;
-    let mut tensors = BTreeMap::new();
-    for (name, view) in file.iter() {
-        let found = match view.dtype() {
-            safetensors::Dtype::F32 => Kind::Float,
-            safetensors::Dtype::F16 => Kind::Half,
-            safetensors::Dtype::BF16 => Kind::BFloat16,
-            safetensors::Dtype::F64 => Kind::Double,
-            // Index buffers (position_ids) are never asked for; a wrong weight is refused where it is used.
-            safetensors::Dtype::I64 => continue,
-            other => {
-                return Err(Error::Dtype { path: path.to_path_buf(), name: name.into(), found: format!("{other:?}") })
-            }
-        };
-        let shape: Vec<i64> = view.shape().iter().map(|&d| d as i64).collect();
-        let tensor = Tensor::f_from_data_size(view.data(), &shape, found)?;
-        tensors.insert(name.to_string(), tensor.to_kind(kind).to_device(device));
-    }
-    Ok(tensors)
-}
-
-/// Writes named tensors as one safetensors file in their own kinds, with `metadata` in the header.
-pub fn write_file(
-    path: &Path, tensors: &[(String, Tensor)], metadata: Option<std::collections::HashMap<String, String>>,
-) -> Result<()> {
-    let views = tensors.iter().map(|(name, t)| Ok((name.clone(), OwnedView::new(t)?))).collect::<Result<Vec<_>>>()?;
-    let mut bytes = safetensors::serialize(views, metadata)
-        .map_err(|e| Error::Weights { path: path.to_path_buf(), message: e.to_string() })?;
-    sort_metadata(&mut bytes);
-    std::fs::write(path, bytes).map_err(|e| Error::io(path, e))
-}
-
-/// Sorts the header's metadata, which comes out of a hash map: equal tensors make equal files.
-fn sort_metadata(bytes: &mut [u8]) {
-    let (length, rest) = bytes.split_at_mut(8);
-    let length = u64::from_le_bytes(length.try_into().expect("invariant: eight bytes")) as usize;
-    let header = &mut rest[..length];
-    let mut keys: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_slice(header).expect("invariant: the header was just written");
-    if let Some(serde_json::Value::Object(metadata)) = keys.get_mut("__metadata__") {
-        metadata.sort_keys();
-        let sorted = serde_json::to_vec(&keys).expect("invariant: JSON");
-        header.fill(b' ');
-        header[..sorted.len()].copy_from_slice(&sorted);
-    }
+/// The 64-bit integer `name` in a safetensors file, where it holds one.
+pub(crate) fn integer(path: &Path, name: &str) -> Result<Option<i64>> {
+    let mut found = None;
+    SafetensorsFile::open(path)?.each(
+        |other| other == name,
+        |_, bytes| {
+            found = bytes.try_into().ok().map(i64::from_le_bytes);
+        },
+    )?;
+    Ok(found)
 }
 
 /// The string metadata in a safetensors file's header.
-pub fn read_metadata(path: &Path) -> Result<std::collections::HashMap<String, String>> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes)
-        .map_err(|e| Error::Weights { path: path.to_path_buf(), message: e.to_string() })?;
-    Ok(header.metadata().clone().unwrap_or_default())
-}
-
-/// A tensor's bytes, copied out of libtorch for the safetensors writer.
-struct OwnedView {
-    dtype: safetensors::Dtype,
-    shape: Vec<usize>,
-    data: Vec<u8>,
-}
-
-impl OwnedView {
-    fn new(tensor: &Tensor) -> Result<Self> {
-        let dtype = match tensor.kind() {
-            Kind::Float => safetensors::Dtype::F32,
-            Kind::Half => safetensors::Dtype::F16,
-            Kind::BFloat16 => safetensors::Dtype::BF16,
-            Kind::Double => safetensors::Dtype::F64,
-            Kind::Int64 => safetensors::Dtype::I64,
-            other => return Err(Error::invalid("tensor to save", format!("kind {other:?} is not supported"))),
-        };
-        let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
-        let mut data = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
-        tensor.f_copy_data_u8(&mut data, tensor.numel())?;
-        Ok(Self { dtype, shape: tensor.size().iter().map(|&d| d as usize).collect(), data })
-    }
-}
-
-impl safetensors::View for OwnedView {
-    fn dtype(&self) -> safetensors::Dtype {
-        self.dtype
-    }
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
-        std::borrow::Cow::Borrowed(&self.data)
-    }
-    fn data_len(&self) -> usize {
-        self.data.len()
-    }
+pub fn read_metadata(path: &Path) -> Result<HashMap<String, String>> {
+    Ok(SafetensorsFile::open(path)?.metadata())
 }

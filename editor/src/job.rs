@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use diffusion::edit::Editor;
-use diffusion::hub::{resolve, Hub};
 use diffusion::images::{self, Photo};
 use diffusion::pipeline::Pipeline;
 use diffusion::run::{Run, RunConfig};
+use hub::Hub;
 use image::RgbImage;
 use program::Progress;
 use tch::{Device, Kind};
@@ -85,8 +85,8 @@ fn open(args: &Args, run: &Run, device: Device, hub: &Hub) -> Result<Editor> {
     let progress = Progress::unbounded("reading the model", true);
     let named = &run.config.base.name;
     let folder = match &args.model {
-        Some(model) => resolve(model, hub).context("--model")?,
-        None => resolve(named, hub).context("the run's base model (name its folder with --model)")?,
+        Some(model) => hub.model(model).context("--model")?,
+        None => hub.model(named).context("the run's base model (name its folder with --model)")?,
     };
     let pipeline = Pipeline::load(&folder, device, Kind::Float)?;
     let editor = Editor::new(pipeline, run, device)?;

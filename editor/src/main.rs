@@ -7,11 +7,11 @@ mod label;
 mod sheet;
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use diffusion::hub::Hub;
+use collective::rendezvous::process_env;
+use hub::Hub;
 
 use args::Args;
 use program::{arguments, log, output, progress};
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     };
     log::start(args.log_format, std::env::var("RUST_LOG").ok(), true);
     progress::set_interval(args.progress_every);
-    match job::run(&args, &hub(args.offline)) {
+    match job::run(&args, &Hub::from_env(process_env).or_offline(args.offline)) {
         Ok(written) => {
             let lines =
                 written.iter().flat_map(|path| [path.as_os_str().as_bytes(), b"\n"]).collect::<Vec<_>>().concat();
@@ -37,12 +37,4 @@ fn main() -> ExitCode {
         }
         Err(error) => failure::of_job(&error),
     }
-}
-
-/// Where Python keeps models from the hub (HF_HOME, else ~/.cache/huggingface), and whether it may fetch.
-fn hub(offline: bool) -> Hub {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    let user = || PathBuf::from(set("HOME").unwrap_or_default()).join(".cache/huggingface");
-    let offline = offline || set("HF_HUB_OFFLINE").is_some_and(|value| value != "0");
-    Hub { home: set("HF_HOME").map_or_else(user, PathBuf::from), offline }
 }

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use collective::rendezvous::Lookup;
 use collective::{FolderLock, Processes};
 use dataloader::recipe;
-use diffusion::hub::Hub;
+use hub::Hub;
 use program::{LogFormat, Progress};
 
 use crate::config::Config;

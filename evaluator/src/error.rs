@@ -36,6 +36,9 @@ pub enum Error {
     /// A model or run cannot be read or used.
     #[error(transparent)]
     Model(#[from] diffusion::Error),
+    /// A model is not to be had.
+    #[error(transparent)]
+    Hub(#[from] hub::Error),
     /// The sources cannot be read.
     #[error(transparent)]
     Data(#[from] dataloader::Error),
@@ -95,7 +98,7 @@ impl Error {
             | Error::History { .. }
             | Error::Busy(collective::LockError::Held { .. }) => true,
             Error::Model(error) | Error::Judge(judge::Error::Model(error)) => !error.is_failure(),
-            Error::Judge(_) => true,
+            Error::Hub(_) | Error::Judge(_) => true,
             Error::Data(error) => error.is_bad_input(),
             Error::Ranks(_)
             | Error::Tensor(_)

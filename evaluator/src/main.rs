@@ -1,13 +1,12 @@
 //! `evaluator`: edits held-out photos with trained runs, scores them and writes the report.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use collective::launch::{ranks_to_start, start_ranks, Restarts};
 use collective::rendezvous::{process_env, Rendezvous};
-use diffusion::hub::Hub;
+use hub::Hub;
 use evaluator::cli::{check, date_from_unix, fit_classifier, run, schema, Args, Cli, Command};
 use evaluator::ranks::Ranks;
 use evaluator::{Error, Result};
@@ -22,7 +21,7 @@ fn main() -> ExitCode {
     progress::set_interval(every);
     let done = match (&cli.command, &cli.report) {
         (Some(Command::FitClassifier(args)), _) => {
-            fit_classifier(args, &hub(), &process_env).and_then(|card| print(&format!("{card}\n")))
+            fit_classifier(args, &Hub::from_env(process_env), &process_env).and_then(|card| print(&format!("{card}\n")))
         }
         (Some(Command::Schema(args)), _) => print(&(schema(args.of) + "\n")),
         (None, Some(args)) => evaluate(args),
@@ -40,12 +39,12 @@ fn main() -> ExitCode {
 /// One of the processes of an evaluation, or their launcher; the exit code.
 fn evaluate(args: &Args) -> Result<u8> {
     if let Some(node) = ranks_to_start(args.nproc_per_node, &process_env)? {
-        check(args, hub(), &process_env)?; // once, here, not once a process
+        check(args, Hub::from_env(process_env), &process_env)?; // once, here, not once a process
         return Ok(start_ranks(&node, Restarts::default())?.try_into().unwrap_or(1));
     }
     let ranks = Ranks::join(Rendezvous::from_env(&process_env)?.as_ref())?;
     let today = date_from_unix(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()));
-    let Some(outcome) = run(args, &today, hub(), &process_env, &ranks)? else { return Ok(0) };
+    let Some(outcome) = run(args, &today, Hub::from_env(process_env), &process_env, &ranks)? else { return Ok(0) };
     print(&format!("{}\n{}\n", outcome.table, outcome.folder.join("index.html").display()))?;
     Ok(u8::from(!outcome.passed))
 }
@@ -54,11 +53,4 @@ fn evaluate(args: &Args) -> Result<u8> {
 fn print(text: &str) -> Result<u8> {
     let printed = output::print(text.as_bytes());
     printed.map(|_| 0).map_err(|source| Error::Io { path: "standard output".into(), source })
-}
-
-/// Where Python keeps models from the hub (HF_HOME, else ~/.cache/huggingface), and whether it may fetch.
-fn hub() -> Hub {
-    let cache = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/huggingface");
-    let offline = std::env::var("HF_HUB_OFFLINE").is_ok_and(|v| !["", "0"].contains(&v.as_str()));
-    Hub { home: std::env::var_os("HF_HOME").map_or_else(cache, PathBuf::from), offline }
 }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use dataloader::Emotion;
 use diffusion::detail::Detail;
-use diffusion::hub::{resolve, Hub};
 use diffusion::pipeline::TRANSFORMERS_STEM;
 use diffusion::run::Run;
+use hub::Hub;
 use judge::classifier;
 use tch::Device;
 
@@ -71,7 +71,7 @@ impl Plan {
     /// Checks `config`; `hub` is where models named by an id are looked up, `ranks` says which device is this process's.
     pub fn new(config: Config, hub: Hub, ranks: &Ranks) -> Result<Self> {
         check_numbers(&config)?;
-        let hub = Hub { offline: hub.offline || config.models.offline, ..hub };
+        let hub = hub.or_offline(config.models.offline);
         let runs = open_runs(&config)?;
         let emotions: BTreeSet<Emotion> = match asked(&config) {
             asked if asked.is_empty() => runs.iter().map(|r| r.emotion).collect(),
@@ -84,8 +84,8 @@ impl Plan {
         let baselines = PlannedBaseline::all(&config, &emotions)?;
         check_headline(&config, &runs, &baselines)?;
         let base_name = base_name(&config, &runs)?;
-        let base = resolve(&base_name, &hub)?;
-        let clip = resolve(&config.models.clip, &hub)?;
+        let base = hub.model(&base_name)?;
+        let clip = hub.model(&config.models.clip)?;
         check_weights(&config.models)?;
         let judges = judges(&config, &hub)?;
         for judge in &judges {
@@ -267,7 +267,7 @@ fn loss_with(hash: &str, runs: &[PlannedRun], baselines: &[PlannedBaseline]) -> 
 fn judges(config: &Config, hub: &Hub) -> Result<Vec<PlannedJudge>> {
     let clip = |folder: &PathBuf| -> Result<Option<PathBuf>> {
         let Some(named) = classifier::clip_of(folder)? else { return Ok(None) };
-        Ok(Some(resolve(config.models.classifier_clip.as_ref().unwrap_or(&named), hub)?))
+        Ok(Some(hub.model(config.models.classifier_clip.as_ref().unwrap_or(&named))?))
     };
     let planned = config.models.judges().map(|folder| Ok(PlannedJudge { folder: folder.clone(), clip: clip(folder)? }));
     let planned: Vec<PlannedJudge> = planned.collect::<Result<_>>()?;

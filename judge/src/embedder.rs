@@ -6,6 +6,7 @@ use std::path::Path;
 
 use diffusion::images::ClipPreprocess;
 use diffusion::networks::clip::Clip;
+use diffusion::weights::Placement;
 use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
@@ -23,11 +24,16 @@ pub struct Embedder {
 impl Embedder {
     /// Reads a transformers folder.
     pub fn load(folder: &Path, device: Device) -> Result<Self> {
+        Self::load_with(folder, Placement::new(device, Kind::Float))
+    }
+
+    /// As [`Embedder::load`], its weights placed as `placement` says, which must be f32.
+    pub fn load_with(folder: &Path, placement: Placement) -> Result<Self> {
         Ok(Self {
-            clip: Clip::load(folder, device, Kind::Float)?,
+            clip: Clip::load_with(folder, placement)?,
             preprocess: ClipPreprocess::read(folder)?,
             hash: diffusion::weights::hash(folder, "model")?,
-            device,
+            device: placement.device,
         })
     }
 

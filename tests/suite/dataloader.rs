@@ -10,8 +10,8 @@ use dataloader::shard::{self, Summary};
 use dataloader::share::Share;
 use dataloader::verify::verify;
 use dataloader::{recipe, Access, Dataset, Emotion, Filter, Slice, Stream};
-use diffusion::hub::Hub;
 use diffusion::networks::vae::AutoencoderKl;
+use hub::Hub;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::ArrowWriter;
 use tch::{Device, Kind, Tensor};
@@ -48,7 +48,7 @@ fn recipe(folder: &Path, source: &str, sets: &[&str]) -> ShardConfig {
 }
 
 fn run(config: &ShardConfig) -> dataloader::Result<Summary> {
-    let hub = Hub { home: "none".into(), offline: true };
+    let hub = Hub::offline("none");
     Ok(shard::run(config, &hub, &Share::ALONE)?.expect("one process puts the data set together"))
 }
 

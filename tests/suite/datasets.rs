@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use dataloader::config::ShardConfig;
 use dataloader::share::Share;
 use dataloader::{recipe, shard, Dataset, Emotion, Filter, Manifest};
-use diffusion::hub::Hub;
+use hub::Hub;
 use image::codecs::jpeg::JpegEncoder;
 use image::RgbImage;
 
@@ -89,7 +89,7 @@ fn run(folder: &Path, source: &str) -> (Manifest, ShardConfig) {
     );
     fs::write(&path, text).expect("written");
     let config: ShardConfig = recipe::load(&path, &[]).expect("a valid recipe");
-    let hub = Hub { home: "none".into(), offline: true };
+    let hub = Hub::offline("none");
     let summary = shard::run(&config, &hub, &Share::ALONE).expect("encoded").expect("one process puts it together");
     (summary.manifest, config)
 }
@@ -267,7 +267,7 @@ fn limits_are_the_recipes_and_name_themselves() {
         );
         fs::write(&path, text).expect("written");
         let config: ShardConfig = recipe::load(&path, &[]).expect("a valid recipe");
-        shard::run(&config, &Hub { home: "none".into(), offline: true }, &Share::ALONE)
+        shard::run(&config, &Hub::offline("none"), &Share::ALONE)
     };
     let reasons = |limits: &str| {
         let manifest = run(limits).expect("encoded").expect("put together").manifest;

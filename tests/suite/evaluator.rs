@@ -22,7 +22,6 @@ use dataloader::share::Share;
 use dataloader::{recipe, shard};
 use diffusion::delta::DeltaSet;
 use diffusion::detail::Detail;
-use diffusion::hub::Hub;
 use diffusion::pipeline::Pipeline;
 use diffusion::process::asyrp::{Condition, Process};
 use diffusion::run::{dimensions, Base, DeltaConfig, EditSettings, Learned, Prompts, Run, RunConfig, TokenConfig};
@@ -31,6 +30,7 @@ use evaluator::cli::{self, Args};
 use evaluator::config::Config;
 use evaluator::plan::Plan;
 use evaluator::ranks::Ranks;
+use hub::Hub;
 use serde_json::Value;
 use tch::{Device, Kind};
 
@@ -192,7 +192,7 @@ fn encode(photos: &Path, output: &Path) {
 }
 
 fn offline() -> Hub {
-    Hub { home: "none".into(), offline: true }
+    Hub::offline("none")
 }
 
 fn untrained(pipeline: &Pipeline, emotions: Vec<String>) -> RunConfig {

@@ -15,7 +15,7 @@ use diffusion::run::{
     dimensions, Base, DeltaConfig, EditSettings, Learned, Prompts, RunConfig, TokenConfig, FORMAT_VERSION,
 };
 use diffusion::tokens::{Prompt, TokenSettings, Tokens};
-use diffusion::weights::Weights;
+use diffusion::weights::{Placement, Weights};
 use tch::{Device, Kind, Tensor};
 
 use crate::fixtures::{fixture, pocket, shared_reference};
@@ -220,7 +220,7 @@ fn emotions_differ_and_mix() {
 #[test]
 fn a_published_asyrp_delta_loads_and_runs() {
     let Some(path) = shared_reference("asyrp/delta_h_sad_celebahq.safetensors") else { return };
-    let weights = Weights::from_file(&path, Device::Cpu, Kind::Float).expect("the file is readable");
+    let weights = Weights::from_file(&path, Placement::new(Device::Cpu, Kind::Float)).expect("the file is readable");
     let dimensions = Dimensions { channels: 512, temb_channels: 512, token_features: None };
     let delta = Delta::load(&weights.root(), dimensions, Device::Cpu).expect("Asyrp's names are ours");
     weights.finish(|_| false).expect("every tensor of the file is used");

@@ -12,7 +12,7 @@ use dataloader::manifest::{FORMAT_VERSION, WITHOUT_PAIRS};
 use dataloader::share::Share;
 use dataloader::sources::Item;
 use dataloader::{inspect, photo, recipe, shard, verify, Access, Dataset, Emotion, Filter, Manifest, RowRef};
-use diffusion::hub::Hub;
+use hub::Hub;
 use serde_json::Value;
 
 use crate::fixtures::{fixture, pocket};
@@ -50,7 +50,7 @@ fn expected(name: &str) -> BTreeMap<String, Value> {
 }
 
 fn make(config: &ShardConfig) -> (Manifest, Vec<RowRef>) {
-    let hub = Hub { home: "none".into(), offline: true };
+    let hub = Hub::offline("none");
     let summary = shard::run(config, &hub, &Share::ALONE).expect("encoded").expect("one process puts it together");
     let dataset = Dataset::open(&config.output.to_string_lossy()).expect("a data set");
     (summary.manifest, dataset.rows(&Filter::default()).expect("rows"))

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use dataloader::config::ShardConfig;
 use dataloader::share::Share;
 use dataloader::{recipe, shard, Access, Dataset, Filter, Stream};
-use diffusion::hub::Hub;
+use hub::Hub;
 
 use crate::fixtures::{fixture, pocket};
 
@@ -122,7 +122,7 @@ fn dataset(folder: &Path) -> ShardConfig {
     );
     fs::write(&path, text).expect("written");
     let config: ShardConfig = recipe::load(&path, &[]).expect("a valid recipe");
-    shard::run(&config, &Hub { home: "none".into(), offline: true }, &Share::ALONE).expect("encoded");
+    shard::run(&config, &Hub::offline("none"), &Share::ALONE).expect("encoded");
     config
 }
 

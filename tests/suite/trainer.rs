@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{Array, AsArray};
 use dataloader::config::ShardConfig;
 use dataloader::share::Share;
-use diffusion::hub::Hub;
+use hub::Hub;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use safetensors::SafeTensors;
 use tch::Tensor;
@@ -51,7 +51,7 @@ fn shards() -> &'static Shards {
         );
         fs::write(&recipe, text).expect("written");
         let config: ShardConfig = dataloader::recipe::load(&recipe, &[]).expect("a valid recipe");
-        dataloader::shard::run(&config, &Hub { home: "none".into(), offline: true }, &Share::ALONE).expect("encoded");
+        dataloader::shard::run(&config, &Hub::offline("none"), &Share::ALONE).expect("encoded");
         Shards { folder }
     })
 }

@@ -3,17 +3,18 @@
 
 use std::path::Path;
 
+use diffusion::json;
 use diffusion::losses::directional::Directional;
 use diffusion::networks::cost::{self, Macs, UnetMacs};
 use diffusion::networks::{clip, clip_text, tiny_vae, unet, vae};
-use diffusion::pipeline::{part, DIFFUSERS_STEM, TRANSFORMERS_STEM};
+use diffusion::pipeline::{part, Part, DIFFUSERS_STEM, TRANSFORMERS_STEM};
 use diffusion::process::asyrp::{Condition, Process};
-use diffusion::weights;
+use diffusion::weights::{Placement, Weights};
+use tch::Kind;
 
 use crate::config::TrajectoryKind;
 use crate::models::{preview_side, Folders};
 use crate::resolved::Resolved;
-use crate::weights_header::num_parameters;
 
 /// The networks of a recipe, as their folders describe them.
 struct Networks {
@@ -86,7 +87,7 @@ impl Networks {
             folders.preview_decoder.clone().map_or_else(|| part(base, "vae").map_err(anyhow::Error::from), Ok)?;
         Ok(Self {
             unet: unet::Config::read(&part(base, "unet")?)?,
-            text: clip_text::Config::read(&part(base, "text_encoder")?.join("config.json"))?,
+            text: clip_text::Config::of(&part(base, "text_encoder")?)?,
             clip: folders
                 .clip
                 .as_ref()
@@ -99,14 +100,17 @@ impl Networks {
 
     /// Pixels per latent pixel, a side.
     fn downscale(&self, folders: &Folders) -> anyhow::Result<i64> {
-        Ok(vae::Config::read(&part(&folders.base, "vae")?.join("config.json"))?.downscale())
+        Ok(vae::Config::of(&part(&folders.base, "vae")?)?.downscale())
     }
 }
 
 impl Decoder {
     fn read(folder: &Path) -> anyhow::Result<Self> {
+        if folder.is_file() {
+            return Ok(Decoder::Kl(vae::Config::of(folder)?));
+        }
         let path = folder.join("config.json");
-        Ok(match weights::read_json(&path)?["_class_name"] == "AutoencoderTiny" {
+        Ok(match json::read(&path)?["_class_name"] == "AutoencoderTiny" {
             true => Decoder::Tiny(tiny_vae::Config::read(&path)?),
             false => Decoder::Kl(vae::Config::read(&path)?),
         })
@@ -131,9 +135,10 @@ impl Decoder {
 
 fn frozen(recipe: &Resolved, folders: &Folders) -> anyhow::Result<u64> {
     let base = &folders.base;
-    let mut count = num_parameters(&part(base, "unet")?, DIFFUSERS_STEM)?
-        + num_parameters(&part(base, "vae")?, DIFFUSERS_STEM)?
-        + num_parameters(&part(base, "text_encoder")?, TRANSFORMERS_STEM)?;
+    let mut count = 0;
+    for which in [Part::Unet, Part::Vae, Part::TextEncoder] {
+        count += which.num_parameters(&part(base, which.name())?)?;
+    }
     if let Some(clip) = folders.clip.as_ref().filter(|_| recipe.needs_clip()) {
         count += num_parameters(clip, TRANSFORMERS_STEM)?;
     }
@@ -141,6 +146,10 @@ fn frozen(recipe: &Resolved, folders: &Folders) -> anyhow::Result<u64> {
         count += num_parameters(decoder, DIFFUSERS_STEM)?;
     }
     Ok(count)
+}
+
+fn num_parameters(folder: &Path, stem: &str) -> anyhow::Result<u64> {
+    Ok(Weights::from_folder(folder, stem, Placement::headers(Kind::Float))?.num_parameters())
 }
 
 fn trained(recipe: &Resolved, networks: &Networks) -> u64 {

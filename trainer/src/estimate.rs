@@ -1,8 +1,8 @@
 //! `trainer estimate`: what a recipe costs, from the models' folders alone.
 
-use diffusion::hub::Hub;
 use diffusion::networks::{unet, vae};
 use diffusion::pipeline::part;
+use hub::Hub;
 
 use crate::cost::Cost;
 use crate::failure::{input, refuse};
@@ -61,7 +61,7 @@ pub fn lines(recipe: &Resolved, hub: &Hub, resolution: Option<u32>) -> anyhow::R
 
 fn native_resolution(folders: &Folders) -> anyhow::Result<u32> {
     let unet = input(part(&folders.base, "unet").and_then(|folder| unet::Config::read(&folder)))?;
-    let vae = input(part(&folders.base, "vae").and_then(|folder| vae::Config::read(&folder.join("config.json"))))?;
+    let vae = input(part(&folders.base, "vae").and_then(|folder| vae::Config::of(&folder)))?;
     let side =
         unet.sample_size.ok_or_else(|| refuse("the UNet's config.json has no sample_size; give --resolution"))?;
     Ok((side[0] * vae.downscale()) as u32)

@@ -1,12 +1,12 @@
 //! From the command line to a run: the recipe, the plan, and the processes that carry it out.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
 use collective::launch::{ranks_to_start, start_ranks, Restarts};
 use collective::rendezvous::{Lookup, Node, Processes, Rendezvous};
-use diffusion::hub::Hub;
+use hub::Hub;
 use program::{log, output, progress, Progress};
 
 use crate::cli::{Cli, Estimate, Instead, Train};
@@ -37,7 +37,7 @@ fn train_or_plan(options: &Train, env: Lookup<'_>) -> anyhow::Result<i32> {
     let recipe = Arc::new(read(&options.config, &options.set, env)?);
     let resume = options.resume.as_deref().unwrap_or(&recipe.config.checkpoint.resume_from_checkpoint);
     let resume = Resume::parse(resume);
-    let hub = hub(&recipe, options.offline, env)?;
+    let hub = Hub::from_env(env).or_offline(recipe.config.hub.offline || options.offline);
     match input(ranks_to_start(options.nproc_per_node, env))? {
         _ if options.dry_run => dry_run(&recipe, &hub, &resume, options),
         Some(node) => launch(&recipe, &hub, &resume, &node, options.max_restarts),
@@ -71,7 +71,7 @@ fn schema() -> anyhow::Result<i32> {
 
 fn estimate(options: &Estimate, env: Lookup<'_>) -> anyhow::Result<i32> {
     let recipe = read(&options.config, &options.set, env)?;
-    let hub = hub(&recipe, options.offline, env)?;
+    let hub = Hub::from_env(env).or_offline(recipe.config.hub.offline || options.offline);
     print(&estimate::lines(&recipe, &hub, options.resolution)?)
 }
 
@@ -93,12 +93,4 @@ fn dry_run(recipe: &Resolved, hub: &Hub, resume: &Resume, options: &Train) -> an
 fn print(lines: &[String]) -> anyhow::Result<i32> {
     output::print((lines.join("\n") + "\n").as_bytes()).context("standard output")?;
     Ok(DONE)
-}
-
-fn hub(recipe: &Resolved, offline: bool, env: Lookup<'_>) -> anyhow::Result<Hub> {
-    let below_home = || env("HOME").map(|home| PathBuf::from(home).join(".cache/huggingface"));
-    let home = env("HF_HOME").map(PathBuf::from).or_else(below_home);
-    let offline = recipe.config.hub.offline || offline || env("HF_HUB_OFFLINE").is_some_and(|v| v != "0");
-    let home = home.ok_or_else(|| refuse("neither HF_HOME nor HOME is set: there is nowhere to look for models"))?;
-    Ok(Hub { home, offline })
 }

@@ -25,6 +25,7 @@ mod metrics;
 mod models;
 mod objective;
 mod optimizer;
+mod output;
 mod pending;
 mod plan;
 mod prometheus;
@@ -48,7 +49,6 @@ mod units;
 mod validation_tags;
 mod verdict;
 mod visits;
-mod weights_header;
 mod words;
 mod world;
 

@@ -4,16 +4,18 @@
 
 use std::path::{Path, PathBuf};
 
-use diffusion::hub::{self, Hub};
 use diffusion::images::ClipPreprocess;
+use diffusion::json;
 use diffusion::networks::clip::Clip;
+use diffusion::networks::clip_text::read_token_table;
 use diffusion::networks::decoder::LatentDecoder;
 use diffusion::networks::tiny_vae::AutoencoderTiny;
 use diffusion::networks::vae::AutoencoderKl;
-use diffusion::pipeline::{vae_kind, Pipeline, DIFFUSERS_STEM, TRANSFORMERS_STEM};
+use diffusion::pipeline::{check_tokenizer, part, vae_kind, Part, Pipeline, TRANSFORMERS_STEM};
 use diffusion::text::tokenizer::Tokenizer;
 use diffusion::tokens::{embed, eos_positions, Prompt, Tokens};
-use diffusion::weights::{self, Layout};
+use diffusion::weights::{self, Contents, Layout, Placement};
+use hub::Hub;
 use tch::{Device, Kind, Tensor};
 
 use crate::failure::{input, refuse};
@@ -36,7 +38,7 @@ impl Folders {
     /// Finds every model, in the cache or on the hub.
     pub fn find(recipe: &Resolved, hub: &Hub) -> anyhow::Result<Self> {
         let model = &recipe.config.model;
-        let find = |name: &String| input(hub::resolve(name, hub));
+        let find = |name: &String| input(hub.model(name));
         Ok(Self {
             base: find(&model.base)?,
             clip: model.clip.as_ref().filter(|_| recipe.needs_clip()).map(find).transpose()?,
@@ -68,17 +70,19 @@ pub struct LossClip {
 }
 
 impl LossClip {
-    fn load(folder: &Path, pipeline: &Pipeline, device: Device, kind: Kind) -> anyhow::Result<Self> {
-        let clip = Clip::load(folder, device, kind)?;
-        let (own, other) = (clip.text().token_table(), pipeline.text_encoder.token_table());
-        let shares_token_table = own.size() == other.size() && own.equal(other);
+    fn load(folder: &Path, base: &Path, placement: Placement) -> anyhow::Result<Self> {
+        let clip = Clip::load_with(folder, placement)?;
+        let tokenizer = Tokenizer::load(folder)?;
+        check_tokenizer(folder, &tokenizer, &clip.config().text)?;
+        let (own, other) = (read_token_table(folder)?, read_token_table(&part(base, "text_encoder")?)?);
+        let shares_token_table = own.size() == other.size() && own.equal(&other);
         Ok(Self {
-            tokenizer: Tokenizer::load(folder)?,
+            tokenizer,
             preprocess: ClipPreprocess::read(folder)?,
             hash: weights::hash(folder, TRANSFORMERS_STEM)?,
             clip,
-            kind,
-            device,
+            kind: placement.kind,
+            device: placement.device,
             shares_token_table,
         })
     }
@@ -116,32 +120,47 @@ pub struct Models {
     pub kind: Kind,
     /// Where they lie.
     pub device: Device,
+    /// Whether they hold numbers, or were only checked.
+    pub contents: Contents,
 }
 
 impl Models {
     /// Loads the networks of `recipe`; every error is the input's.
     pub fn load(recipe: &Resolved, folders: &Folders, device: Device) -> anyhow::Result<Self> {
-        input(Self::load_from(recipe, folders, device))
+        input(Self::load_from(recipe, folders, device, Contents::Values))
     }
 
-    fn load_from(recipe: &Resolved, folders: &Folders, device: Device) -> anyhow::Result<Self> {
+    /// The same from the headers of the weights: what is refused here would be refused there.
+    pub fn check(recipe: &Resolved, folders: &Folders) -> anyhow::Result<Self> {
+        input(Self::load_from(recipe, folders, Device::Cpu, Contents::Shapes))
+    }
+
+    fn load_from(recipe: &Resolved, folders: &Folders, device: Device, contents: Contents) -> anyhow::Result<Self> {
         let kind = recipe.config.train.mixed_precision.kind();
         let layout = if recipe.config.train.channels_last { Layout::ChannelsLast } else { Layout::Contiguous };
-        let pipeline = Pipeline::load_laid(&folders.base, device, kind, layout)?;
-        let clip = folders.clip.as_ref().map(|f| LossClip::load(f, &pipeline, device, kind)).transpose()?;
+        let placement = Placement { device, kind, layout, contents };
+        let pipeline = Pipeline::load_with(&folders.base, placement)?;
+        let clip = folders.clip.as_ref().map(|f| LossClip::load(f, &folders.base, placement)).transpose()?;
         if recipe.needs_alignment() && clip.as_ref().is_some_and(|c| !c.shares_token_table) {
             return Err(refuse(
                 "loss.alignment: this CLIP's token table is not the text encoder's, so that the tokens mean nothing \
                  to it; set loss.alignment to 0",
             ));
         }
-        let preview = folders.preview_decoder.as_ref().map(|f| preview_decoder(f, device, kind, layout)).transpose()?;
+        let preview = folders.preview_decoder.as_ref().map(|f| preview_decoder(f, placement)).transpose()?;
+        let latents = pipeline.vae.latent_channels();
+        if let Some(found) = preview.as_ref().map(|p| p.latent_channels()).filter(|&found| found != latents) {
+            return Err(refuse(format!(
+                "model.preview_decoder: decodes latents of {found} channels, the pipeline's have {latents}; it is of \
+                 another family of models"
+            )));
+        }
         let preview_hash = match &folders.preview_decoder {
-            Some(folder) => weights::hash(folder, DIFFUSERS_STEM)?,
+            Some(folder) => Part::Vae.hash(folder)?,
             None => pipeline.hashes.vae.clone(),
         };
         let preview_scale = recipe.config.model.preview_scale;
-        Ok(Self { pipeline, clip, preview_hash, preview, preview_scale, kind, device })
+        Ok(Self { pipeline, clip, preview_hash, preview, preview_scale, kind, device, contents })
     }
 
     /// What decodes P_t for CLIP.
@@ -178,13 +197,14 @@ pub fn preview_side(side: i64, scale: f64) -> i64 {
     ((side as f64 * scale).round() as i64).max(1)
 }
 
-fn preview_decoder(
-    folder: &Path, device: Device, kind: Kind, layout: Layout,
-) -> anyhow::Result<Box<dyn LatentDecoder>> {
-    let config = weights::read_json(&folder.join("config.json"))?;
+fn preview_decoder(folder: &Path, placement: Placement) -> anyhow::Result<Box<dyn LatentDecoder>> {
+    if folder.is_file() {
+        return Ok(Box::new(AutoencoderKl::load_with(folder, placement)?));
+    }
+    let config = json::read(&folder.join("config.json"))?;
     match config.get("_class_name").and_then(|c| c.as_str()) {
-        Some("AutoencoderTiny") => Ok(Box::new(AutoencoderTiny::load_laid(folder, device, kind, layout)?)),
-        Some("AutoencoderKL") => Ok(Box::new(AutoencoderKl::load_laid(folder, device, vae_kind(kind), layout)?)),
+        Some("AutoencoderTiny") => Ok(Box::new(AutoencoderTiny::load_with(folder, placement)?)),
+        Some("AutoencoderKL") => Ok(Box::new(AutoencoderKl::load_with(folder, Placement { kind: vae_kind(placement.kind), ..placement })?)),
         other => Err(refuse(format!(
             "{}: _class_name {other:?} is no decoder; AutoencoderTiny and AutoencoderKL are",
             folder.join("config.json").display()

@@ -1,22 +1,22 @@
 //! What a run would do, checked without loading a network: `--dry-run`, and before processes are started.
 
-use diffusion::hub::Hub;
-use diffusion::images::ClipPreprocess;
-use diffusion::pipeline::{part, Hashes, TRANSFORMERS_STEM};
+use diffusion::pipeline::TRANSFORMERS_STEM;
 use diffusion::process::ddim::Ladder;
-use diffusion::process::schedule::Schedule;
 use diffusion::text::tokenizer::Tokenizer;
 use diffusion::weights;
+use hub::Hub;
 
 use crate::cost::Cost;
 use crate::data::Data;
 use crate::failure::{input, refuse};
-use crate::models::Folders;
+use crate::models::{Folders, Models};
+use crate::output;
 use crate::resolved::Resolved;
 use crate::resume::{self, Frozen, Resume};
 use crate::threshold::Threshold;
 use crate::trajectories::Trajectories;
 use crate::units::{bytes, flop};
+use crate::verdict::Verdict;
 use crate::visits::edited_rungs;
 
 /// A checked recipe: where its models lie, and the plan in words.
@@ -29,40 +29,36 @@ pub struct Plan {
     pub lines: Vec<String>,
 }
 
-/// Checks everything that can be wrong before a step is made: models, data, thresholds, the checkpoint.
+/// Checks everything that can be wrong before a step is made: models, data, thresholds, the checkpoint, the output. The
+/// networks are loaded as the run loads them, from the headers of their weights.
 pub fn check(recipe: &Resolved, hub: &Hub, resume: &Resume, num_processes: usize) -> anyhow::Result<Plan> {
     let folders = Folders::find(recipe, hub)?;
-    input(check_models(recipe, &folders))?;
-    let hashes = input(Hashes::of(&folders.base))?;
+    let models = Models::check(recipe, &folders)?;
+    check_prompts(recipe, &models.pipeline.tokenizer)?;
+    if recipe.config.validation.validation_steps > 0 {
+        Verdict::load(&recipe.config, &folders, &models)?;
+    }
+    let hashes = models.pipeline.hashes.clone();
     let data = Data::open(recipe, &hashes.vae)?;
     if let Some(folder) = folders.clip.as_ref().filter(|_| recipe.needs_prototype() || recipe.needs_alignment()) {
         data.check_clip(&input(weights::hash(folder, TRANSFORMERS_STEM))?)?;
     }
-    let schedule = input(Schedule::read(&input(part(&folders.base, "scheduler"))?))?;
-    let ladder = Ladder::new(&schedule, recipe.config.edit.num_inversion_steps);
+    let schedule = &models.pipeline.schedule;
+    let ladder = Ladder::new(schedule, recipe.config.edit.num_inversion_steps);
     check_interval(recipe, &ladder)?;
-    let trajectories = Trajectories::open(recipe, &hashes, &schedule, &ladder, data.source_set.manifest())?;
+    let trajectories = Trajectories::open(recipe, &hashes, schedule, &ladder, data.source_set.manifest())?;
     if let Some(path) = recipe.config.validation.lpips.as_ref().filter(|path| !path.is_file()) {
         return Err(refuse(format!("validation.lpips: {}: no such file", path.display())));
     }
     let clip = folders.clip.as_ref().map(|folder| weights::hash(folder, TRANSFORMERS_STEM)).transpose();
     let begun = resume::preview(resume, recipe, &Frozen { base: hashes, clip: input(clip)? })?;
     let cost = input(Cost::of(recipe, &folders, data.resolution()))?;
+    output::check(recipe, &cost)?;
     let mut lines = lines(recipe, &data, &trajectories, &cost, num_processes)?;
     lines.push(
         begun.map_or("begins         at step 0".into(), |folder| format!("begins         at {}", folder.display())),
     );
     Ok(Plan { folders, cost, lines })
-}
-
-/// What only the models' folders can say is wrong.
-fn check_models(recipe: &Resolved, folders: &Folders) -> anyhow::Result<()> {
-    check_prompts(recipe, &Tokenizer::load(&part(&folders.base, "tokenizer")?)?)?;
-    if let Some(clip) = &folders.clip {
-        Tokenizer::load(clip)?;
-        ClipPreprocess::read(clip)?;
-    }
-    Ok(())
 }
 
 /// Learned vectors that a long prompt pushes over its end would silently go unused.

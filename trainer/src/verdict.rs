@@ -8,6 +8,7 @@ use dataloader::Emotion;
 use diffusion::images;
 use diffusion::losses::directional::{cosine, normalise};
 use diffusion::networks::lpips::{Backbone, Lpips};
+use diffusion::weights::Placement;
 use judge::{Classifier, Embedder};
 use tch::{Device, Kind, Tensor};
 
@@ -38,14 +39,15 @@ impl Verdict {
     /// Loads what the recipe names. A classifier that reads the embeddings of the loss's CLIP is refused: the run is
     /// trained to please it.
     pub fn load(config: &Config, folders: &Folders, models: &Models) -> anyhow::Result<Self> {
-        let (validation, device) = (&config.validation, models.device);
-        let lpips =
-            validation.lpips.as_ref().map(|path| input(Lpips::load(path, Backbone::Alex, device))).transpose()?;
+        let validation = &config.validation;
+        let placement = Placement { contents: models.contents, ..Placement::new(models.device, Kind::Float) };
+        let lpips = validation.lpips.as_ref();
+        let lpips = lpips.map(|path| input(Lpips::load_with(path, Backbone::Alex, placement))).transpose()?;
         let clip = || {
             let folder = folders.classifier_clip.as_ref().expect("invariant: found for each classifier that needs one");
-            Ok(Rc::new(Embedder::load(folder, device)?))
+            Ok(Rc::new(Embedder::load_with(folder, placement)?))
         };
-        let classifier = validation.classifier.as_ref().map(|folder| Classifier::load(folder, device, clip));
+        let classifier = validation.classifier.as_ref().map(|folder| Classifier::load_with(folder, placement, clip));
         let classifier = input(classifier.transpose())?;
         if let (Some(eyes), Some(loss)) = (classifier.as_ref().and_then(Classifier::embedder), &models.clip) {
             if eyes.hash() == loss.hash {

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use collective::{autocast, MixedPrecision};
-use diffusion::hub::{resolve, Hub};
 use diffusion::pipeline::{Hashes, Pipeline};
 use diffusion::process::ddim::{invert, Ladder, Trajectory};
 use diffusion::process::schedule::{Prediction, Schedule};
 use diffusion::tokens::Prompt;
 use half::f16;
+use hub::Hub;
 use program::Progress;
 use tch::{Device, Kind, Tensor};
 
@@ -103,7 +103,7 @@ pub fn run(config: &InvertConfig, hub: &Hub, share: &Share) -> Result<Option<Sum
     let started = Instant::now();
     let device = share.device(config.device)?;
     let reading = Progress::unbounded("reading the models", share.is_first());
-    let pipeline = Pipeline::load(&resolve(&config.base, hub)?, device, config.mixed_precision.kind())?;
+    let pipeline = Pipeline::load(&hub.model(&config.base)?, device, config.mixed_precision.kind())?;
     drop(reading);
     let sources = Dataset::open_with(&config.sources.shards, &config.store)?;
     sources.check_vae(&pipeline.hashes.vae)?;

@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::images::resample;
-use crate::weights::read_json;
+use crate::json;
 
 /// PIL's number for BICUBIC.
 const BICUBIC: i64 = 3;
@@ -74,7 +74,7 @@ impl ClipPreprocess {
     /// Fails on steps switched off or other than CLIP's, and on unknown keys.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("preprocessor_config.json");
-        let json = read_json(&path)?;
+        let json = json::read(&path)?;
         Keys { json: &json, path }.preprocess()
     }
 

@@ -13,7 +13,8 @@ use tch::{Device, Kind, Tensor};
 use crate::error::Result;
 use crate::networks::clip_text::TextEncoder;
 use crate::networks::layers::Linear;
-use crate::weights::{Scope, Weights};
+use crate::pipeline::TRANSFORMERS_STEM;
+use crate::weights::{Placement, Scope, Weights};
 
 pub use config::{Config, VisionConfig};
 use vision::VisionEncoder;
@@ -31,8 +32,13 @@ pub struct Clip {
 impl Clip {
     /// Reads `folder`/config.json and `folder`/model.safetensors.
     pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
+        Self::load_with(folder, Placement::new(device, kind))
+    }
+
+    /// As [`Clip::load`], its weights placed as `placement` says.
+    pub fn load_with(folder: &Path, placement: Placement) -> Result<Self> {
         let config = Config::read(&folder.join("config.json"))?;
-        let weights = Weights::from_folder(folder, "model", device, kind)?;
+        let weights = Weights::from_folder(folder, TRANSFORMERS_STEM, placement)?;
         let clip = Self::from_scope(&weights.root(), config)?;
         // The temperature of CLIP's own training loss scales cosines, not embeddings.
         weights.finish(|name| name == "logit_scale" || name.ends_with("position_ids"))?;

@@ -10,17 +10,30 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::networks::layers::LayerNorm;
-use crate::networks::names;
-use crate::weights::{Scope, Weights};
+use crate::pipeline::{Part, TRANSFORMERS_STEM};
+use crate::weights::{Placement, Scope, Weights};
 
 pub use config::Config;
-pub use transformer::Config as LayersConfig;
 use transformer::Transformer;
+pub use transformer::{Activation, Config as LayersConfig};
 
 /// The end-of-text id that configurations carried before transformers 4.31, when it was not what the tokenizer wrote.
 const OLD_EOS: i64 = 2;
+/// How the name of the token table ends in every layout.
+const TOKEN_TABLE: &str = "token_embedding.weight";
+
+/// The token table alone of the CLIPTextModel, CLIPModel or single file at `path`, (vocabulary, d) in f32.
+pub fn read_token_table(path: &Path) -> Result<Tensor> {
+    let placement = Placement::new(Device::Cpu, Kind::Float);
+    let weights = Weights::only(path, TRANSFORMERS_STEM, placement, |name| name.ends_with(TOKEN_TABLE))?;
+    let mut found = weights.tensors().filter(|(name, _)| !name.starts_with("conditioner."));
+    match found.next() {
+        Some((_, table)) => Ok(table.shallow_clone()),
+        None => Err(Error::MissingTensor { path: path.to_path_buf(), name: TOKEN_TABLE.into() }),
+    }
+}
 
 /// A frozen text transformer: token and position embeddings, causal layers, a final normalisation.
 #[derive(Debug)]
@@ -33,12 +46,18 @@ pub struct TextEncoder {
 }
 
 impl TextEncoder {
-    /// Reads a CLIPTextModel: `folder`/config.json and `folder`/model.safetensors.
+    /// Reads a CLIPTextModel: `folder`/config.json and `folder`/model.safetensors; or the text encoder of a single file.
     pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
-        let config = Config::read(&folder.join("config.json"))?;
-        let weights = Weights::from_folder(folder, "model", device, kind)?.rename(names::text_encoder);
+        Self::load_with(folder, Placement::new(device, kind))
+    }
+
+    /// As [`TextEncoder::load`], its weights placed as `placement` says.
+    pub fn load_with(folder: &Path, placement: Placement) -> Result<Self> {
+        let config = Config::of(folder)?;
+        let weights = Part::TextEncoder.weights(folder, placement)?;
         let encoder = Self::from_scope(&weights.root().sub("text_model"), config)?;
-        weights.finish(|name| name.ends_with("position_ids"))?;
+        // CLIPTextModelWithProjection's projection comes after what the UNet sees.
+        weights.finish(|name| name.ends_with("position_ids") || name == "text_projection.weight")?;
         Ok(encoder)
     }
 

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::weights::read_json;
+use crate::json;
 
 /// The keys of one JSON object that nobody has asked for yet.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(crate) struct Keys {
 impl Keys {
     /// All keys of the JSON object in `path`.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        match read_json(path)? {
+        match json::read(path)? {
             Value::Object(keys) => Ok(Self { path: path.to_path_buf(), prefix: String::new(), keys }),
             _ => Err(Error::Unsupported {
                 path: path.to_path_buf(),

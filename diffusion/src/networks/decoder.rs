@@ -12,6 +12,9 @@ pub trait LatentDecoder: std::fmt::Debug + Send {
 
     /// The weights' element type.
     fn kind(&self) -> Kind;
+
+    /// Channels of the latents, c.
+    fn latent_channels(&self) -> i64;
 }
 
 impl LatentDecoder for AutoencoderKl {
@@ -22,6 +25,10 @@ impl LatentDecoder for AutoencoderKl {
     fn kind(&self) -> Kind {
         self.kind()
     }
+
+    fn latent_channels(&self) -> i64 {
+        self.latent_channels()
+    }
 }
 
 impl LatentDecoder for AutoencoderTiny {
@@ -31,5 +38,9 @@ impl LatentDecoder for AutoencoderTiny {
 
     fn kind(&self) -> Kind {
         self.kind()
+    }
+
+    fn latent_channels(&self) -> i64 {
+        self.latent_channels()
     }
 }

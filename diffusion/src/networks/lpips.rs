@@ -10,7 +10,7 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
-use crate::weights::Weights;
+use crate::weights::{Placement, Weights};
 
 pub use backbone::{AlexFeatures, VggFeatures};
 
@@ -56,7 +56,12 @@ pub struct Lpips {
 impl Lpips {
     /// Reads a safetensors file with `net.features.N.{weight,bias}` and `linI.model.1.weight`.
     pub fn load(path: &Path, backbone: Backbone, device: Device) -> Result<Self> {
-        let weights = Weights::from_file(path, device, Kind::Float)?;
+        Self::load_with(path, backbone, Placement::new(device, Kind::Float))
+    }
+
+    /// As [`Lpips::load`], its weights placed as `placement` says, which must be f32.
+    pub fn load_with(path: &Path, backbone: Backbone, placement: Placement) -> Result<Self> {
+        let weights = Weights::from_file(path, placement)?;
         let root = weights.root();
         let features = match backbone {
             Backbone::Alex => Features::Alex(AlexFeatures::load(&root.sub("net"))?),
@@ -65,7 +70,7 @@ impl Lpips {
         let head = |(i, c): (usize, i64)| root.sub(format!("lin{i}")).tensor("model.1.weight", &[1, c, 1, 1]);
         let heads = backbone.channels().into_iter().enumerate().map(head).collect::<Result<_>>()?;
         weights.finish(|_| false)?;
-        let constant = |values: [f32; 3]| Tensor::from_slice(&values).view([1, 3, 1, 1]).to_device(device);
+        let constant = |values: [f32; 3]| Tensor::from_slice(&values).view([1, 3, 1, 1]).to_device(placement.device);
         Ok(Self { features, heads, shift: constant(SHIFT), scale: constant(SCALE) })
     }
 

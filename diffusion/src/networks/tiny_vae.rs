@@ -11,7 +11,8 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
 use crate::networks::layers::Conv2d;
-use crate::weights::{Layout, Scope, Weights};
+use crate::pipeline::DIFFUSERS_STEM;
+use crate::weights::{Placement, Scope, Weights};
 
 pub use config::Config;
 
@@ -27,18 +28,18 @@ pub struct AutoencoderTiny {
 impl AutoencoderTiny {
     /// Reads `folder`/config.json and `folder`/diffusion_pytorch_model.safetensors.
     pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
-        Self::load_laid(folder, device, kind, Layout::default())
+        Self::load_with(folder, Placement::new(device, kind))
     }
 
-    /// As [`AutoencoderTiny::load`], its kernels laid as `layout` says.
-    pub fn load_laid(folder: &Path, device: Device, kind: Kind, layout: Layout) -> Result<Self> {
+    /// As [`AutoencoderTiny::load`], its weights placed as `placement` says.
+    pub fn load_with(folder: &Path, placement: Placement) -> Result<Self> {
         let config = Config::read(&folder.join("config.json"))?;
-        let weights = Weights::from_folder(folder, "diffusion_pytorch_model", device, kind)?.laid(layout);
+        let weights = Weights::from_folder(folder, DIFFUSERS_STEM, placement)?;
         let root = weights.root();
         let encoder = encoder(&root.sub("encoder.layers"), &config)?;
         let decoder = decoder(&root.sub("decoder.layers"), &config)?;
         weights.finish(|_| false)?;
-        Ok(Self { config, kind, encoder, decoder })
+        Ok(Self { config, kind: placement.kind, encoder, decoder })
     }
 
     /// Latents of images in [-1, 1], (b, 3, H, W) → (b, c, h, w); no posterior, as in diffusers.

@@ -22,7 +22,8 @@ pub use self::recompute::{DecoderPass, Keep};
 use self::timestep::TimestepEmbedding;
 use super::layers::{Conv2d, GroupNorm};
 use crate::error::Result;
-use crate::weights::{Layout, Scope, Weights};
+use crate::pipeline::Part;
+use crate::weights::{Placement, Scope};
 
 /// The frozen noise predictor ε(z_t, t, c).
 #[derive(Debug)]
@@ -70,16 +71,17 @@ impl Bottleneck {
 }
 
 impl UNet {
-    /// Reads a diffusers `unet` folder: `config.json` and `diffusion_pytorch_model.safetensors` (or its shards).
+    /// Reads a diffusers `unet` folder: `config.json` and `diffusion_pytorch_model.safetensors` (or its shards); or the
+    /// UNet of a single file.
     pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
-        Self::load_laid(folder, device, kind, Layout::default())
+        Self::load_with(folder, Placement::new(device, kind))
     }
 
-    /// As [`UNet::load`], its kernels laid as `layout` says.
-    pub fn load_laid(folder: &Path, device: Device, kind: Kind, layout: Layout) -> Result<Self> {
+    /// As [`UNet::load`], its weights placed as `placement` says.
+    pub fn load_with(folder: &Path, placement: Placement) -> Result<Self> {
         let config = Config::read(folder)?;
-        let weights = Weights::from_folder(folder, "diffusion_pytorch_model", device, kind)?.laid(layout);
-        let unet = Self::from_scope(&weights.root(), config, device, kind)?;
+        let weights = Part::Unet.weights(folder, placement)?;
+        let unet = Self::from_scope(&weights.root(), config, placement.device, placement.kind)?;
         weights.finish(|_| false)?;
         Ok(unet)
     }

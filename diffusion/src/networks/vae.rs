@@ -14,8 +14,8 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
 use crate::networks::layers::Conv2d;
-use crate::networks::names;
-use crate::weights::{Layout, Scope, Weights};
+use crate::pipeline::Part;
+use crate::weights::{Placement, Scope};
 
 pub use config::Config;
 use decoder::Decoder;
@@ -45,17 +45,16 @@ pub struct AutoencoderKl {
 }
 
 impl AutoencoderKl {
-    /// Reads `folder`/config.json and `folder`/diffusion_pytorch_model.safetensors.
+    /// Reads `folder`/config.json and `folder`/diffusion_pytorch_model.safetensors; or the VAE of a single file.
     pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
-        Self::load_laid(folder, device, kind, Layout::default())
+        Self::load_with(folder, Placement::new(device, kind))
     }
 
-    /// As [`AutoencoderKl::load`], its kernels laid as `layout` says.
-    pub fn load_laid(folder: &Path, device: Device, kind: Kind, layout: Layout) -> Result<Self> {
-        let config = Config::read(&folder.join("config.json"))?;
-        let weights =
-            Weights::from_folder(folder, "diffusion_pytorch_model", device, kind)?.laid(layout).rename(names::vae);
-        let vae = Self::from_scope(&weights.root(), config, kind)?;
+    /// As [`AutoencoderKl::load`], its weights placed as `placement` says.
+    pub fn load_with(folder: &Path, placement: Placement) -> Result<Self> {
+        let config = Config::of(folder)?;
+        let weights = Part::Vae.weights(folder, placement)?;
+        let vae = Self::from_scope(&weights.root(), config, placement.kind)?;
         weights.finish(|_| false)?;
         Ok(vae)
     }

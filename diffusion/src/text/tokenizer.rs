@@ -1,6 +1,9 @@
 //! CLIP's byte-level BPE (Radford et al. 2021; Sennrich et al. 2016) through the `tokenizers` crate, read from the
 //! tokenizer folder of a diffusers pipeline or a transformers CLIP.
 
+mod clip;
+mod whole;
+
 use std::path::Path;
 
 use serde_json::Value;
@@ -12,13 +15,21 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
 use crate::error::{Error, Result};
+use crate::json;
+use crate::single_file;
 use crate::text::cleaning::Cleaning;
-use crate::weights::read_json;
 
 /// How CLIP cuts text into words before the BPE.
 const WORDS: &str =
     concat!(r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|", r"[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+");
 const DEFAULT_MAX_LENGTH: usize = 77;
+/// CLIP's special tokens by role, in transformers' order.
+const SPECIAL: [(&str, &str); 4] = [
+    ("bos_token", "<|startoftext|>"),
+    ("eos_token", "<|endoftext|>"),
+    ("unk_token", "<|endoftext|>"),
+    ("pad_token", "<|endoftext|>"),
+];
 
 /// Text to token ids and the ids that frame them.
 #[derive(Clone, Debug)]
@@ -35,19 +46,36 @@ impl Tokenizer {
     /// Reads vocab.json and merges.txt (or tokenizer.json where there is no vocab.json) with tokenizer_config.json,
     /// special_tokens_map.json and added_tokens.json as far as they exist.
     ///
-    /// Fails on missing or damaged files and on special tokens that the vocabulary lacks.
+    /// Truncation and padding that a tokenizer.json was saved with are the work of [`Tokenizer::encode`], and cleared.
+    ///
+    /// For a single file with a whole Stable Diffusion it is CLIP's own, which is built in.
+    ///
+    /// Fails on missing or damaged files, on special tokens that the vocabulary lacks, and on a tokenizer.json that cuts
+    /// words otherwise than CLIP.
     pub fn load(folder: &Path) -> Result<Self> {
+        if folder.is_file() {
+            return single_file::tokenizer(folder);
+        }
         let settings = Settings::read(folder)?;
-        let vocabulary = folder.join("vocab.json");
         let whole = folder.join("tokenizer.json");
-        let inner = if vocabulary.is_file() || !whole.is_file() {
+        let inner = if folder.join("vocab.json").is_file() || !whole.is_file() {
             from_vocabulary(folder, &settings)?
         } else {
-            tokenizers::Tokenizer::from_file(&whole).map_err(|e| broken(&whole, e))?
+            whole::read(&whole, folder, &settings)?
         };
+        Self::of(folder, inner, &settings, Cleaning::default())
+    }
+
+    fn of(folder: &Path, inner: tokenizers::Tokenizer, settings: &Settings, cleaning: Cleaning) -> Result<Self> {
         let id = |role: &str| settings.id(folder, &inner, role);
         let (bos, eos, pad) = (id("bos_token")?, id("eos_token")?, id("pad_token")?);
-        Ok(Self { max_length: settings.max_length, inner, cleaning: Cleaning::default(), bos, eos, pad })
+        id("unk_token")?; // without it, what the vocabulary lacks could not be encoded
+        Ok(Self { max_length: settings.max_length, inner, cleaning, bos, eos, pad })
+    }
+
+    /// OpenAI CLIP's tokenizer, which every Stable Diffusion 1.x and 2.x uses; `pad` fills prompts up.
+    pub(crate) fn clip(pad: &str) -> Result<Self> {
+        clip::load(pad)
     }
 
     /// The same tokenizer with another cleaning of prompts; the default is [`Cleaning::Original`].
@@ -96,6 +124,11 @@ impl Tokenizer {
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
     }
+
+    /// The highest id, added tokens included.
+    pub fn max_id(&self) -> u32 {
+        self.inner.get_vocab(true).into_values().max().unwrap_or(0)
+    }
 }
 
 /// What the JSON files beside the vocabulary say.
@@ -114,12 +147,7 @@ impl Settings {
         // transformers lets special_tokens_map.json win only over configurations older than added_tokens_decoder.
         let old = config.get("added_tokens_decoder").is_none();
         let mut special = Vec::new();
-        for (role, usual) in [
-            ("bos_token", "<|startoftext|>"),
-            ("eos_token", "<|endoftext|>"),
-            ("unk_token", "<|endoftext|>"),
-            ("pad_token", "<|endoftext|>"),
-        ] {
+        for (role, usual) in SPECIAL {
             let written = map.get(role).filter(|_| old).or_else(|| config.get(role)).filter(|v| !v.is_null());
             let token = match written {
                 Some(value) => added_token(&folder.join("tokenizer_config.json"), role, value)?,
@@ -129,6 +157,13 @@ impl Settings {
         }
         let added = added_tokens(folder, &config)?;
         Ok(Self { special, added, max_length: max_length(folder, &config)? })
+    }
+
+    /// CLIP's own, prompts filled up with the token `pad`.
+    fn usual(pad: &str) -> Self {
+        let special =
+            SPECIAL.map(|(role, usual)| (role, AddedToken::from(if role == "pad_token" { pad } else { usual }, true)));
+        Self { special: special.to_vec(), added: Vec::new(), max_length: DEFAULT_MAX_LENGTH }
     }
 
     fn content(&self, role: &str) -> &str {
@@ -149,13 +184,18 @@ impl Settings {
 fn from_vocabulary(folder: &Path, settings: &Settings) -> Result<tokenizers::Tokenizer> {
     let vocabulary = read_vocabulary(&folder.join("vocab.json"))?;
     let merges = read_merges(&folder.join("merges.txt"), &vocabulary)?;
-    let unknown = settings.content("unk_token").to_string();
+    let mut inner = clip_bpe(vocabulary, merges, settings).map_err(|e| broken(&folder.join("merges.txt"), e))?;
+    add_tokens(folder, &mut inner, settings)?;
+    Ok(inner)
+}
+
+/// CLIP's own cutting of words and BPE over a vocabulary.
+fn clip_bpe(vocabulary: Vocab, merges: Merges, settings: &Settings) -> tokenizers::Result<tokenizers::Tokenizer> {
     let model = BPE::builder()
         .vocab_and_merges(vocabulary, merges)
-        .unk_token(unknown)
+        .unk_token(settings.content("unk_token").to_string())
         .end_of_word_suffix("</w>".into())
-        .build()
-        .map_err(|e| broken(&folder.join("merges.txt"), e))?;
+        .build()?;
     let mut inner = tokenizers::Tokenizer::new(model);
     let spaces = Replace::new(tokenizers::normalizers::replace::ReplacePattern::Regex(r"\s+".into()), " ");
     let spaces = spaces.expect("invariant: the pattern is constant");
@@ -163,7 +203,6 @@ fn from_vocabulary(folder: &Path, settings: &Settings) -> Result<tokenizers::Tok
     let words = Split::new(SplitPattern::Regex(WORDS.into()), SplitDelimiterBehavior::Removed, true);
     let words = words.expect("invariant: the pattern is constant");
     inner.with_pre_tokenizer(Some(PreTokenizers::new(vec![words.into(), ByteLevel::new(false, true, true).into()])));
-    add_tokens(folder, &mut inner, settings)?;
     Ok(inner)
 }
 
@@ -188,7 +227,11 @@ fn add_tokens(folder: &Path, inner: &mut tokenizers::Tokenizer, settings: &Setti
 }
 
 fn read_vocabulary(path: &Path) -> Result<Vocab> {
-    let json = read_json(path)?;
+    vocabulary(path, &json::read(path)?)
+}
+
+/// Tokens and ids of a JSON object.
+fn vocabulary(path: &Path, json: &Value) -> Result<Vocab> {
     let Some(entries) = json.as_object() else {
         return Err(Error::invalid(path.display().to_string(), "expected an object of tokens and their ids"));
     };
@@ -206,7 +249,13 @@ fn read_vocabulary(path: &Path) -> Result<Vocab> {
 }
 
 fn read_merges(path: &Path, vocabulary: &Vocab) -> Result<Merges> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+    let text = String::from_utf8(json::bytes(path)?)
+        .map_err(|e| Error::invalid(path.display().to_string(), format!("is not UTF-8 ({e}); copy it again")))?;
+    merges(path, &text, vocabulary)
+}
+
+/// The merges of a merges.txt's text.
+fn merges(path: &Path, text: &str, vocabulary: &Vocab) -> Result<Merges> {
     let mut merges = Vec::new();
     for (number, line) in text.lines().enumerate() {
         if line.starts_with("#version") || line.trim().is_empty() {
@@ -216,16 +265,23 @@ fn read_merges(path: &Path, vocabulary: &Vocab) -> Result<Merges> {
         let Some((left, right)) = line.split_once(' ').filter(|(_, right)| !right.contains(' ')) else {
             return Err(Error::invalid(at(), format!("expected two symbols and one space, found {line:?}")));
         };
-        let merged = format!("{left}{right}");
-        if let Some(missing) = [left, right, &merged].into_iter().find(|s| !vocabulary.contains_key(*s)) {
-            return Err(Error::invalid(
-                at(),
-                format!("{missing:?} is not in vocab.json; the two files do not belong together"),
-            ));
-        }
+        check_merge(at, left, right, vocabulary)?;
         merges.push((left.to_string(), right.to_string()));
     }
     Ok(merges)
+}
+
+/// A merge's symbols, and what it makes of them, must be tokens.
+fn check_merge(at: impl Fn() -> String, left: &str, right: &str, vocabulary: &Vocab) -> Result<()> {
+    let merged = format!("{left}{right}");
+    let missing = [left, right, &merged].into_iter().find(|symbol| !vocabulary.contains_key(*symbol));
+    match missing {
+        Some(missing) => Err(Error::invalid(
+            at(),
+            format!("{missing:?} is not in the vocabulary; merges and vocabulary do not belong together"),
+        )),
+        None => Ok(()),
+    }
 }
 
 /// A special token as transformers writes it: its text, or an object with its properties.
@@ -277,8 +333,8 @@ fn max_length(folder: &Path, config: &Value) -> Result<usize> {
     let Some(value) = config.get("model_max_length").filter(|v| !v.is_null()) else {
         return Ok(DEFAULT_MAX_LENGTH);
     };
-    // transformers writes 1e30 for "not set".
-    match value.as_f64() {
+    // transformers writes 1e30, or Python's Infinity, for "not set".
+    match value.as_f64().or_else(|| (value == "Infinity").then_some(f64::INFINITY)) {
         Some(length) if length > 1e6 => Ok(DEFAULT_MAX_LENGTH),
         Some(length) if length >= 2.0 => Ok(length as usize),
         _ => Err(Error::Unsupported {
@@ -291,7 +347,7 @@ fn max_length(folder: &Path, config: &Value) -> Result<usize> {
 
 fn optional_json(path: &Path) -> Result<Value> {
     if path.is_file() {
-        read_json(path)
+        json::read(path)
     } else {
         Ok(Value::Null)
     }

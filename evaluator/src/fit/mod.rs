@@ -9,7 +9,7 @@ pub mod training;
 use std::path::Path;
 
 use dataloader::Emotion;
-use diffusion::hub::{resolve, Hub};
+use hub::Hub;
 use judge::classifier::clip_mlp::{self, ClipName};
 use judge::embedder::Embedder;
 
@@ -24,9 +24,9 @@ use training::Trained;
 /// Trains by the recipe and writes the classifier's folder; gives its card.
 pub fn run(config: &Config, hub: &Hub) -> Result<Card> {
     config.check()?;
-    let hub = Hub { offline: hub.offline || config.offline, ..hub.clone() };
+    let hub = hub.or_offline(config.offline);
     let device = Ranks::alone().device(config.device)?;
-    let clip = Embedder::load(&resolve(&config.clip, &hub)?, device)?;
+    let clip = Embedder::load(&hub.model(&config.clip)?, device)?;
     let parts = samples::read(config, &clip)?;
     tracing::info!(
         "{} rows to learn from, {} to stop by, {} to test on; embeddings {}",

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use diffusion::weights::Weights;
+use diffusion::weights::{Placement, Weights};
 use judge::networks::resnet::{Depth, ResNet, TORCHVISION_WIDTH};
 use tch::{no_grad_guard, Device, Kind, Tensor};
 
@@ -32,7 +32,7 @@ impl Clarity {
     /// Reads two ResNet-50 of torchvision's layout, safetensors, with as many classes as they have.
     pub fn load(scenes: &Path, objects: &Path, device: Device) -> Result<Self> {
         let read = |path: &Path| {
-            let weights = Weights::from_file(path, device, Kind::Float)?;
+            let weights = Weights::from_file(path, Placement::new(device, Kind::Float))?;
             let root = weights.root();
             let classes = root.sub("fc").tensor_of_any_shape("bias")?.size()[0];
             let network = ResNet::load(&root, Depth::Fifty, TORCHVISION_WIDTH, classes)?;

@@ -12,7 +12,8 @@ pub mod resnet;
 use std::path::Path;
 use std::rc::Rc;
 
-use diffusion::weights::{hash, read_json, Weights};
+use diffusion::json;
+use diffusion::weights::{hash, Placement, Weights};
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 
@@ -65,9 +66,14 @@ impl Classifier {
     ///
     /// `clip` gives the CLIP that a classifier over embeddings reads; it is not asked for another.
     pub fn load(folder: &Path, device: Device, clip: impl FnOnce() -> Result<Rc<Embedder>>) -> Result<Self> {
+        Self::load_with(folder, Placement::new(device, Kind::Float), clip)
+    }
+
+    /// As [`Classifier::load`], its weights placed as `placement` says, which must be f32.
+    pub fn load_with(folder: &Path, placement: Placement, clip: impl FnOnce() -> Result<Rc<Embedder>>) -> Result<Self> {
         let path = folder.join("config.json");
         let architecture = architecture(&path)?;
-        let weights = Weights::from_folder(folder, "model", device, Kind::Float)?;
+        let weights = Weights::from_folder(folder, "model", placement)?;
         let (network, common) = match architecture.as_str() {
             "alexnet_features_mlp" => {
                 let config: alexnet::Config = parse(&path)?;
@@ -92,7 +98,7 @@ impl Classifier {
         Ok(Self {
             network,
             architecture,
-            order: common.labels.order().to_device(device),
+            order: common.labels.order().to_device(placement.device),
             labels: common.labels,
             temperature: common.temperature,
             name: folder.file_name().map_or_else(|| "classifier".into(), |n| n.to_string_lossy().into_owned()),
@@ -177,7 +183,7 @@ impl Common {
 }
 
 fn architecture(path: &Path) -> Result<String> {
-    let json = read_json(path)?;
+    let json = json::read(path)?;
     let found = json.get("architecture").and_then(|a| a.as_str()).unwrap_or("none").to_string();
     if ARCHITECTURES.contains(&found.as_str()) {
         return Ok(found);
@@ -186,8 +192,8 @@ fn architecture(path: &Path) -> Result<String> {
 }
 
 fn parse<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let json = |source| diffusion::Error::Json { path: path.to_path_buf(), source };
-    Ok(serde_json::from_value(read_json(path)?).map_err(json)?)
+    let invalid = |source| diffusion::Error::Json { path: path.to_path_buf(), source };
+    Ok(serde_json::from_value(json::read(path)?).map_err(invalid)?)
 }
 
 /// The widths must lead from the embedding to the classes.

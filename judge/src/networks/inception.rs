@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use diffusion::weights::{Scope, Weights};
+use diffusion::weights::{Placement, Scope, Weights};
 use tch::{Device, Kind, Tensor};
 
 use super::conv_norm::{ConvNorm, Shape};
@@ -128,7 +128,7 @@ impl Reader<'_> {
 impl Inception {
     /// Reads a safetensors file of torchvision's or pytorch-fid's tensors; its classifier's layers are left aside.
     pub fn read(path: &Path, device: Device) -> Result<Self> {
-        let weights = Weights::from_file(path, device, Kind::Float)?;
+        let weights = Weights::from_file(path, Placement::new(device, Kind::Float))?;
         let network = Self::load(&weights.root())?;
         weights.finish(|name| name.starts_with("fc.") || name.starts_with("AuxLogits."))?;
         Ok(network)

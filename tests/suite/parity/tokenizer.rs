@@ -1,13 +1,13 @@
 //! The tokenizer against OpenAI CLIP's SimpleTokenizer (tests/fixtures/tokenizer/clip_tokenizer_reference.json) and
 //! transformers' CLIPTokenizer (transformers 5.23.0): `python tests/fixtures/tokenizer/make.py`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use diffusion::text::cleaning::Cleaning;
 use diffusion::text::tokenizer::Tokenizer;
 use serde_json::{json, Value};
 
-use crate::fixtures::{fixture, pocket};
+use crate::fixtures::{fixture, pocket, root};
 
 fn read(name: &str) -> Value {
     let text = std::fs::read_to_string(fixture("tokenizer").join(name)).expect("the fixture is there");
@@ -16,6 +16,11 @@ fn read(name: &str) -> Value {
 
 fn ids(value: &Value) -> Vec<i64> {
     value.as_array().expect("ids").iter().map(|id| id.as_i64().expect("an id")).collect()
+}
+
+/// OpenAI CLIP's own vocabulary.
+fn clip() -> PathBuf {
+    root().join("assets/clip_tokenizer")
 }
 
 /// A copy of a tokenizer folder that a test may spoil.
@@ -31,7 +36,7 @@ fn copy(from: &Path) -> tempfile::TempDir {
 
 #[test]
 fn tokenizer_gives_the_ids_of_openai_clip() {
-    let tokenizer = Tokenizer::load(&fixture("tokenizer")).expect("the vocabulary is whole");
+    let tokenizer = Tokenizer::load(&clip()).expect("the vocabulary is whole");
     let cases = read("clip_tokenizer_reference.json");
     let cases = cases.as_array().expect("a list");
     assert!(cases.len() >= 20);
@@ -61,7 +66,7 @@ fn assert_as_transformers(tokenizer: Tokenizer, name: &str) {
 #[test]
 fn tokenizer_gives_the_ids_of_transformers() {
     assert_as_transformers(Tokenizer::load(&pocket("tokenizer")).expect("whole"), "pocket");
-    assert_as_transformers(Tokenizer::load(&fixture("tokenizer")).expect("whole"), "clip");
+    assert_as_transformers(Tokenizer::load(&clip()).expect("whole"), "clip");
 }
 
 #[test]
@@ -77,7 +82,7 @@ fn tokenizer_honours_another_padding_token() {
 #[test]
 fn tokenizer_reads_tokenizer_json_where_there_is_no_vocabulary() {
     let vocabulary = read("vocab.json");
-    let merges = std::fs::read_to_string(fixture("tokenizer").join("merges.txt")).expect("read");
+    let merges = std::fs::read_to_string(clip().join("merges.txt")).expect("read");
     let merges: Vec<&str> = merges.lines().skip(1).collect();
     let words = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
     let whole = json!({

@@ -2,9 +2,13 @@
 
 use std::path::Path;
 
+use tch::Kind;
+
 use crate::error::Result;
 use crate::networks::clip_text::transformer;
 use crate::networks::config::Keys;
+use crate::single_file;
+use crate::weights::Placement;
 
 /// The shape of a CLIPTextModel; absent keys have transformers' defaults.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +24,14 @@ pub struct Config {
 }
 
 impl Config {
+    /// Of a CLIPTextModel's folder, or of a single file with a whole Stable Diffusion.
+    pub fn of(path: &Path) -> Result<Self> {
+        match path.is_file() {
+            true => Ok(single_file::text_encoder(path, Placement::headers(Kind::Float))?.0),
+            false => Self::read(&path.join("config.json")),
+        }
+    }
+
     /// Reads and checks a CLIPTextModel's config.json.
     pub fn read(path: &Path) -> Result<Self> {
         let mut keys = Keys::read(path)?;

@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::{json, Value};
+use tch::Kind;
 
 use crate::error::{Error, Result};
-use crate::weights::read_json;
+use crate::json;
+use crate::single_file;
+use crate::weights::Placement;
 
 /// The architecture of a UNet, per level and valid by construction when read.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,10 +64,14 @@ pub struct Level {
 }
 
 impl Config {
-    /// Reads `folder`/config.json. A key or value this UNet does not know is [`Error::Unsupported`].
+    /// Reads `folder`/config.json, or the shapes of a single file with a whole Stable Diffusion. A key or value this UNet
+    /// does not know is [`Error::Unsupported`].
     pub fn read(folder: &Path) -> Result<Self> {
+        if folder.is_file() {
+            return Ok(single_file::unet(folder, Placement::headers(Kind::Float))?.0);
+        }
         let path = folder.join("config.json");
-        let json = read_json(&path)?;
+        let json = json::read(&path)?;
         check_keys(&path, &json)?;
         let raw: Raw = serde_json::from_value(json).map_err(|source| Error::Json { path: path.clone(), source })?;
         raw.resolve(&path)
@@ -274,7 +281,7 @@ fn attends(path: &Path, key: &str, types: &[String], levels: usize, way: &str) -
 
 impl Config {
     /// What libtorch would otherwise refuse in the middle of a forward pass.
-    fn check(&self, path: &Path) -> Result<()> {
+    pub(crate) fn check(&self, path: &Path) -> Result<()> {
         let require =
             |ok: bool, key: &str, message: String| if ok { Ok(()) } else { Err(unsupported(path, key, message)) };
         let groups = self.norm_num_groups;

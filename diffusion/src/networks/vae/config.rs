@@ -2,8 +2,12 @@
 
 use std::path::Path;
 
+use tch::Kind;
+
 use crate::error::Result;
 use crate::networks::config::Keys;
+use crate::single_file;
+use crate::weights::Placement;
 
 /// The shape of an AutoencoderKL; absent keys have diffusers' defaults.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +35,14 @@ pub struct Config {
 }
 
 impl Config {
+    /// Of an AutoencoderKL's folder, or of a single file with a whole Stable Diffusion or its VAE.
+    pub fn of(path: &Path) -> Result<Self> {
+        match path.is_file() {
+            true => Ok(single_file::vae(path, Placement::headers(Kind::Float))?.0),
+            false => Self::read(&path.join("config.json")),
+        }
+    }
+
     /// Reads and checks a config.json.
     pub fn read(path: &Path) -> Result<Self> {
         let mut keys = Keys::read(path)?;

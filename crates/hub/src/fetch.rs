@@ -1,0 +1,120 @@
+//! Fetching from the hub into the cache, as huggingface_hub lays it out (by the hf-hub crate).
+
+use std::path::Path;
+
+use hf_hub::api::sync::{ApiBuilder, ApiError};
+use hf_hub::{Cache, Repo, RepoType};
+
+use crate::error::{Error, Result};
+use crate::id::Id;
+use crate::Hub;
+
+/// Files that mark a snapshot as a model; they come last.
+const ROOT_FILES: [&str; 2] = ["model_index.json", "config.json"];
+const RETRIES: usize = 3;
+
+/// Fetches what the cache lacks of the repository's configuration, vocabularies and safetensors weights.
+pub(crate) fn fetch(hub: &Hub, cache: &Path, id: &Id) -> Result<()> {
+    let failed =
+        |e: ApiError| Error::fetched(id, format!("could not be fetched from {} ({e}); {}", hub.endpoint, advice(&e)));
+    // hf-hub links blobs by relative paths, which it can only make of absolute ones.
+    let cache = std::path::absolute(cache).unwrap_or_else(|_| cache.to_path_buf());
+    let api = ApiBuilder::from_cache(Cache::new(cache))
+        .with_endpoint(hub.endpoint.clone())
+        .with_token(hub.token.clone())
+        .with_retries(RETRIES)
+        .with_progress(false)
+        .build()
+        .map_err(failed)?;
+    let repo = api.repo(Repo::with_revision(id.name.clone(), RepoType::Model, id.revision.clone()));
+    let siblings = repo.info().map_err(failed)?.siblings;
+    let files = wanted(siblings.into_iter().map(|s| s.rfilename).collect());
+    if !files.iter().any(|f| f.ends_with(".safetensors")) {
+        let message = "has no safetensors weights; choose a repository or revision that has".into();
+        return Err(Error::fetched(id, message));
+    }
+    // What the cache holds is not fetched again. Where the first file shows that the hub has moved on to another commit,
+    // those that were found under the old one are fetched in the second round.
+    (0..2).try_for_each(|_| files.iter().try_for_each(|file| repo.get(file).map(|_| ()))).map_err(failed)
+}
+
+fn advice(error: &ApiError) -> &'static str {
+    let text = error.to_string();
+    match ["401", "403"].iter().any(|code| text.contains(code)) {
+        true => "it is not everybody's: accept its terms on the hub and set HF_TOKEN",
+        false => "check the id and the connection, or give a folder",
+    }
+}
+
+/// Configuration, vocabularies and weights, one precision each, no single-file checkpoints of whole pipelines. Where a
+/// folder has weights in a variant alone, its first by name.
+fn wanted(all: Vec<String>) -> Vec<String> {
+    let pipeline = all.iter().any(|f| f == "model_index.json");
+    let weights = |file: &str| file.ends_with(".safetensors") && (!pipeline || file.contains('/'));
+    let folder = |file: &str| file.rsplit_once('/').map_or("", |(folder, _)| folder).to_string();
+    let plain = |file: &String| weights(file) && variant(file).is_none();
+    let has_plain: std::collections::BTreeSet<String> = all.iter().filter(|f| plain(f)).map(|f| folder(f)).collect();
+    let first_variant = |file: &str| {
+        let of_folder = all.iter().filter(|f| weights(f) && folder(f) == folder(file));
+        of_folder.filter_map(|f| variant(f)).min_by_key(|v| (v.contains("non_ema"), v.to_string()))
+    };
+    let takes = |file: &String| {
+        let weighs = weights(file);
+        let text = [".json", ".txt"].iter().any(|suffix| file.ends_with(suffix));
+        let chosen = weighs
+            && (variant(file).is_none() || !has_plain.contains(&folder(file)) && variant(file) == first_variant(file));
+        (text || chosen) && !file.contains("..") && !skipped_component(file)
+    };
+    let mut files: Vec<String> = all.iter().filter(|file| takes(file)).cloned().collect();
+    files.sort_by_key(|f| (ROOT_FILES.contains(&f.as_str()), f.clone()));
+    files
+}
+
+/// The variant in a weights file's name: fp16 of model.fp16.safetensors and of model.fp16-00001-of-00002.safetensors.
+fn variant(file: &str) -> Option<&str> {
+    let name = file.rsplit('/').next().unwrap_or(file).strip_suffix(".safetensors")?;
+    let (_, variant) = name.rsplit_once('.')?;
+    Some(variant.split_once('-').map_or(variant, |(variant, _)| variant))
+}
+
+fn skipped_component(file: &str) -> bool {
+    ["safety_checker/", "onnx/", "flax/", "openvino/"].iter().any(|c| file.starts_with(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted_of(files: &[&str]) -> Vec<String> {
+        wanted(files.iter().map(|f| f.to_string()).collect())
+    }
+
+    #[test]
+    fn only_what_is_needed_is_fetched_and_the_index_last() {
+        let files = wanted_of(&[
+            "model_index.json",
+            "v1-5-pruned.safetensors",
+            "unet/config.json",
+            "unet/diffusion_pytorch_model.bin",
+            "unet/diffusion_pytorch_model.safetensors",
+            "unet/diffusion_pytorch_model.fp16.safetensors",
+            "vae/diffusion_pytorch_model.fp16-00001-of-00002.safetensors",
+            "vae/diffusion_pytorch_model.non_ema.safetensors",
+            "safety_checker/model.safetensors",
+            "tokenizer/merges.txt",
+            "README.md",
+        ]);
+        let expected = [
+            "tokenizer/merges.txt",
+            "unet/config.json",
+            "unet/diffusion_pytorch_model.safetensors",
+            "vae/diffusion_pytorch_model.fp16-00001-of-00002.safetensors",
+            "model_index.json",
+        ];
+        assert_eq!(files, expected);
+        assert_eq!(
+            wanted_of(&["config.json", "model.safetensors", "pytorch_model.bin"]),
+            ["model.safetensors", "config.json"]
+        );
+    }
+}

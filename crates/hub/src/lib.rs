@@ -1,0 +1,87 @@
+//! A model by name: a folder, a single safetensors file, or a Hugging Face id, found in the local cache (the layout that
+//! Python's huggingface_hub uses) or fetched into it.
+//!
+//! This is the only crate that fetches models over a network. It reads no environment: a program's `main` hands it over.
+
+mod environment;
+mod error;
+mod fetch;
+mod id;
+mod snapshot;
+
+use std::path::{Path, PathBuf};
+
+pub use error::{Error, Result};
+use id::Id;
+use snapshot::Snapshot;
+
+/// Where models are looked up, and how they are fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hub {
+    /// The folder that holds `models--org--name`; none where nothing says where it is.
+    pub cache: Option<PathBuf>,
+    /// Whether nothing may be fetched.
+    pub offline: bool,
+    /// The hub's address.
+    pub endpoint: String,
+    /// What the hub is shown for models that are not everybody's.
+    pub token: Option<String>,
+}
+
+impl Hub {
+    /// A hub that never fetches, over the cache in `cache`.
+    pub fn offline(cache: impl Into<PathBuf>) -> Self {
+        let endpoint = environment::ENDPOINT.to_string();
+        Self { cache: Some(cache.into()), offline: true, endpoint, token: None }
+    }
+
+    /// The same hub, offline also where `offline` says so.
+    pub fn or_offline(&self, offline: bool) -> Self {
+        Self { offline: self.offline || offline, ..self.clone() }
+    }
+
+    /// The pipeline, CLIP or other model `name`: `name` itself where it is a folder or a safetensors file, otherwise the
+    /// snapshot of that hub id, whose missing files are fetched unless that is forbidden.
+    pub fn model(&self, name: &str) -> Result<PathBuf> {
+        self.find(name, &[])
+    }
+
+    /// As [`Hub::model`], for a use of a pipeline that needs none but `parts` of it, such as `["vae"]`.
+    pub fn parts(&self, name: &str, parts: &[&str]) -> Result<PathBuf> {
+        self.find(name, parts)
+    }
+
+    fn find(&self, name: &str, parts: &[&str]) -> Result<PathBuf> {
+        let path = Path::new(name);
+        if path.is_dir() || path.is_file() {
+            return Ok(path.to_path_buf());
+        }
+        let id = Id::parse(name)?;
+        let Some(cache) = &self.cache else {
+            return Err(Error::NoCache { id: name.into() });
+        };
+        let missing = match Snapshot::find(cache, &id) {
+            Some(snapshot) => match snapshot.missing(parts) {
+                missing if missing.is_empty() => return Ok(snapshot.folder),
+                missing => missing,
+            },
+            None => Vec::new(),
+        };
+        if self.offline {
+            return Err(Error::offline(&id, cache, missing));
+        }
+        if !missing.is_empty() {
+            tracing::info!("model {}: fetching what the cache lacks: {}", id.name, missing.join(", "));
+        }
+        fetch::fetch(self, cache, &id)?;
+        let Some(snapshot) = Snapshot::find(cache, &id) else {
+            return Err(Error::fetched(&id, "was fetched, but the cache does not hold it".into()));
+        };
+        match snapshot.missing(parts) {
+            missing if missing.is_empty() => Ok(snapshot.folder),
+            missing => {
+                Err(Error::fetched(&id, format!("has no {}; it is not a model for this use", missing.join(", "))))
+            }
+        }
+    }
+}

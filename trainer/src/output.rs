@@ -1,0 +1,50 @@
+//! Whether the output folder can take what a run writes.
+
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::disk::{Disk, RealDisk};
+use crate::cost::Cost;
+use crate::failure::refuse;
+use crate::resolved::Resolved;
+
+/// Numbers a checkpoint holds for each that is learned: its value and two moments, and an average where one is kept.
+const NUMBERS: u64 = 3;
+/// Bytes a number.
+const SIZE: u64 = 4;
+
+/// Fails where the run's folder cannot be written, or its disk has no room for the checkpoints that are kept and the one
+/// that is written beside them.
+pub fn check(recipe: &Resolved, cost: &Cost) -> anyhow::Result<()> {
+    let output_dir = &recipe.config.output_dir;
+    let existing = existing(output_dir);
+    let refused = |reason: String| refuse(format!("output_dir: {}: {reason}", output_dir.display()));
+    if !existing.is_dir() {
+        return Err(refused(format!("{} is not a folder; name another", existing.display())));
+    }
+    // The only sure way to know whether a file can be made is to make one.
+    tempfile::Builder::new().prefix(".writable-").tempfile_in(&existing).map_err(|e| {
+        refused(format!("{} cannot be written ({e}); name another, or change its owner", existing.display()))
+    })?;
+    let checkpoint = &recipe.config.checkpoint;
+    let numbers = NUMBERS + u64::from(recipe.config.train.ema_decay.is_some());
+    let kept = checkpoint.checkpoints_total_limit as u64 + u64::from(checkpoint.keep_best.is_some()) + 1;
+    let needed = kept * numbers * SIZE * cost.trained + checkpoint.min_free_mb * 1_000_000;
+    let free = RealDisk.free_bytes(&existing)?;
+    if free < needed {
+        let mb = |bytes: u64| bytes.div_ceil(1_000_000);
+        return Err(refused(format!(
+            "{} MB are free, and {kept} checkpoints with checkpoint.min_free_mb take {} MB; delete something, lower \
+             checkpoint.checkpoints_total_limit, or name another disk",
+            mb(free),
+            mb(needed)
+        )));
+    }
+    Ok(())
+}
+
+/// `folder`, or the nearest one above it that is there.
+fn existing(folder: &Path) -> PathBuf {
+    let above = folder.ancestors().find(|path| path.exists());
+    let above = above.filter(|path| !path.as_os_str().is_empty());
+    above.map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+}
