@@ -78,7 +78,7 @@ chaos: build ## the long drills: 200 kills of a 2-rank training and of `dataload
 	CHAOS_KILLS=200 OMP_NUM_THREADS=1 $(CARGO) test --release --workspace --locked --test suite -- --nocapture --include-ignored kills tmpfs large_photo
 
 fuzz: build ## ten minutes of random input for each parser
-	FUZZ_SECONDS=600 $(CARGO) test --release --workspace --locked --lib -- --nocapture fuzz
+	FUZZ_SECONDS=600 $(CARGO) test --release --workspace --locked --lib --test suite -- --nocapture fuzz
 
 bench: build $(VENV)/ready $(BENCH_VENV)/ready ## timings against PyTorch, diffusers, pyarrow …, both sides in one go
 	$(VENV)/bin/python tests/benches/networks.py

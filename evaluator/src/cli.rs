@@ -7,8 +7,12 @@ use clap::{Parser, Subcommand, ValueEnum};
 use collective::rendezvous::Lookup;
 use collective::{FolderLock, Processes};
 use dataloader::recipe;
+use diffusion::pipeline::Pipeline;
+use diffusion::weights::Placement;
 use hub::Hub;
+use judge::Embedder;
 use program::{LogFormat, Progress};
+use tch::Kind;
 
 use crate::config::Config;
 use crate::contest::Contest;
@@ -158,11 +162,15 @@ pub fn schema(of: Described) -> String {
     }
 }
 
-/// Checks the arguments and the recipe, as [`run`] would, and evaluates nothing.
+/// Checks the arguments, the recipe and the headers of its models' weights, as [`run`] would, and evaluates nothing.
 pub fn check(args: &Args, hub: Hub, env: Lookup<'_>) -> Result<()> {
     args.date.as_deref().map_or(Ok(()), check_date)?;
     let config: Config = recipes(env).load(&args.config, &args.sets)?;
-    Plan::new(config, hub, &Ranks::alone()).map(|_| ())
+    let plan = Plan::new(config, hub, &Ranks::alone())?;
+    let headers = Placement::headers(Kind::Float);
+    Pipeline::load_with(&plan.base.1, headers)?;
+    Embedder::load_with(&plan.clip, headers)?;
+    Ok(())
 }
 
 /// Evaluates this process's share; the first of `ranks` writes the report and has an outcome. `today` is used unless a

@@ -9,10 +9,13 @@ mod evaluator;
 mod fetching;
 mod fixtures;
 mod folders;
+#[path = "../../dataloader/src/fuzz.rs"]
+mod fuzz;
 mod house;
 mod hub;
 mod method;
 mod models;
+mod models_fuzz;
 mod pairs;
 mod parity;
 mod schemas;

@@ -99,6 +99,25 @@ fn a_killed_trainers_folder_is_taken_over() {
 }
 
 #[test]
+fn the_dry_run_refuses_what_the_run_would() {
+    let scene = Scene::new();
+    let inpainting = altered_pipeline(scene.folder.path(), |base| {
+        let path = base.join("unet/config.json");
+        let text = fs::read_to_string(&path).expect("read");
+        let changed = text.replace("\"in_channels\": 4", "\"in_channels\": 9");
+        assert_ne!(text, changed);
+        fs::write(path, changed).expect("written");
+    });
+    refused(&scene, &["--dry-run", "--set", &inpainting], &["in_channels", "9", "inpainting"]);
+    let file = scene.folder.path().join("a_file");
+    fs::write(&file, "").expect("written");
+    let below_a_file = format!("output_dir={}", file.join("run").display());
+    refused(&scene, &["--dry-run", "--set", &below_a_file], &["output_dir", "a_file is not a folder"]);
+    refused(&scene, &["--dry-run", "--set", "checkpoint.min_free_mb=1000000000"], &["output_dir", "MB are free"]);
+    assert!(!scene.run_dir().exists());
+}
+
+#[test]
 fn without_arguments_it_explains_itself() {
     let output = Command::new(program("trainer")).output().expect("started");
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), errors(&output));
