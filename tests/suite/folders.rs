@@ -8,7 +8,7 @@ use dataloader::config::ShardConfig;
 use dataloader::share::Share;
 use dataloader::sources::{Item, Listing};
 use dataloader::{recipe, shard, survey, Emotion};
-use diffusion::hub::Hub;
+use hub::Hub;
 
 use crate::fixtures::{fixture, pocket};
 
@@ -97,7 +97,7 @@ fn a_phones_folder_is_read_or_quarantined_and_the_rest_is_counted() {
     let config = config(&folder(&photos), &here.path().join("out"));
     let text = survey::survey(&config).expect("surveyed");
     assert!(text.contains("2 files of other kinds: .mp4 1, .txt 1"), "{text}");
-    let hub = Hub { home: "none".into(), offline: true };
+    let hub = Hub::offline("none");
     let summary = shard::run(&config, &hub, &Share::ALONE).expect("made").expect("one process puts it together");
     let manifest = &summary.manifest;
     // Whatever can be decoded, every picture is a row or named: nothing is passed over.

@@ -68,7 +68,10 @@ fn fuzz_tokenizer_json() {
     let mut small: serde_json::Value =
         serde_json::from_slice(&fs::read(fixture("models/padded.json")).expect("read")).expect("JSON");
     let words = ["a", "b", "ab", "a</w>", "<|startoftext|>", "<|endoftext|>"];
-    small["model"]["vocab"] = words.iter().enumerate().map(|(id, word)| (word.to_string(), id.into())).collect();
+    small["model"]["vocab"] = serde_json::json!({});
+    for (id, word) in words.iter().enumerate() {
+        small["model"]["vocab"][word] = id.into();
+    }
     small["model"]["merges"] = serde_json::json!(["a b"]);
     for (token, id) in small["added_tokens"].as_array_mut().expect("tokens").iter_mut().zip([4, 5]) {
         token["id"] = id.into();

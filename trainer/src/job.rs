@@ -1,6 +1,6 @@
 //! From the command line to a run: the recipe, the plan, and the processes that carry it out.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;

@@ -25,7 +25,7 @@ mod metrics;
 mod models;
 mod objective;
 mod optimizer;
-mod output;
+mod output_folder;
 mod pending;
 mod plan;
 mod prometheus;
