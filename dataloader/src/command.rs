@@ -1,5 +1,6 @@
 //! What each sub-command does; the answer is the exit code.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use collective::launch::{ranks_to_start, start_ranks, Restarts};
