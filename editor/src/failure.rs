@@ -46,8 +46,8 @@ pub fn of_job(error: &anyhow::Error) -> ExitCode {
 fn exit_code(error: &anyhow::Error) -> u8 {
     let ours = error.downcast_ref::<BadInput>().is_some();
     // Whatever the library refuses lies in what it was given, save failures of the computation itself.
-    let library = error.downcast_ref::<Error>().is_some_and(|e| !e.is_failure())
-        || error.downcast_ref::<hub::Error>().is_some();
+    let library =
+        error.downcast_ref::<Error>().is_some_and(|e| !e.is_failure()) || error.downcast_ref::<hub::Error>().is_some();
     if ours || library {
         BAD_INPUT
     } else {

@@ -20,8 +20,8 @@ const IMAGES: usize = 2000;
 /// Planted files that no image can be read from, and a part of the reason that must be given.
 const DEFECTS: [(&str, &str); 5] = [
     ("bomb.png", "megapixels"),
-    ("empty.jpg", "format"),
-    ("html.jpg", "format"),
+    ("empty.jpg", "empty"),
+    ("html.jpg", "web page"),
     ("truncated.png", ""),
     ("truncated.jpg", "cut off"),
 ];

@@ -18,7 +18,7 @@ use diffusion::tokens::{TokenSettings, Tokens};
 use image::RgbImage;
 use tch::{Device, Kind};
 
-use crate::fixtures::{fixture, pocket, program};
+use crate::fixtures::{copy_folder, fixture, pocket, program};
 
 const PLACEHOLDER: &str = "<{emotion}>";
 
@@ -250,13 +250,10 @@ fn weights_of_another_model_or_damaged_ones_are_refused() {
     for (name, spoil, part) in [
         ("edit_config.json", r#"{"format_version": 1}"#.to_string(), "edit_config.json"),
         ("h_delta.safetensors", "no tensors".into(), "h_delta.safetensors"),
-        ("learned_embeds.safetensors", String::new(), "learned_embeds.safetensors"),
+        ("learned_embeds/awe.safetensors", String::new(), "awe.safetensors"),
     ] {
-        let run = folder.path().join(name).with_extension("run");
-        std::fs::create_dir(&run).expect("a folder");
-        for entry in std::fs::read_dir(run_folder()).expect("the run").flatten() {
-            std::fs::copy(entry.path(), run.join(entry.file_name())).expect("copied");
-        }
+        let run = folder.path().join(format!("without {part}"));
+        copy_folder(run_folder(), &run);
         std::fs::write(run.join(name), spoil).expect("spoilt");
         let line = refused(&run, &arguments);
         assert!(line.contains(part), "{line}");

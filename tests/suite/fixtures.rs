@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -72,4 +72,17 @@ pub fn shared_reference(path: &str) -> Option<PathBuf> {
     let reason = format!("SKIPPED: {test}: ../shared/reference/{path} is absent; it is kept outside the repository");
     writeln!(std::io::stderr(), "{reason}").expect("stderr takes a line");
     None
+}
+
+/// Copies a folder and all below it.
+pub fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("made");
+    for entry in std::fs::read_dir(from).expect("listed").flatten() {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copied");
+        }
+    }
 }

@@ -16,8 +16,12 @@ use crate::fuzz::fuzz;
 fn answer<T>(result: diffusion::Result<T>) -> String {
     match result {
         Ok(_) => "read".into(),
-        // The folder's name says nothing of the input.
-        Err(error) => error.to_string().split_once("json: ").map_or_else(|| error.to_string(), |(_, what)| what.into()),
+        // The file's name says nothing of the input.
+        Err(error) => {
+            let text = error.to_string();
+            let after_name = ["json: ", "safetensors: "].iter().find_map(|end| text.split_once(end));
+            after_name.map_or(text.clone(), |(_, what)| what.into())
+        }
     }
 }
 

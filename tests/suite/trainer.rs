@@ -25,7 +25,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use safetensors::SafeTensors;
 use tch::Tensor;
 
-use crate::fixtures::{pocket, program, root};
+use crate::fixtures::{copy_folder, pocket, program, root};
 
 /// Longer than any run here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -255,16 +255,4 @@ fn read(bytes: &[u8]) -> BTreeMap<String, Tensor> {
         Tensor::from_data_size(view.data(), &shape, tch::Kind::Float)
     };
     file.iter().map(|(name, view)| (name.to_string(), tensor(&view))).collect()
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("made");
-    for entry in fs::read_dir(from).expect("listed").flatten() {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).expect("copied");
-        }
-    }
 }

@@ -204,7 +204,9 @@ fn preview_decoder(folder: &Path, placement: Placement) -> anyhow::Result<Box<dy
     let config = json::read(&folder.join("config.json"))?;
     match config.get("_class_name").and_then(|c| c.as_str()) {
         Some("AutoencoderTiny") => Ok(Box::new(AutoencoderTiny::load_with(folder, placement)?)),
-        Some("AutoencoderKL") => Ok(Box::new(AutoencoderKl::load_with(folder, Placement { kind: vae_kind(placement.kind), ..placement })?)),
+        Some("AutoencoderKL") => {
+            Ok(Box::new(AutoencoderKl::load_with(folder, Placement { kind: vae_kind(placement.kind), ..placement })?))
+        }
         other => Err(refuse(format!(
             "{}: _class_name {other:?} is no decoder; AutoencoderTiny and AutoencoderKL are",
             folder.join("config.json").display()

@@ -2,6 +2,7 @@
 
 mod changes;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -78,8 +79,12 @@ fn choose(
 fn newest_good(
     disk: &dyn Disk, output_dir: &Path, set_aside: impl Fn(&Path) -> anyhow::Result<()>,
 ) -> anyhow::Result<Option<(PathBuf, Snapshot)>> {
-    let listed = reading::patiently(disk, output_dir, || checkpoint::all(disk, output_dir));
-    for (_, folder) in listed.with_context(|| format!("{}: cannot be listed", output_dir.display()))? {
+    let listed = match reading::patiently(disk, output_dir, || checkpoint::all(disk, output_dir)) {
+        // There is no such folder; what lies in its place is for the output folder's check to refuse.
+        Err(error) if error.kind() == ErrorKind::NotADirectory => return Ok(None),
+        listed => listed.with_context(|| format!("{}: cannot be listed", output_dir.display()))?,
+    };
+    for (_, folder) in listed {
         match checkpoint::load(disk, &folder) {
             Ok(snapshot) => return Ok(Some((folder, snapshot))),
             Err(error @ Error::Unreadable { .. }) => return Err(error.into()),

@@ -69,7 +69,11 @@ impl Tokenizer {
     fn of(folder: &Path, inner: tokenizers::Tokenizer, settings: &Settings, cleaning: Cleaning) -> Result<Self> {
         let id = |role: &str| settings.id(folder, &inner, role);
         let (bos, eos, pad) = (id("bos_token")?, id("eos_token")?, id("pad_token")?);
-        id("unk_token")?; // without it, what the vocabulary lacks could not be encoded
+        let unknown = id("unk_token")?; // without it, what the vocabulary lacks could not be encoded
+        if !inner.get_vocab(false).into_values().any(|word| i64::from(word) == unknown) {
+            let message = format!("unk_token (id {unknown}) is no word of the vocabulary");
+            return Err(Error::invalid(folder.display().to_string(), message));
+        }
         Ok(Self { max_length: settings.max_length, inner, cleaning, bos, eos, pad })
     }
 

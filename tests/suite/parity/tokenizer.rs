@@ -81,14 +81,16 @@ fn tokenizer_honours_another_padding_token() {
 
 #[test]
 fn tokenizer_reads_tokenizer_json_where_there_is_no_vocabulary() {
-    let vocabulary = read("vocab.json");
+    let vocabulary = std::fs::read_to_string(clip().join("vocab.json")).expect("read");
+    let vocabulary: Value = serde_json::from_str(&vocabulary).expect("JSON");
     let merges = std::fs::read_to_string(clip().join("merges.txt")).expect("read");
     let merges: Vec<&str> = merges.lines().skip(1).collect();
     let words = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
     let whole = json!({
         "version": "1.0",
         "added_tokens": [],
-        "normalizer": {"type": "Lowercase"},
+        "normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "NFC"}, {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}, {"type": "Lowercase"}]},
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
             {"type": "Split", "pattern": {"Regex": words}, "behavior": "Removed", "invert": true},
             {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true}]},

@@ -156,6 +156,10 @@ impl Raw {
     fn resolve(self, path: &Path) -> Result<Schedule> {
         self.check(path)?;
         let betas = self.betas(path)?;
+        if !Vec::<f64>::try_from(&betas)?.iter().all(|beta| (0.0..=1.0).contains(beta)) {
+            let message = "a step of the noise process has a beta between 0 and 1";
+            return Err(unsupported(path, "beta_start, beta_end, trained_betas", message));
+        }
         let betas = if self.rescale_betas_zero_snr { rescale_zero_terminal_snr(&betas) } else { betas };
         let alphas_cumprod = (1f64 - betas).cumprod(0, Kind::Float).to_kind(Kind::Double);
         let alphas_cumprod = Vec::<f64>::try_from(&alphas_cumprod)?;
