@@ -220,7 +220,7 @@ impl State {
         self.optimizer.names().map(serves).collect()
     }
 
-    /// What is trained, by name: tokens/<emotion>, delta/….
+    /// What is trained, by name: `tokens/<emotion>`, delta/….
     pub fn named_parameters(&self) -> Vec<(String, Tensor)> {
         let named = |(group, tensors): (&str, Vec<(String, Tensor)>)| {
             let prefixed = |(name, tensor): (String, Tensor)| (format!("{group}/{name}"), tensor);

@@ -34,7 +34,7 @@ pub fn write(path: &Path, picture: &RgbImage) -> Result<()> {
     write_tagged(path, picture, None)
 }
 
-/// As [`write`], of a picture whose colours `profile` (ICC) explains.
+/// As [`write()`], of a picture whose colours `profile` (ICC) explains.
 pub fn write_tagged(path: &Path, picture: &RgbImage, profile: Option<&[u8]>) -> Result<()> {
     encode(path, &Picture { pixels: Levels::Eight(picture), profile, metadata: &Metadata::default() })
 }
