@@ -21,7 +21,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from pictures import (
     EXPRESSIONS,
-    POCKET,
+    PEOPLE,
     blurred,
     face_windows,
     from_pixels,
@@ -222,8 +222,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--validation", type=Path, required=True)
     parser.add_argument("--test", type=Path, required=True)
-    parser.add_argument("--tokenizer", type=Path, default=POCKET / "tokenizer")
-    parser.add_argument("--out", type=Path, default=POCKET, help="folder that gets clip and text_encoder")
+    parser.add_argument("--tokenizer", type=Path, default=PEOPLE / "tokenizer")
+    parser.add_argument("--out", type=Path, default=PEOPLE, help="folder that gets clip and text_encoder")
     parser.add_argument("--checkpoint", type=Path, default=Path("build/clip.pt"))
     parser.add_argument("--vision-width", type=int, default=160)
     parser.add_argument("--text-width", type=int, default=128)

@@ -1,7 +1,6 @@
 """Train the people's latent UNet (epsilon prediction, Stable Diffusion's schedule); the averaged weights are saved.
 
-    python train_unet.py --data people/train.parquet --minutes 180
-    python train_unet.py --data people/train.parquet --minutes 360      # goes on from --checkpoint
+    python train_unet.py --data people/train.parquet --minutes 360
 
 Min-SNR weighting (Hang et al. 2023) with gamma 5, captions dropped for one sample in ten (Ho and Salimans 2022). The
 error inside the face's box counts more: the best prediction at each place stays what it is, but the expression, three
@@ -16,7 +15,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from pictures import POCKET, from_pixels, read_people
+from pictures import PEOPLE, from_pixels, read_people
 from resumable import Resumable
 from training import Average, add_arguments, anneal, autocast, save_half, save_json, set_rate, start
 
@@ -179,8 +178,8 @@ def write_pipeline_files(root: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, nargs="+", required=True)
-    parser.add_argument("--root", type=Path, default=POCKET, help="folder with tokenizer, text_encoder and vae")
-    parser.add_argument("--out", type=Path, default=POCKET, help="folder that gets unet, scheduler, model_index.json")
+    parser.add_argument("--root", type=Path, default=PEOPLE, help="folder with tokenizer, text_encoder and vae")
+    parser.add_argument("--out", type=Path, default=PEOPLE, help="folder that gets unet, scheduler, model_index.json")
     parser.add_argument("--checkpoint", type=Path, default=Path("build/unet.pt"))
     parser.add_argument("--channels", type=int, nargs="+", default=[64, 128, 192])
     parser.add_argument("--heads", type=int, default=4)

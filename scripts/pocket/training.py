@@ -12,7 +12,9 @@ from safetensors.torch import save_file
 
 def add_arguments(parser, minutes: float, batch: int, rate: float) -> None:
     """The options that all trainings have."""
-    parser.add_argument("--minutes", type=float, default=minutes, help="wall clock; the learning rate anneals over it")
+    parser.add_argument(
+        "--minutes", type=float, default=minutes, help="of all goes together; the learning rate anneals over them"
+    )
     parser.add_argument("--batch", type=int, default=batch)
     parser.add_argument("--rate", type=float, default=rate, help="peak learning rate")
     parser.add_argument("--threads", type=int, default=2)
