@@ -30,10 +30,11 @@ const CLIP: &str = "cond_stage_model.transformer.";
 const OPEN_CLIP: &str = "cond_stage_model.model.";
 
 /// What else such files hold: buffers of the training's schedule, its moving average, marks of other programs.
-const HARMLESS: [&str; 21] = [
+const HARMLESS: [&str; 22] = [
     "model_ema.",
     "betas",
     "alphas_cumprod",
+    "alphas_cumprod_prev",
     "sqrt_alphas_cumprod",
     "sqrt_one_minus_alphas_cumprod",
     "log_one_minus_alphas_cumprod",
@@ -131,7 +132,9 @@ pub(crate) fn hash(path: &Path, part: Part) -> Result<String> {
 fn open_clip(name: String, tensor: Tensor) -> Result<Vec<(String, Tensor)>> {
     let renamed = names::open_clip(&name);
     let Some((attention, what)) = renamed.split_once(".in_proj_") else { return Ok(vec![(renamed, tensor)]) };
-    let rows = tensor.size()[0] / 3;
+    let Some(rows) = tensor.size().first().map(|rows| rows / 3) else {
+        return Err(Error::invalid(name, "is one number; queries, keys and values lie in one matrix in OpenCLIP"));
+    };
     let third = |(n, which): (i64, &str)| {
         Ok((format!("{attention}.{which}_proj.{what}"), tensor.f_narrow(0, n * rows, rows)?.f_contiguous()?))
     };

@@ -16,6 +16,12 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SKIPPED = 77
+# What CompVis's DDPM registers beside the networks: the checkpoints of 1.x and 2.x hold it.
+SCHEDULE_BUFFERS = (
+    "betas alphas_cumprod alphas_cumprod_prev sqrt_alphas_cumprod sqrt_one_minus_alphas_cumprod "
+    "log_one_minus_alphas_cumprod sqrt_recip_alphas_cumprod sqrt_recipm1_alphas_cumprod posterior_variance "
+    "posterior_log_variance_clipped posterior_mean_coef1 posterior_mean_coef2"
+).split()
 VERSIONS = {
     "0.30": ["diffusers==0.30.3", "transformers==4.40.2", "tokenizers==0.19.1", "huggingface_hub==0.36.0"],
     "0.36": ["diffusers==0.36.0", "transformers==4.57.3", "tokenizers==0.22.1", "huggingface_hub==0.36.0"],
@@ -227,7 +233,8 @@ def single_files(keep):
     }
     for family, (noise, text, text_names) in families.items():
         parts = {"unet": noise, "vae": vae(), "text-encoder": text}
-        whole = {"model_ema.decay": torch.tensor(0.5), "betas": torch.zeros(1000), "global_step": torch.tensor(7)}
+        whole = {"model_ema.decay": torch.tensor(0.5), "global_step": torch.tensor(7)}
+        whole |= {name: torch.zeros(1000) for name in SCHEDULE_BUFFERS}
         for part, model in parts.items():
             torch.manual_seed(len(part))
             with torch.no_grad():

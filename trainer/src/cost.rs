@@ -13,6 +13,7 @@ use diffusion::weights::{Placement, Weights};
 use tch::Kind;
 
 use crate::config::TrajectoryKind;
+use crate::failure::input;
 use crate::models::{preview_side, Folders};
 use crate::resolved::Resolved;
 
@@ -143,7 +144,10 @@ fn frozen(recipe: &Resolved, folders: &Folders) -> anyhow::Result<u64> {
         count += num_parameters(clip, TRANSFORMERS_STEM)?;
     }
     if let Some(decoder) = &folders.preview_decoder {
-        count += num_parameters(decoder, DIFFUSERS_STEM)?;
+        count += match decoder.is_file() {
+            true => input(Part::Vae.num_parameters(decoder))?,
+            false => num_parameters(decoder, DIFFUSERS_STEM)?,
+        };
     }
     Ok(count)
 }

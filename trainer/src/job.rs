@@ -13,6 +13,7 @@ use crate::cli::{Cli, Estimate, Instead, Train};
 use crate::config::Config;
 use crate::estimate;
 use crate::failure::{input, refuse, DONE, STOPPED};
+use crate::output_folder;
 use crate::plan;
 use crate::resolved::Resolved;
 use crate::resume::Resume;
@@ -78,13 +79,18 @@ fn estimate(options: &Estimate, env: Lookup<'_>) -> anyhow::Result<i32> {
 /// Input errors are found once, here, not once a process.
 fn launch(recipe: &Resolved, hub: &Hub, resume: &Resume, node: &Node, max_restarts: u32) -> anyhow::Result<i32> {
     let count = input(node.nproc_per_node.count())?;
-    plan::check(recipe, hub, resume, count * node.nnodes)?;
+    let plan = plan::check(recipe, hub, resume, count * node.nnodes)?;
+    if node.node_rank == 0 {
+        output_folder::check(recipe, &plan.cost)?;
+    }
     Ok(start_ranks(node, Restarts { most: max_restarts, arguments: &["--resume", "latest"] })?)
 }
 
 fn dry_run(recipe: &Resolved, hub: &Hub, resume: &Resume, options: &Train) -> anyhow::Result<i32> {
     let count = options.nproc_per_node.map_or(Ok(1), Processes::count);
-    let mut lines = plan::check(recipe, hub, resume, input(count)?)?.lines;
+    let plan = plan::check(recipe, hub, resume, input(count)?)?;
+    output_folder::check(recipe, &plan.cost)?;
+    let mut lines = plan.lines;
     lines.push("dry run: everything is in place; nothing was trained".into());
     print(&lines)
 }

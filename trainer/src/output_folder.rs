@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::disk::{Disk, RealDisk};
+use crate::checkpoint::{
+    self,
+    disk::{Disk, RealDisk},
+};
 use crate::cost::Cost;
 use crate::failure::refuse;
 use crate::resolved::Resolved;
@@ -27,19 +30,34 @@ pub fn check(recipe: &Resolved, cost: &Cost) -> anyhow::Result<()> {
     })?;
     let checkpoint = &recipe.config.checkpoint;
     let numbers = NUMBERS + u64::from(recipe.config.train.ema_decay.is_some());
-    let kept = checkpoint.checkpoints_total_limit as u64 + u64::from(checkpoint.keep_best.is_some()) + 1;
-    let needed = kept * numbers * SIZE * cost.trained + checkpoint.min_free_mb * 1_000_000;
+    let to_come = checkpoints_to_come(recipe)?;
+    let size = (numbers * SIZE).saturating_mul(cost.trained);
+    let needed = to_come.saturating_mul(size).saturating_add(checkpoint.min_free_mb.saturating_mul(1_000_000));
     let free = RealDisk.free_bytes(&existing)?;
     if free < needed {
         let mb = |bytes: u64| bytes.div_ceil(1_000_000);
         return Err(refused(format!(
-            "{} MB are free, and {kept} checkpoints with checkpoint.min_free_mb take {} MB; delete something, lower \
+            "{} MB are free, and {to_come} more checkpoints with checkpoint.min_free_mb take {} MB; delete something, lower \
              checkpoint.checkpoints_total_limit, or name another disk",
             mb(free),
             mb(needed)
         )));
     }
     Ok(())
+}
+
+/// How many checkpoints lie on the disk at once, the one under way included, beyond those that lie there already.
+fn checkpoints_to_come(recipe: &Resolved) -> anyhow::Result<u64> {
+    let (checkpoint, steps) = (&recipe.config.checkpoint, recipe.config.train.max_train_steps);
+    let saves = match checkpoint.checkpointing_steps {
+        0 => 1, // at the end alone
+        every => steps.div_ceil(every),
+    };
+    let kept = checkpoint.checkpoints_total_limit as u64 + u64::from(checkpoint.keep_best.is_some());
+    let output_dir = &recipe.config.output_dir;
+    let there = if output_dir.is_dir() { checkpoint::all(&RealDisk, output_dir)?.len() as u64 } else { 0 };
+    let kept = kept.min(saves);
+    Ok(kept + 1 - there.min(kept))
 }
 
 /// `folder`, or the nearest one above it that is there.

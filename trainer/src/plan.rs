@@ -10,7 +10,6 @@ use crate::cost::Cost;
 use crate::data::Data;
 use crate::failure::{input, refuse};
 use crate::models::{Folders, Models};
-use crate::output_folder;
 use crate::resolved::Resolved;
 use crate::resume::{self, Frozen, Resume};
 use crate::threshold::Threshold;
@@ -53,7 +52,6 @@ pub fn check(recipe: &Resolved, hub: &Hub, resume: &Resume, num_processes: usize
     let clip = folders.clip.as_ref().map(|folder| weights::hash(folder, TRANSFORMERS_STEM)).transpose();
     let begun = resume::preview(resume, recipe, &Frozen { base: hashes, clip: input(clip)? })?;
     let cost = input(Cost::of(recipe, &folders, data.resolution()))?;
-    output_folder::check(recipe, &cost)?;
     let mut lines = lines(recipe, &data, &trajectories, &cost, num_processes)?;
     lines.push(
         begun.map_or("begins         at step 0".into(), |folder| format!("begins         at {}", folder.display())),

@@ -19,6 +19,7 @@ use crate::lr::LrSchedule;
 use crate::measured;
 use crate::models::{Folders, Models};
 use crate::objective::Objective;
+use crate::output_folder;
 use crate::plan::Plan;
 use crate::recorder::Recorder;
 use crate::references::References;
@@ -37,7 +38,11 @@ use crate::world::World;
 pub fn train(
     recipe: &Arc<Resolved>, plan: &Plan, resume: &Resume, world: &World, stop: &Stop,
 ) -> anyhow::Result<Ending> {
-    let _lock = world.on_first(|| lock(&recipe.config.output_dir))?;
+    // Only the first rank writes there; the others' machines need not have the folder.
+    let _lock = world.on_first(|| {
+        output_folder::check(recipe, &plan.cost)?;
+        lock(&recipe.config.output_dir)
+    })?;
     let reading = Progress::unbounded("reading the models", world.is_first());
     let models = &Models::load(recipe, &plan.folders, world.device)?;
     drop(reading);
