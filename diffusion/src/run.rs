@@ -194,18 +194,25 @@ impl Run {
         files
     }
 
-    /// Writes tokens, deltas and settings into `folder`, settings last.
+    /// Writes tokens, deltas and settings into `folder`. Settings of an earlier run go first and the new ones come last,
+    /// whole: a folder that has them is a finished run.
     pub fn save(folder: &Path, config: &RunConfig, learned: &Learned) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        let path = folder.join(CONFIG_FILE);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&path, error)),
+            _ => {}
+        }
         if let Some(tokens) = &learned.tokens {
             tokens.save(folder)?;
         }
         if let Some(deltas) = &learned.deltas {
             deltas.save(&folder.join(DELTA_FILE), delta_metadata(config))?;
         }
-        let path = folder.join(CONFIG_FILE);
         let text = serde_json::to_string_pretty(config).map_err(|source| Error::Json { path: path.clone(), source })?;
-        std::fs::write(&path, text + "\n").map_err(|e| Error::io(&path, e))
+        let aside = path.with_extension("json.part");
+        std::fs::write(&aside, text + "\n").map_err(|e| Error::io(&aside, e))?;
+        std::fs::rename(&aside, &path).map_err(|e| Error::io(&path, e))
     }
 }
 

@@ -14,7 +14,7 @@ use self::file::{Held, SafetensorsFile};
 use crate::error::{Error, Result};
 use crate::networks::names;
 
-pub use files::{model_files, ModelFiles};
+pub use files::{model_files, variant_rank, ModelFiles};
 pub use write::write_file;
 
 /// How the numbers of a kernel follow one another in memory; images on their way through a network follow its kernels.
@@ -120,11 +120,6 @@ impl Weights {
         let file = SafetensorsFile::open(path)?;
         let metadata = file.metadata();
         Ok(Self::of(path.to_path_buf(), file.read(placement, wanted)?, metadata).laid(placement))
-    }
-
-    /// Wraps tensors that are already in memory; `path` is what errors will name.
-    pub fn from_tensors(path: PathBuf, tensors: BTreeMap<String, Tensor>) -> Self {
-        Self::of(path, Held { tensors, others: BTreeMap::new() }, HashMap::new())
     }
 
     fn of(path: PathBuf, held: Held, metadata: HashMap<String, String>) -> Self {

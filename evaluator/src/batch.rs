@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use dataloader::Emotion;
-use diffusion::edit::Source;
+use diffusion::edit::{Editor, Source};
 use diffusion::images;
 use diffusion::pipeline::Pipeline;
 use image::RgbImage;
@@ -112,8 +112,16 @@ impl Batch {
         encoded
     }
 
+    /// The photos as `editor` inverts them, for all methods with its source prompt and number of steps.
+    pub fn source(&self, editor: &Editor, pipeline: &Rc<Pipeline>) -> Rc<Source> {
+        let config = editor.config();
+        let key = (config.prompts.source.clone(), config.edit.num_inversion_steps);
+        let encoded = self.encoded(pipeline);
+        self.inversion(key, || editor.source_from_latents(&encoded.images, &encoded.latents, &encoded.round_trip))
+    }
+
     /// The photos' inversion under `key`, computed by the first method that needs it.
-    pub fn inversion(&self, key: InversionKey, invert: impl FnOnce() -> Source) -> Rc<Source> {
+    fn inversion(&self, key: InversionKey, invert: impl FnOnce() -> Source) -> Rc<Source> {
         if let Some((_, source, place)) = self.inversions.borrow().iter().find(|(k, ..)| *k == key) {
             self.stopwatch.used.borrow_mut().insert(*place);
             return source.clone();

@@ -89,8 +89,11 @@ fn a_phones_folder_is_read_or_quarantined_and_the_rest_is_counted() {
     let here = tempfile::tempdir().expect("a folder");
     let photos = here.path().join("photos");
     std::fs::create_dir(&photos).expect("made");
-    for entry in std::fs::read_dir(fixture("inputs/formats")).expect("the fixture").flatten() {
+    for entry in std::fs::read_dir(fixture("photos/formats")).expect("the fixture").flatten() {
         std::fs::copy(entry.path(), photos.join(entry.file_name())).expect("copied");
+    }
+    for name in ["0.jpg", "1.jpg"] {
+        std::fs::copy(fixture("inputs").join(name), photos.join(name)).expect("copied");
     }
     std::fs::write(photos.join("notes.txt"), "").expect("written");
     std::fs::write(photos.join("film.mp4"), "").expect("written");

@@ -40,6 +40,9 @@ pub fn refuse(message: impl Into<String>) -> anyhow::Error {
 
 /// The exit code for `error`.
 pub fn exit_code(error: &anyhow::Error) -> i32 {
+    if is_failure(error) {
+        return FAILED;
+    }
     let bad_data = error.downcast_ref::<dataloader::Error>().is_some_and(dataloader::Error::is_bad_input);
     if bad_data || error.downcast_ref::<BadInput>().is_some() {
         BAD_INPUT
@@ -48,6 +51,18 @@ pub fn exit_code(error: &anyhow::Error) -> i32 {
     } else {
         FAILED
     }
+}
+
+/// Whether the computation itself failed, such as for want of memory: no input is at fault, and another try may succeed.
+fn is_failure(error: &anyhow::Error) -> bool {
+    if let Some(BadInput(inner)) = error.downcast_ref() {
+        return is_failure(inner);
+    }
+    let judged = error.downcast_ref().and_then(|e| match e {
+        judge::Error::Model(model) => Some(model),
+        _ => None,
+    });
+    error.downcast_ref::<diffusion::Error>().or(judged).is_some_and(diffusion::Error::is_failure)
 }
 
 #[cfg(test)]
@@ -60,5 +75,14 @@ mod tests {
         let error = Err::<(), _>(refuse("a key is wrong")).context("while reading").expect_err("an error");
         assert_eq!(exit_code(&error), BAD_INPUT);
         assert_eq!(exit_code(&anyhow::anyhow!("lost")), FAILED);
+    }
+
+    #[test]
+    fn what_libtorch_cannot_do_is_a_failure_wherever_it_happens() {
+        let out_of_memory = || diffusion::Error::from(tch::TchError::Torch("out of memory".into()));
+        let loading = input(Err::<(), _>(judge::Error::Model(out_of_memory()))).context("while loading");
+        assert_eq!(exit_code(&loading.expect_err("an error")), FAILED);
+        let twice = input(input(Err::<(), _>(out_of_memory())));
+        assert_eq!(exit_code(&twice.expect_err("an error")), FAILED);
     }
 }

@@ -2,10 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::{
-    self,
-    disk::{Disk, RealDisk},
-};
+use crate::checkpoint;
+use crate::checkpoint::disk::{Disk, RealDisk};
 use crate::cost::Cost;
 use crate::failure::refuse;
 use crate::resolved::Resolved;
@@ -53,10 +51,10 @@ fn checkpoints_to_come(recipe: &Resolved) -> anyhow::Result<u64> {
         0 => 1, // at the end alone
         every => steps.div_ceil(every),
     };
-    let kept = checkpoint.checkpoints_total_limit as u64 + u64::from(checkpoint.keep_best.is_some());
+    let limit = checkpoint.checkpoints_total_limit as u64 + u64::from(checkpoint.keep_best.is_some());
     let output_dir = &recipe.config.output_dir;
     let there = if output_dir.is_dir() { checkpoint::all(&RealDisk, output_dir)?.len() as u64 } else { 0 };
-    let kept = kept.min(saves);
+    let kept = limit.min(saves);
     Ok(kept + 1 - there.min(kept))
 }
 

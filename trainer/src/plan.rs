@@ -1,9 +1,7 @@
 //! What a run would do, checked without loading a network: `--dry-run`, and before processes are started.
 
-use diffusion::pipeline::TRANSFORMERS_STEM;
 use diffusion::process::ddim::Ladder;
 use diffusion::text::tokenizer::Tokenizer;
-use diffusion::weights;
 use hub::Hub;
 
 use crate::cost::Cost;
@@ -37,20 +35,19 @@ pub fn check(recipe: &Resolved, hub: &Hub, resume: &Resume, num_processes: usize
     if recipe.config.validation.validation_steps > 0 {
         Verdict::load(&recipe.config, &folders, &models)?;
     }
-    let hashes = models.pipeline.hashes.clone();
+    let hashes = &models.pipeline.hashes;
     let data = Data::open(recipe, &hashes.vae)?;
-    if let Some(folder) = folders.clip.as_ref().filter(|_| recipe.needs_prototype() || recipe.needs_alignment()) {
-        data.check_clip(&input(weights::hash(folder, TRANSFORMERS_STEM))?)?;
+    if let Some(clip) = models.clip.as_ref().filter(|_| recipe.needs_prototype() || recipe.needs_alignment()) {
+        data.check_clip(&clip.hash)?;
     }
     let schedule = &models.pipeline.schedule;
     let ladder = Ladder::new(schedule, recipe.config.edit.num_inversion_steps);
     check_interval(recipe, &ladder)?;
-    let trajectories = Trajectories::open(recipe, &hashes, schedule, &ladder, data.source_set.manifest())?;
+    let trajectories = Trajectories::open(recipe, hashes, schedule, &ladder, data.source_set.manifest())?;
     if let Some(path) = recipe.config.validation.lpips.as_ref().filter(|path| !path.is_file()) {
         return Err(refuse(format!("validation.lpips: {}: no such file", path.display())));
     }
-    let clip = folders.clip.as_ref().map(|folder| weights::hash(folder, TRANSFORMERS_STEM)).transpose();
-    let begun = resume::preview(resume, recipe, &Frozen { base: hashes, clip: input(clip)? })?;
+    let begun = resume::preview(resume, recipe, &Frozen::of(&models))?;
     let cost = input(Cost::of(recipe, &folders, data.resolution()))?;
     let mut lines = lines(recipe, &data, &trajectories, &cost, num_processes)?;
     lines.push(

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use diffusion::weights::variant_rank;
 use hf_hub::api::sync::{ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 
@@ -47,7 +48,7 @@ fn advice(error: &ApiError) -> &'static str {
 }
 
 /// Configuration, vocabularies and weights, one precision each, no single-file checkpoints of whole pipelines. Where a
-/// folder has weights in a variant alone, its first by name.
+/// folder has weights in variants alone, the one that is read first, and no index of another.
 fn wanted(all: Vec<String>) -> Vec<String> {
     let pipeline = all.iter().any(|f| f == "model_index.json");
     let weights = |file: &str| file.ends_with(".safetensors") && (!pipeline || file.contains('/'));
@@ -56,14 +57,13 @@ fn wanted(all: Vec<String>) -> Vec<String> {
     let has_plain: std::collections::BTreeSet<String> = all.iter().filter(|f| plain(f)).map(|f| folder(f)).collect();
     let first_variant = |file: &str| {
         let of_folder = all.iter().filter(|f| weights(f) && folder(f) == folder(file));
-        of_folder.filter_map(|f| variant(f)).min_by_key(|v| (v.contains("non_ema"), v.to_string()))
+        of_folder.filter_map(|f| variant(f)).min_by_key(|v| (variant_rank(Some(v)), v.to_string()))
     };
+    let chosen = |file: &str| first_variant(file).filter(|_| !has_plain.contains(&folder(file)));
     let takes = |file: &String| {
-        let weighs = weights(file);
         let text = [".json", ".txt"].iter().any(|suffix| file.ends_with(suffix));
-        let chosen = weighs
-            && (variant(file).is_none() || !has_plain.contains(&folder(file)) && variant(file) == first_variant(file));
-        (text || chosen) && !file.contains("..") && !skipped_component(file)
+        let text = text && index_variant(file).is_none_or(|variant| variant == chosen(file));
+        (text || weights(file) && variant(file) == chosen(file)) && !file.contains("..") && !skipped_component(file)
     };
     let mut files: Vec<String> = all.iter().filter(|file| takes(file)).cloned().collect();
     files.sort_by_key(|f| (ROOT_FILES.contains(&f.as_str()), f.clone()));
@@ -75,6 +75,16 @@ fn variant(file: &str) -> Option<&str> {
     let name = file.rsplit('/').next().unwrap_or(file).strip_suffix(".safetensors")?;
     let (_, variant) = name.rsplit_once('.')?;
     Some(variant.split_once('-').map_or(variant, |(variant, _)| variant))
+}
+
+/// The variant whose shards an index names, none inside where it has no name; none at all for other files.
+fn index_variant(file: &str) -> Option<Option<&str>> {
+    let (_, rest) = file.rsplit('/').next()?.split_once(".safetensors.")?;
+    match rest.strip_suffix(".json")?.split('.').collect::<Vec<_>>().as_slice() {
+        ["index"] => Some(None),
+        ["index", variant] | [variant, "index"] => Some(Some(variant)),
+        _ => None,
+    }
 }
 
 fn skipped_component(file: &str) -> bool {
@@ -116,5 +126,25 @@ mod tests {
             wanted_of(&["config.json", "model.safetensors", "pytorch_model.bin"]),
             ["model.safetensors", "config.json"]
         );
+    }
+
+    #[test]
+    fn of_variants_the_one_that_is_read_first_is_fetched_with_its_own_index_alone() {
+        let files = [
+            "config.json",
+            "model.bf16.safetensors",
+            "model.no_ema.safetensors",
+            "model.fp16-00001-of-00002.safetensors",
+            "model.fp16-00002-of-00002.safetensors",
+            "model.safetensors.index.fp16.json",
+            "model.safetensors.bf16.index.json",
+        ];
+        let expected = [
+            "model.fp16-00001-of-00002.safetensors",
+            "model.fp16-00002-of-00002.safetensors",
+            "model.safetensors.index.fp16.json",
+            "config.json",
+        ];
+        assert_eq!(wanted_of(&files), expected);
     }
 }

@@ -50,11 +50,6 @@ impl Ladder {
     pub fn timesteps(&self) -> &[i64] {
         &self.timesteps
     }
-
-    /// How many rungs lie at or above `t`.
-    pub fn rungs_from(&self, t: i64) -> usize {
-        self.timesteps.iter().filter(|&&rung| rung >= t).count()
-    }
 }
 
 /// A photo's way up the ladder: its latent and the UNet's output on every rung. The source branch of every edit.

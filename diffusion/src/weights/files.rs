@@ -66,7 +66,7 @@ fn candidates(folder: &Path, stem: &str) -> Result<Vec<Candidate>> {
             }
         }
     }
-    found.sort_by_key(|c| (rank(c.variant.as_deref()), c.variant.clone(), c.is_index, c.path.clone()));
+    found.sort_by_key(|c| (variant_rank(c.variant.as_deref()), c.variant.clone(), c.is_index, c.path.clone()));
     Ok(found)
 }
 
@@ -96,7 +96,8 @@ fn is_shard(name: &str) -> bool {
     count && parts.next() == Some("of") && number(parts.next())
 }
 
-fn rank(variant: Option<&str>) -> usize {
+/// The place of a variant in the order in which weights are taken: none first.
+pub fn variant_rank(variant: Option<&str>) -> usize {
     let Some(variant) = variant else { return 0 };
     let place = |list: &[&str]| list.iter().position(|name| *name == variant);
     match (place(&FIRST), place(&LAST)) {

@@ -88,10 +88,7 @@ impl Method for PromptWord {
 
     fn edits(&self, batch: &Batch) -> Result<Vec<Tensor>> {
         let config = self.editor.config();
-        let key = (config.prompts.source.clone(), config.edit.num_inversion_steps);
-        let encoded = batch.encoded(&self.pipeline);
-        let invert = || self.editor.source_from_latents(&encoded.images, &encoded.latents, &encoded.round_trip);
-        let source = batch.inversion(key, invert);
+        let (encoded, source) = (batch.encoded(&self.pipeline), batch.source(&self.editor, &self.pipeline));
         let all = |context: &Tensor| context.expand([encoded.images.size()[0], -1, -1], false); // (b, l, d)
         let branch = Branch {
             unet: &self.pipeline.unet,

@@ -56,11 +56,7 @@ impl Method for TrainedRun {
     }
 
     fn edits(&self, batch: &Batch) -> Result<Vec<Tensor>> {
-        let config = self.editor.config();
-        let key = (config.prompts.source.clone(), config.edit.num_inversion_steps);
-        let encoded = batch.encoded(&self.pipeline);
-        let invert = || self.editor.source_from_latents(&encoded.images, &encoded.latents, &encoded.round_trip);
-        let source = batch.inversion(key, invert);
+        let source = batch.source(&self.editor, &self.pipeline);
         self.sweep.strengths.iter().map(|&s| Ok(self.editor.edit(&source, self.emotion, s)?)).collect()
     }
 }
