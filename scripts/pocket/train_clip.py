@@ -4,7 +4,7 @@
 
 Half of a batch are persons with several of their expressions, so that pictures differ by the expression alone; training
 begins close to the faces and widens to whole pictures, since otherwise hair, clothes and places are all that is learned.
-Writes clip/ and its text tower text_encoder/ in Stable Diffusion 1's key names.
+With --begin an earlier CLIP learns on and keeps its token table, so that a text encoder which shares it stays valid.
 """
 
 import argparse
@@ -91,8 +91,12 @@ class Texts:
         )
 
 
-def new_clip(texts: Texts, args) -> CLIPModel:
-    """A narrow CLIP with four layers in each tower."""
+def first_clip(texts: Texts, args) -> CLIPModel:
+    """A narrow CLIP with four layers in each tower, or the one that --begin names."""
+    if args.begin:
+        model = CLIPModel.from_pretrained(args.begin, torch_dtype=torch.float32)
+        model.text_model.get_input_embeddings().requires_grad_(False)
+        return model
     shared = dict(num_hidden_layers=args.layers, hidden_act="quick_gelu", projection_dim=args.projection)
     text = dict(
         vocab_size=texts.size,
@@ -150,8 +154,8 @@ def contrastive_loss(similarity: torch.Tensor, same: torch.Tensor) -> torch.Tens
 
 def train(model, texts: Texts, people, args) -> tuple[dict, dict]:
     """Steps until the time is up; (averaged weights, what was done)."""
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    others = [p for p in model.parameters() if p.ndim < 2]
+    learned = [p for p in model.parameters() if p.requires_grad]
+    matrices, others = [p for p in learned if p.ndim >= 2], [p for p in learned if p.ndim < 2]
     groups = [dict(params=matrices, weight_decay=0.1), dict(params=others, weight_decay=0.0)]
     optimizer = torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.98))
     run = Resumable(args.checkpoint, model, optimizer, Average(model, 0.995), args.minutes)
@@ -175,7 +179,7 @@ def train(model, texts: Texts, people, args) -> tuple[dict, dict]:
         loss = contrastive_loss(scale * images @ words.T, same)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
         run.average.update(model)
         run.after_step(loss.item())
@@ -202,17 +206,13 @@ def evaluate(model, texts: Texts, people) -> dict:
 
 
 def save(model, args, metrics: dict) -> None:
-    """clip/ with tokenizer and preprocessor, and text_encoder/ with the text tower alone."""
+    """clip/ with weights, tokenizer and preprocessor."""
     model.config.architectures = ["CLIPModel"]
     model.config.save_pretrained(args.out / "clip")
     save_half(args.out / "clip/model.safetensors", model.state_dict())
     save_json(args.out / "clip/preprocessor_config.json", PREPROCESSOR)
     for path in args.tokenizer.iterdir():
         shutil.copy(path, args.out / "clip" / path.name)
-    model.config.text_config.architectures = ["CLIPTextModel"]
-    model.config.text_config.save_pretrained(args.out / "text_encoder")
-    tower = {name: value for name, value in model.state_dict().items() if name.startswith("text_model.")}
-    save_half(args.out / "text_encoder/model.safetensors", tower)
     save_json(args.out / "clip/metrics.json", metrics)
     print(json.dumps(metrics, indent=1))
 
@@ -223,7 +223,8 @@ def main() -> None:
     parser.add_argument("--validation", type=Path, required=True)
     parser.add_argument("--test", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, default=PEOPLE / "tokenizer")
-    parser.add_argument("--out", type=Path, default=PEOPLE, help="folder that gets clip and text_encoder")
+    parser.add_argument("--out", type=Path, default=PEOPLE, help="folder that gets clip")
+    parser.add_argument("--begin", type=Path, help="folder of an earlier CLIP")
     parser.add_argument("--checkpoint", type=Path, default=Path("build/clip.pt"))
     parser.add_argument("--vision-width", type=int, default=160)
     parser.add_argument("--text-width", type=int, default=128)
@@ -233,7 +234,7 @@ def main() -> None:
     args = parser.parse_args()
     start(args)
     texts, people = Texts(args.tokenizer), read_people(args.data)
-    model = new_clip(texts, args).train()
+    model = first_clip(texts, args).train()
     state, metrics = train(model, texts, people, args)
     model.load_state_dict(state)
     model.eval()

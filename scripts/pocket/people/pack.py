@@ -52,18 +52,23 @@ def hugging_face_features(schema: pa.Schema) -> bytes:
     return json.dumps({"info": {"features": {field.name: feature(field.type) for field in schema}}}).encode()
 
 
-def webp(png: bytes, effort: int) -> bytes:
-    """The same pixels as a lossless WebP file: 4.7 KB instead of PNG's 7.6."""
+def webp(png: bytes, effort: int, quality: int | None = None) -> bytes:
+    """A WebP file: the same pixels (4.7 KB instead of PNG's 7.6), or with loss at a quality."""
     out = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").save(out, "WEBP", lossless=True, method=effort, quality=75)
+    loss = dict(lossless=True, quality=75) if quality is None else dict(quality=quality)
+    Image.open(io.BytesIO(png)).convert("RGB").save(out, "WEBP", method=effort, **loss)
     return out.getvalue()
 
 
-def rows_of(folder: Path, split: str, encode):
-    """Every picture's row, in order."""
+def rows_of(folder: Path, split: str, encode, drawings: int | None = None):
+    """Every picture's row, in order; of several drawings of an emotion the first `drawings`."""
     with open(folder / f"{split}.png.bin", "rb") as pack, open(folder / f"{split}.jsonl") as lines:
         for line in lines:
             row = json.loads(line)
+            if drawings is not None:
+                if row["drawing"] >= drawings:
+                    continue
+                row["alternatives"] = min(row["alternatives"], drawings)
             pack.seek(row.pop("offset"))
             image = encode(pack.read(row.pop("length")))
             yield row | {"image": {"bytes": image, "path": None}, "parts": json.dumps(row["parts"])}
@@ -93,9 +98,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the Parquet file to write")
     parser.add_argument("--png", action="store_true", help="keep the PNGs: larger, but nothing to encode")
     parser.add_argument("--effort", type=int, default=4, help="WebP's, 0 to 6 (default 4: 7 ms a picture)")
+    parser.add_argument("--quality", type=int, help="WebP with loss: smaller, for what only trains")
+    parser.add_argument("--drawings", type=int, help="at most so many of a person's drawings of an emotion")
     args = parser.parse_args()
-    encode = (lambda png: png) if args.png else (lambda png: webp(png, args.effort))
-    print(f"{write(rows_of(args.folder, args.split, encode), args.out)} rows: {args.out}")
+    encode = (lambda png: png) if args.png else (lambda png: webp(png, args.effort, args.quality))
+    print(f"{write(rows_of(args.folder, args.split, encode, args.drawings), args.out)} rows: {args.out}")
 
 
 if __name__ == "__main__":

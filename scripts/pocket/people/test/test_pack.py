@@ -51,13 +51,24 @@ class Packing(unittest.TestCase):
             np.testing.assert_array_equal(decoded, picture)
             self.assertEqual(row | {"parts": json.loads(row["parts"])}, RECORD)
 
-    def render(self, folder, pictures):
+    def test_later_drawings_are_left_out_and_loss_is_small(self):
+        smooth = np.add.outer(np.arange(8), np.arange(8)).astype(np.uint8)[:, :, None].repeat(3, 2) * 10
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            self.render(folder, [smooth] * 3, drawings=(0, 1, 2))
+            rows = list(rows_of(folder, "test", lambda png: webp(png, 4, 90), drawings=2))
+        self.assertEqual([(row["drawing"], row["alternatives"]) for row in rows], [(0, 2), (1, 2)])
+        decoded = np.asarray(Image.open(io.BytesIO(rows[0]["image"]["bytes"]))).astype(int)
+        self.assertLess(np.abs(decoded - smooth).mean(), 4)
+        self.assertGreater(np.abs(decoded - smooth).max(), 0)
+
+    def render(self, folder, pictures, drawings=(0, 0, 0)):
         """Files as render.mjs writes them."""
         offset, lines, pack = 0, [], b""
-        for picture in pictures:
+        for picture, drawing in zip(pictures, drawings, strict=True):
             png = io.BytesIO()
             Image.fromarray(picture).save(png, "PNG")
-            lines.append(json.dumps(RECORD | {"offset": offset, "length": len(png.getvalue())}))
+            lines.append(json.dumps(RECORD | {"drawing": drawing, "offset": offset, "length": len(png.getvalue())}))
             pack += png.getvalue()
             offset = len(pack)
         (folder / "test.png.bin").write_bytes(pack)
