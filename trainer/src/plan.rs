@@ -10,6 +10,7 @@ use crate::failure::{input, refuse};
 use crate::models::{Folders, Models};
 use crate::resolved::Resolved;
 use crate::resume::{self, Frozen, Resume};
+use crate::state::State;
 use crate::threshold::Threshold;
 use crate::trajectories::Trajectories;
 use crate::units::{bytes, flop};
@@ -50,9 +51,13 @@ pub fn check(recipe: &Resolved, hub: &Hub, resume: &Resume, num_processes: usize
     let begun = resume::preview(resume, recipe, &Frozen::of(&models))?;
     let cost = input(Cost::of(recipe, &folders, data.resolution()))?;
     let mut lines = lines(recipe, &data, &trajectories, &cost, num_processes)?;
-    lines.push(
-        begun.map_or("begins         at step 0".into(), |folder| format!("begins         at {}", folder.display())),
-    );
+    lines.push(match begun {
+        Some((folder, snapshot)) => {
+            State::fresh(recipe, &models, num_processes)?.0.check_fit(&folder, &snapshot)?;
+            format!("begins         at {}", folder.display())
+        }
+        None => "begins         at step 0".into(),
+    });
     Ok(Plan { folders, cost, lines })
 }
 

@@ -54,11 +54,12 @@ pub fn find(resume: &Resume, recipe: &Resolved, frozen: &Frozen) -> anyhow::Resu
 }
 
 /// Where [`find`] will begin, nothing touched and nothing said: for the plan.
-pub fn preview(resume: &Resume, recipe: &Resolved, frozen: &Frozen) -> anyhow::Result<Option<PathBuf>> {
+pub fn preview(resume: &Resume, recipe: &Resolved, frozen: &Frozen) -> anyhow::Result<Option<(PathBuf, Snapshot)>> {
     let found = choose(&RealDisk, resume, &recipe.config.output_dir, |_| Ok(()))?;
-    let Some((folder, snapshot)) = found else { return Ok(None) };
-    changes::check(&folder, &snapshot.state, &recipe.config, frozen)?;
-    Ok(Some(folder))
+    if let Some((folder, snapshot)) = &found {
+        changes::check(folder, &snapshot.state, &recipe.config, frozen)?;
+    }
+    Ok(found)
 }
 
 fn choose(

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use diffusion::delta::{DeltaSet, SHARED};
 use diffusion::run::{dimensions, Learned};
 use diffusion::tokens::{TokenSettings, Tokens};
@@ -94,8 +95,8 @@ pub struct State {
 }
 
 impl State {
-    /// The state of step 0, the same on every rank; warnings about initialisers beside it.
-    pub fn fresh(recipe: &Resolved, models: &Models, world: &World) -> anyhow::Result<(Self, Vec<String>)> {
+    /// The state of step 0, the same on every rank of `num_processes`; warnings about initialisers beside it.
+    pub fn fresh(recipe: &Resolved, models: &Models, num_processes: usize) -> anyhow::Result<(Self, Vec<String>)> {
         let (config, device) = (&recipe.config, models.device);
         let mut warnings = Vec::new();
         let mut learned = Learned { tokens: None, deltas: None };
@@ -121,7 +122,7 @@ impl State {
             updates: 0,
             skipped: 0,
             skipped_in_a_row: 0,
-            global_batch: recipe.global_batch(world.size) as u64,
+            global_batch: recipe.global_batch(num_processes) as u64,
             t_edit: -1,
             t_boost: -1,
             loss_scale: 0,
@@ -169,10 +170,9 @@ impl State {
         Ok(())
     }
 
-    /// Copies a checkpoint's tensors into the leaves and moments; returns the latents of the global batch.
-    fn take(&mut self, folder: &Path, mut snapshot: Snapshot) -> anyhow::Result<Option<Tensor>> {
-        let _no_grad = tch::no_grad_guard();
-        let counters: Counters = input(serde_json::from_value(snapshot.state))?;
+    /// Refuses a checkpoint of another batch, or whose tensors are not this state's by name and shape. Returns its counters.
+    pub fn check_fit(&self, folder: &Path, snapshot: &Snapshot) -> anyhow::Result<Counters> {
+        let counters = input(Counters::deserialize(&snapshot.state).with_context(|| folder.display().to_string()))?;
         if counters.global_batch != self.counters.global_batch {
             return Err(refuse(format!(
                 "{}: was written with a global batch of {}, this run has {}; choose train_batch_size × \
@@ -184,25 +184,20 @@ impl State {
         }
         for (file, tensors) in self.files() {
             let path = folder.join(format!("{file}.safetensors"));
-            let mut stored = snapshot.files.remove(&file).unwrap_or_default();
+            let none = Tensors::new();
+            fit(&path, snapshot.files.get(&file).unwrap_or(&none), &tensors)?;
+        }
+        Ok(counters)
+    }
+
+    /// Copies a checkpoint's tensors into the leaves and moments; returns the latents of the global batch.
+    fn take(&mut self, folder: &Path, mut snapshot: Snapshot) -> anyhow::Result<Option<Tensor>> {
+        let _no_grad = tch::no_grad_guard();
+        let counters = self.check_fit(folder, &snapshot)?;
+        for (file, tensors) in self.files() {
+            let stored = snapshot.files.get(&file);
             for (name, mut tensor) in tensors {
-                let found = stored.remove(&name).ok_or_else(|| {
-                    refuse(format!("{}: tensor {name} is missing; the checkpoint is of another recipe", path.display()))
-                })?;
-                if found.size() != tensor.size() {
-                    let (found, expected) = (found.size(), tensor.size());
-                    return Err(refuse(format!(
-                        "{}: tensor {name} has shape {found:?}, this recipe needs {expected:?}",
-                        path.display()
-                    )));
-                }
-                tensor.copy_(&found);
-            }
-            if let Some(name) = stored.keys().next() {
-                return Err(refuse(format!(
-                    "{}: tensor {name} has no place in this recipe; the checkpoint is of another",
-                    path.display()
-                )));
+                tensor.copy_(&stored.expect("its fit was checked")[&name]);
             }
         }
         self.counters = counters;
@@ -243,6 +238,23 @@ impl State {
         files.push(("optimizer".to_string(), self.optimizer.state()));
         files.extend(self.ema.as_ref().map(|ema| ("ema".to_string(), ema.state())));
         files
+    }
+}
+
+/// Refuses stored tensors that are not `expected` by name and shape.
+fn fit(path: &Path, stored: &Tensors, expected: &[(String, Tensor)]) -> anyhow::Result<()> {
+    let at = |what: String| refuse(format!("{}: tensor {what}", path.display()));
+    for (name, tensor) in expected {
+        let found =
+            stored.get(name).ok_or_else(|| at(format!("{name} is missing; the checkpoint is of another recipe")))?;
+        if found.size() != tensor.size() {
+            let (found, expected) = (found.size(), tensor.size());
+            return Err(at(format!("{name} has shape {found:?}, this recipe needs {expected:?}")));
+        }
+    }
+    match stored.keys().find(|name| !expected.iter().any(|(known, _)| &known == name)) {
+        Some(name) => Err(at(format!("{name} has no place in this recipe; the checkpoint is of another"))),
+        None => Ok(()),
     }
 }
 

@@ -96,7 +96,7 @@ fn lock(output_dir: &Path) -> anyhow::Result<FolderLock> {
 /// The state to go on from, the same on every rank.
 fn begin(ground: &Ground<'_>, resume: &Resume) -> anyhow::Result<State> {
     let (recipe, world) = (ground.recipe, ground.world);
-    let (mut state, warnings) = State::fresh(recipe, ground.models, world)?;
+    let (mut state, warnings) = State::fresh(recipe, ground.models, world.size)?;
     let find = || resume::find(resume, recipe, &Frozen::of(ground.models));
     let found = world.on_first(find)?.flatten();
     state.restore(found, world)?;

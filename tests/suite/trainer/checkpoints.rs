@@ -54,6 +54,25 @@ fn a_checkpoint_of_another_type_is_refused_by_tensor() {
     assert!(text.contains("tensor sadness") && text.contains("F16"), "{text}");
 }
 
+#[test]
+fn the_dry_run_refuses_a_checkpoint_that_does_not_fit() {
+    let scene = with_checkpoints();
+    let text = scene.run(2, &["--dry-run", "--set", "train.train_batch_size=7"]);
+    assert!(text.contains("checkpoint-6") && text.contains("global batch"), "{text}");
+    let path = scene.checkpoint(6).join("delta.safetensors");
+    let cut = |(name, tensor): (String, Tensor)| match name.ends_with("conv1.bias") {
+        true => (name, tensor.narrow(0, 0, 3).copy()),
+        false => (name, tensor),
+    };
+    let narrow: Vec<(String, Tensor)> = read(&fs::read(&path).expect("read")).into_iter().map(cut).collect();
+    Tensor::write_safetensors(&narrow, &path).expect("written");
+    reseal(&scene.checkpoint(6), "delta.safetensors");
+    let text = scene.run(2, &["--dry-run"]);
+    for part in ["delta.safetensors", "conv1.bias has shape [3]", "this recipe needs"] {
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+}
+
 /// Nothing is set aside, trained or overwritten by what cannot go on.
 #[test]
 fn a_recipe_that_means_something_else_is_refused_with_the_way_out() {
