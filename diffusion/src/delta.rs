@@ -1,8 +1,8 @@
 //! Δh, the h-space delta: what is added to the UNet's bottleneck. Kwon et al. 2023 (Asyrp), sec. 4.1 and fig. 4.
 //!
-//! `f(h, t)`: 1×1 conv, plus a projection of the time embedding, GroupNorm, SiLU, 1×1 conv. Ours begins at zero (the
-//! last conv is zero-initialised) and may be conditioned on an emotion's pooled token embedding by FiLM (Perez et al.
-//! 2018), which is how one network serves several emotions.
+//! `f(h, t)`: 1×1 conv, plus a projection of the time embedding, GroupNorm, SiLU, 1×1 conv. Here the last conv starts
+//! at zero, so the first Δh is zero. Δh may be conditioned on an emotion's pooled token embedding by FiLM (Perez et
+//! al. 2018); then one network serves several emotions.
 //!
 //! Shapes: b batch, c bottleneck channels, e time-embedding channels, d text features.
 
@@ -41,7 +41,8 @@ impl Delta {
     pub fn new(dimensions: Dimensions, seed: u64, name: &str, device: Device) -> Self {
         let Dimensions { channels: c, temb_channels: e, token_features } = dimensions;
         let uniform = |key: &str, shape: &[i64], fan_in: i64| {
-            // PyTorch's default for conv and linear: uniform in ±1/√fan_in, here by a normal's CDF.
+            // PyTorch's default for conv and linear: uniform in ±1/√fan_in. A normal draw becomes uniform through its
+            // CDF.
             let bound = 1.0 / (fan_in as f64).sqrt();
             let draws = noise::normal(seed, &format!("delta/{name}/{key}"), 0, shape);
             (draws / std::f64::consts::SQRT_2).erf() * bound
@@ -105,7 +106,7 @@ fn leaf(tensor: Tensor, device: Device) -> Tensor {
     tensor.to_device(device).set_requires_grad(true)
 }
 
-/// The deltas of one run: one for each emotion, or one that the emotions share and their tokens condition.
+/// The deltas of one run: one for each emotion, or a single one that all emotions share, conditioned on their tokens.
 #[derive(Debug)]
 pub struct DeltaSet {
     deltas: BTreeMap<String, Delta>,

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// The detail's cells are as many a side: the change is averaged over one before it decides on the detail there.
+/// Cells along the shorter side; the change is averaged over one of them.
 const CELLS: i64 = 16;
 /// The change, on [−1, 1], at which 1/e of the detail is left.
 const TOLERANCE: f64 = 0.4;
@@ -17,26 +17,27 @@ const TOLERANCE: f64 = 0.4;
 pub enum Detail {
     /// photo + (edit − round trip): what the VAE blurs comes back, and strength 0 is the photo itself.
     Residual,
-    /// As `residual` where the edit left the photo alone; the less, the more it changed there, so that no ghost of what
-    /// was edited away comes back: edit + e^{−(m/τ)²}·(photo − round trip), m the mean change around a pixel.
+    /// As `residual` where the edit left the photo alone, and less the more it changed there, so that no ghost of
+    /// what was removed comes back: edit + e^{−(m/τ)²}·(photo − round trip), where m is the mean change around a
+    /// pixel.
     Gated,
     /// The decoded edit as it is.
     None,
 }
 
 impl Detail {
-    /// The finished edit (b, 3, H, W) of `photo` (b, 3, H, W), from its round trip and its decoded edit,
-    /// (b, 3, h, w) both; `resize` brings (h, w) to (H, W). Where the edit is the round trip, the photo comes back bit
-    /// for bit (but for `none`).
+    /// The finished edit (b, 3, H, W) of `photo` (b, 3, H, W), from its round trip and its decoded edit, both (b, 3,
+    /// h, w). `resize` brings (h, w) to (H, W). Where the edit equals the round trip, the photo comes back bit for
+    /// bit (except with `none`).
     pub fn restore(
         self, photo: &Tensor, round_trip: &Tensor, decoded: &Tensor, resize: impl Fn(&Tensor) -> Tensor,
     ) -> Tensor {
         self.finish(photo, &resize(&self.working(round_trip, decoded)))
     }
 
-    /// What of [`Detail::restore`] lies at the working size, to be scaled up: (b, c, h, w).
+    /// The part of [`Detail::restore`] that is computed at the working size, before it is scaled up: (b, c, h, w).
     pub fn working(self, round_trip: &Tensor, decoded: &Tensor) -> Tensor {
-        // The change alone is scaled, so that the photo keeps the detail its working size lacks.
+        // Only the change is scaled up, so that the photo keeps the detail that its working size lacks.
         let change = decoded - round_trip;
         match self {
             Detail::None => decoded.shallow_clone(),
@@ -45,8 +46,8 @@ impl Detail {
         }
     }
 
-    /// The finished edit (b, 3, H, W) of `photo` (b, 3, H, W), or of some of its rows, and `resized`, the same rows of
-    /// [`Detail::working`] at the photo's size.
+    /// The finished edit (b, 3, H, W) of `photo` (b, 3, H, W), or of some of its rows. `resized` holds the same rows
+    /// of [`Detail::working`] at the photo's size.
     pub fn finish(self, photo: &Tensor, resized: &Tensor) -> Tensor {
         match self {
             Detail::None => resized.shallow_clone(),

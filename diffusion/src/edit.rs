@@ -24,7 +24,7 @@ pub struct Editor {
     device: Device,
 }
 
-/// Photos, taken once up the ladder; edits at every strength and emotion share it.
+/// Photos, inverted once; edits at every strength and emotion share the inversion.
 #[derive(Debug)]
 pub struct Source {
     /// (b, 3, h, w) in [−1, 1].
@@ -35,7 +35,7 @@ pub struct Source {
     pub trajectory: Trajectory,
 }
 
-/// The prompt that an emotion's edit uses, resolved.
+/// The resolved prompt of an emotion's edit.
 #[derive(Debug)]
 struct Target {
     context: Tensor, // (1, l, d)
@@ -82,21 +82,22 @@ impl Editor {
         self.source_from_latents(&images, &latents, &round_trip)
     }
 
-    /// As [`Editor::source`] where the images' scaled latents (b, c, h/f, w/f) and their round trips are there already.
+    /// As [`Editor::source`], for images whose scaled latents (b, c, h/f, w/f) and round trips are at hand already.
     pub fn source_from_latents(&self, images: &Tensor, latents: &Tensor, round_trip: &Tensor) -> Source {
         let context = self.source_context();
         let trajectory = invert(&self.pipeline.unet, &self.pipeline.schedule, &self.ladder, latents, &context);
         Source { images: images.shallow_clone(), round_trip: round_trip.shallow_clone(), trajectory }
     }
 
-    /// Edits towards one emotion; images (b, 3, h, w) in [−1, 1]. Strength 0 gives the photos (or, without the detail
-    /// residual, their round trips) back exactly; negative and larger than 1 are allowed.
+    /// Edits towards one emotion; images (b, 3, h, w) in [−1, 1]. Strength 0 gives the photos back exactly (without
+    /// the detail residual, their round trips). Negative strengths and strengths above 1 are allowed.
     pub fn edit(&self, source: &Source, emotion: &str, strength: f64) -> Result<Tensor> {
         self.edit_mixed(source, &[(emotion.to_string(), 1.0)], strength)
     }
 
-    /// Edits towards several weighted emotions at once: Σ s_k Δh_k / √k (Asyrp, sec. 5.3), contexts likewise. An image whose
-    /// edit is no number says so in its pixels, and leaves the others of its batch alone.
+    /// Edits towards several weighted emotions at once: Σ s_k Δh_k / √k (Asyrp, sec. 5.3), and the contexts likewise.
+    /// If the edit of an image is NaN or infinite, its pixels are so too; the other images of the batch are not
+    /// affected.
     pub fn edit_mixed(&self, source: &Source, emotions: &[(String, f64)], strength: f64) -> Result<Tensor> {
         let _no_grad = tch::no_grad_guard();
         let decoded = self.pipeline.images_from_latents(&self.edited_latent(source, emotions, strength)?);
@@ -104,15 +105,15 @@ impl Editor {
         Ok(detail.restore(&source.images, &source.round_trip, &decoded, Tensor::shallow_clone))
     }
 
-    /// As [`Editor::source`], of one photo of any size, at about `resolution`² pixels.
+    /// As [`Editor::source`], for one photo of any size, at about `resolution`² pixels.
     pub fn source_of_photo(&self, photo: &Photo, resolution: i64) -> Result<Source> {
         let (width, height) = self.working_size(photo.dimensions(), resolution);
         let small = images::resize(&photo.to_srgb(), width, height)?;
         Ok(self.source(&images::to_tensor(&small)))
     }
 
-    /// The edit of `photo` at its own size, in its own colour space and depth, an error where it is no number; `source` is its
-    /// [`Editor::source_of_photo`].
+    /// The edit of `photo` at its own size, in its own colour space and depth. NaN or infinite values are an error.
+    /// `source` is its [`Editor::source_of_photo`].
     pub fn edit_photo(
         &self, photo: &Photo, source: &Source, emotions: &[(String, f64)], strength: f64,
     ) -> Result<Photo> {
@@ -134,7 +135,7 @@ impl Editor {
         (side(width), side(height))
     }
 
-    /// The edit's pictures, in [−1, 1] and all of them numbers.
+    /// The edit's pictures in [−1, 1]; NaN or infinite values are an error.
     fn decoded_edit(&self, source: &Source, emotions: &[(String, f64)], strength: f64) -> Result<Tensor> {
         let latent = self.edited_latent(source, emotions, strength)?;
         Error::unless_finite("the edit's latents", &latent)?;

@@ -117,7 +117,7 @@ pub enum Error {
         /// What is wrong and what to do.
         message: String,
     },
-    /// What was computed is no number: it is never shown, stored or measured as a picture.
+    /// A result is NaN or infinite. It is never shown, stored or measured as a picture.
     #[error("{what}: {count} of {total} values are not finite; {hint}")]
     NotFinite {
         /// What was computed.
@@ -126,7 +126,7 @@ pub enum Error {
         count: i64,
         /// How many there are.
         total: i64,
-        /// Where this comes from, and what to do.
+        /// Where this comes from and what to do.
         hint: &'static str,
     },
     /// libtorch refused an operation.
@@ -154,7 +154,7 @@ impl Error {
         }
     }
 
-    /// Whether the computation is at fault rather than what it was given.
+    /// Whether the computation failed rather than its input was wrong.
     pub fn is_failure(&self) -> bool {
         matches!(self, Error::Torch(_) | Error::NotFinite { .. })
     }

@@ -31,8 +31,8 @@ pub use upsample::Upsampled;
 /// The largest photo that is decoded; a small file can claim any size.
 pub const MAX_PIXELS: u64 = 128_000_000;
 
-/// Reads a photo upright (EXIF orientation applied), in sRGB by its colour profile, with transparency composited on white:
-/// [`Photo::read`] as networks see it. A profile that cannot be used is passed over.
+/// Reads a photo upright (EXIF orientation applied), in sRGB by its colour profile, with transparency composited on
+/// white: [`Photo::read`] as networks see it. A profile that cannot be used is ignored.
 pub fn read_photo(path: &Path) -> Result<RgbImage> {
     Photo::read(path).map(Photo::into_srgb)
 }
@@ -44,8 +44,8 @@ pub fn to_tensor(photo: &RgbImage) -> Tensor {
     pixels.permute([0, 3, 1, 2]).contiguous().to_kind(Kind::Float) / 127.5 - 1.0
 }
 
-/// The photo of (1, 3, h, w) or (3, h, w) in [−1, 1], rounded to 8 bits; values outside are clamped, values that are no
-/// numbers refused.
+/// The photo of (1, 3, h, w) or (3, h, w) in [−1, 1], rounded to 8 bits. Values outside are clamped; NaN and infinity
+/// are refused.
 pub fn from_tensor(tensor: &Tensor) -> Result<RgbImage> {
     let size = tensor.size();
     let [3, height, width] = size[size.len().saturating_sub(3)..] else {

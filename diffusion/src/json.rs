@@ -1,4 +1,4 @@
-//! JSON as Python writes it: with NaN, Infinity and −Infinity, and with a byte-order mark where an editor has set one.
+//! JSON as Python writes it: with NaN, Infinity and −Infinity, and with a byte-order mark if an editor has added one.
 //!
 //! Python's `json` writes and reads the three words, and diffusers' configurations hold them (`lambda_min_clipped:
 //! -Infinity`); RFC 8259 has no such numbers.
@@ -10,17 +10,17 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 
-/// No configuration, vocabulary or index is larger.
+/// Larger files are no configuration, vocabulary or index.
 const MAX_BYTES: u64 = 256 << 20;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A JSON file as a value, errors naming the file. NaN, Infinity and −Infinity come as the strings that spell them, so
-/// that a key which must be a number still refuses them.
+/// A JSON file as a value; errors name the file. NaN, Infinity and −Infinity become strings of that spelling, so that
+/// a key which must be a number still refuses them.
 pub fn read(path: &Path) -> Result<Value> {
     parse(path, &bytes(path)?)
 }
 
-/// The same from bytes that were read of `path`.
+/// The same from bytes that were read from `path`.
 pub fn parse(path: &Path, bytes: &[u8]) -> Result<Value> {
     from_slice(bytes).map_err(|source| Error::Json { path: path.to_path_buf(), source })
 }
@@ -42,7 +42,7 @@ pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>> {
 
 fn from_slice(bytes: &[u8]) -> serde_json::Result<Value> {
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
-    // What RFC 8259 allows is read as it is; only where that fails are Python's words looked for.
+    // Python's words are looked for only if the text is not valid by RFC 8259.
     serde_json::from_slice(bytes).or_else(|strict| match quote_words(bytes) {
         Some(quoted) => serde_json::from_slice(&quoted),
         None => Err(strict),
@@ -74,7 +74,7 @@ fn quote_words(bytes: &[u8]) -> Option<Vec<u8>> {
     found.then_some(quoted)
 }
 
-/// Bytes of the string that `text` begins with, its quotes counted; all of them where it does not end.
+/// How many bytes the string at the start of `text` takes, with its quotes; all of them if it does not end.
 fn string_length(text: &[u8]) -> usize {
     let mut at = 1;
     while at < text.len() {

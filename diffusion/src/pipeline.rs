@@ -38,7 +38,7 @@ pub struct Pipeline {
     pub unet: UNet,
     /// Its noise schedule.
     pub schedule: Schedule,
-    /// What the weights are.
+    /// blake3 of its weights.
     pub hashes: Hashes,
 }
 
@@ -119,14 +119,15 @@ impl Part {
 }
 
 impl Pipeline {
-    /// Reads every part below `folder` as `kind` on `device`; the VAE as f32 where that is f16, which it overflows.
+    /// Reads every part below `folder` as `kind` on `device`. The VAE overflows f16 and is read as f32 instead.
     pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
         Self::load_with(folder, Placement::new(device, kind))
     }
 
-    /// As [`Pipeline::load`], its weights placed as `placement` says. What reads here from headers alone reads whole.
+    /// As [`Pipeline::load`], with the weights placed as `placement` says. Whatever loads from headers alone loads
+    /// whole too.
     ///
-    /// Fails, before any weights are read, where the parts do not fit each other.
+    /// Fails, before any weights are read, if the parts do not fit each other.
     pub fn load_with(folder: &Path, placement: Placement) -> Result<Self> {
         let tokenizer = Tokenizer::load(&part(folder, "tokenizer")?)?;
         let (schedule, passed_by) = Schedule::read_noting(&part(folder, "scheduler")?)?;
@@ -170,7 +171,7 @@ impl Pipeline {
     }
 }
 
-/// The kind that a VAE is kept in where the other networks are in `kind`: f32 instead of f16, which it overflows.
+/// The kind of a VAE beside networks in `kind`: f32 instead of f16, which it overflows.
 pub fn vae_kind(kind: Kind) -> Kind {
     match kind {
         Kind::Half => Kind::Float,
@@ -178,7 +179,7 @@ pub fn vae_kind(kind: Kind) -> Kind {
     }
 }
 
-/// The folder of one part; says what a pipeline folder holds if it is not there. A single file is each of its parts.
+/// The folder of one part; the error says what a pipeline folder holds. A single file holds every part.
 pub fn part(folder: &Path, name: &str) -> Result<PathBuf> {
     if folder.is_file() {
         return Ok(folder.to_path_buf());

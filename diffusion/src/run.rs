@@ -102,7 +102,7 @@ pub struct EditSettings {
     pub process: Process,
     /// Which half of the UNet sees the edited prompt.
     pub condition: Condition,
-    /// Rungs of the inversion.
+    /// Timesteps of the inversion.
     pub num_inversion_steps: usize,
     /// t ≥ t_edit: edit.
     pub t_edit: i64,
@@ -118,7 +118,8 @@ impl EditSettings {
         Interval { t_edit: self.t_edit, t_boost: self.t_boost }
     }
 
-    /// What whoever edits with these settings should be told: a t_boost that the edit leaves no room for.
+    /// A warning for whoever edits with these settings: a t_boost without effect, because the edit covers its
+    /// timesteps.
     pub fn warning(&self) -> Option<String> {
         let (t_boost, t_edit) = (self.t_boost, self.t_edit);
         (t_boost > t_edit).then(|| {
@@ -186,7 +187,7 @@ impl Run {
         Ok(Learned { tokens: tokens.transpose()?, deltas: deltas.transpose()? })
     }
 
-    /// Every file of it that there is: settings, tokens, deltas.
+    /// Every file of the run that exists: settings, tokens, deltas.
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files = vec![self.folder.join(CONFIG_FILE), self.folder.join(DELTA_FILE)];
         files.extend(tokens::files(&self.folder, &self.config.emotions));
@@ -194,8 +195,8 @@ impl Run {
         files
     }
 
-    /// Writes tokens, deltas and settings into `folder`. Settings of an earlier run go first and the new ones come last,
-    /// whole: a folder that has them is a finished run.
+    /// Writes tokens, deltas and settings into `folder`. An earlier run's settings are removed first, and the new
+    /// ones are written last, as a whole: a folder that has settings holds a finished run.
     pub fn save(folder: &Path, config: &RunConfig, learned: &Learned) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         let path = folder.join(CONFIG_FILE);

@@ -1,8 +1,8 @@
 //! A whole Stable Diffusion 1.x or 2.x in one safetensors file, with the names of CompVis's and Stability's own code
 //! (`model.diffusion_model.…`, `first_stage_model.…`, `cond_stage_model.…`).
 //!
-//! Such a file has no configuration: the shapes of its tensors say what the networks are, the text encoder's names
-//! whether it is 1.x (CLIP) or 2.x (OpenCLIP). Its tokenizer is CLIP's, which is built in.
+//! Such a file has no configuration. The shapes of its tensors tell the networks' sizes, and the names in the text
+//! encoder tell 1.x (CLIP) from 2.x (OpenCLIP). Its tokenizer is CLIP's, which is built in.
 
 mod names;
 mod schedule;
@@ -29,7 +29,7 @@ const CLIP: &str = "cond_stage_model.transformer.";
 /// The prefix of 2.x's text encoder, OpenCLIP's text half.
 const OPEN_CLIP: &str = "cond_stage_model.model.";
 
-/// What else such files hold: buffers of the training's schedule, its moving average, marks of other programs.
+/// What else such files hold: buffers of the training schedule, a moving average, marks of other programs.
 const HARMLESS: [&str; 22] = [
     "model_ema.",
     "betas",
@@ -55,7 +55,7 @@ const HARMLESS: [&str; 22] = [
     "first_stage_model.loss.",
 ];
 
-/// Which of the two families a file is of.
+/// The family that a file belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
     /// 1.x, with CLIP's text encoder.
@@ -81,7 +81,7 @@ pub(crate) fn vae(path: &Path, placement: Placement) -> Result<(vae::Config, Wei
     let config = shapes::vae(path, &weights)?;
     let levels = config.block_out_channels.len();
     let weights = weights.convert(|name, tensor| {
-        // Attention is a convolution over single pixels there, and a linear map here.
+        // Attention is a 1×1 convolution in the file and a linear map here.
         let is_map = name.contains(".attn_1.") && tensor.dim() == 4;
         let tensor = if is_map { tensor.f_squeeze_dim(-1)?.f_squeeze_dim(-1)? } else { tensor };
         Ok(vec![(names::vae(&name, levels), tensor)])
@@ -99,7 +99,7 @@ pub(crate) fn text_encoder(path: &Path, placement: Placement) -> Result<(clip_te
         Family::Two => {
             let weights = read(path, OPEN_CLIP, placement)?;
             let config = shapes::open_clip(path, &weights)?;
-            // The UNet of 2.x sees what comes out of the last layer but one.
+            // The UNet of 2.x sees the output of the last layer but one.
             let unseen = format!("transformer.resblocks.{}.", config.layers.num_hidden_layers);
             let weights = weights.retain(|name| {
                 !name.starts_with(&unseen) && !["text_projection", "logit_scale", "attn_mask"].contains(&name)
@@ -109,7 +109,7 @@ pub(crate) fn text_encoder(path: &Path, placement: Placement) -> Result<(clip_te
     }
 }
 
-/// CLIP's tokenizer, as this file's family pads: 1.x with the end of text, 2.x with zeros.
+/// CLIP's tokenizer with this family's padding: 1.x pads with the end of text, 2.x with zeros.
 pub(crate) fn tokenizer(path: &Path) -> Result<Tokenizer> {
     Tokenizer::clip(match family(path)? {
         Family::One => "<|endoftext|>",
@@ -128,7 +128,7 @@ pub(crate) fn hash(path: &Path, part: Part) -> Result<String> {
     weights::hash_within(path, |name| name.starts_with(prefix))
 }
 
-/// Queries, keys and values lie in one matrix in OpenCLIP; transformers has one each.
+/// OpenCLIP keeps queries, keys and values in one matrix; transformers has three.
 fn open_clip(name: String, tensor: Tensor) -> Result<Vec<(String, Tensor)>> {
     let renamed = names::open_clip(&name);
     let Some((attention, what)) = renamed.split_once(".in_proj_") else { return Ok(vec![(renamed, tensor)]) };
@@ -141,7 +141,7 @@ fn open_clip(name: String, tensor: Tensor) -> Result<Vec<(String, Tensor)>> {
     [(0, "q"), (1, "k"), (2, "v")].into_iter().map(third).collect()
 }
 
-/// The tensors of `path` under `prefix`, which is taken off.
+/// The tensors of `path` under `prefix`, which is removed from their names.
 fn read(path: &Path, prefix: &str, placement: Placement) -> Result<Weights> {
     let weights = Weights::from_part(path, placement, |name| name.starts_with(prefix))?;
     let weights = weights.rename(|name| name.strip_prefix(prefix).unwrap_or(name).to_string());
@@ -156,7 +156,7 @@ fn read(path: &Path, prefix: &str, placement: Placement) -> Result<Weights> {
     Ok(weights)
 }
 
-/// The header's names, nothing else.
+/// The names in the header, without any tensor.
 fn header(path: &Path) -> Result<Weights> {
     Weights::from_file(path, Placement::headers(Kind::Float))
 }

@@ -17,7 +17,8 @@ use crate::weights::{self, Placement, Weights};
 
 /// The learned vectors of a run of one emotion, as diffusers reads them.
 pub const TOKENS_FILE: &str = "learned_embeds.safetensors";
-/// The folder of such files, `<emotion>.safetensors`, in a run of several: diffusers takes one token a file.
+/// The folder of such files, `<emotion>.safetensors`, for a run of several emotions: diffusers reads one token from a
+/// file.
 pub const TOKENS_FOLDER: &str = "learned_embeds";
 
 /// How tokens are named, counted and initialised.
@@ -36,7 +37,7 @@ pub struct TokenSettings {
 pub struct Tokens {
     emotions: Vec<String>,
     placeholders: Vec<String>,
-    vectors: Vec<Tensor>, // (n, d) each, f32: a leaf an emotion, so that one may move while the others keep still
+    vectors: Vec<Tensor>, // (n, d) each, f32: one leaf for each emotion, so that one may move while the others stay
 }
 
 /// A tokenised prompt in which some positions are learned vectors.
@@ -99,8 +100,9 @@ impl Tokens {
         Ok(Self { emotions: emotions.to_vec(), placeholders, vectors })
     }
 
-    /// Reads what [`Tokens::save`] wrote into `folder`, a tensor of `size` (n, d) named by each emotion's placeholder; of
-    /// several emotions also one learned_embeds.safetensors with all of them, as earlier versions wrote it.
+    /// Reads what [`Tokens::save`] wrote into `folder`: a tensor of `size` (n, d), named by each emotion's
+    /// placeholder. For several emotions, also one learned_embeds.safetensors with all of them, as earlier versions
+    /// wrote it.
     pub fn load(folder: &Path, emotions: &[String], placeholder: &str, size: [i64; 2], device: Device) -> Result<Self> {
         let mut vectors = Vec::new();
         for emotion in emotions {
@@ -111,8 +113,9 @@ impl Tokens {
         Self::from_vectors(emotions, placeholder, &vectors, device)
     }
 
-    /// Writes into `folder` what diffusers' `load_textual_inversion` reads: learned_embeds.safetensors for one emotion,
-    /// learned_embeds/`<emotion>`.safetensors for each of several. What an earlier run left under the other name goes.
+    /// Writes into `folder` what diffusers' `load_textual_inversion` reads: learned_embeds.safetensors for one
+    /// emotion, learned_embeds/`<emotion>`.safetensors for each of several. What an earlier run left under the other
+    /// name is removed.
     pub fn save(&self, folder: &Path) -> Result<()> {
         let (one, several) = (folder.join(TOKENS_FILE), folder.join(TOKENS_FOLDER));
         let metadata = || Some(HashMap::from([("format".into(), "pt".into())]));
@@ -155,7 +158,7 @@ impl Tokens {
         self.emotions.iter().cloned().zip(self.vectors.iter().map(Tensor::shallow_clone)).collect()
     }
 
-    /// Tokenises `text`, each placeholder replaced by its n slots. Fails if the text is too long to keep them.
+    /// Tokenises `text`, with n slots for each placeholder. Fails if the text is too long to keep them all.
     pub fn prompt(&self, tokenizer: &Tokenizer, text: &str) -> Result<Prompt> {
         let n = self.vectors.first().map_or(0, |vectors| vectors.size()[0] as usize);
         let mut ids = vec![tokenizer.bos()];
@@ -250,7 +253,7 @@ pub fn files(folder: &Path, emotions: &[String]) -> Vec<PathBuf> {
     files
 }
 
-/// Where the vectors of `emotion`, one of `count`, lie in `folder`; the usual place where there is none.
+/// The file with the vectors of `emotion`, one of `count`, in `folder`; the usual path if there is none.
 fn file_of(folder: &Path, emotion: &str, count: usize) -> PathBuf {
     let own = folder.join(TOKENS_FOLDER).join(format!("{emotion}.safetensors"));
     let shared = folder.join(TOKENS_FILE);

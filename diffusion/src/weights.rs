@@ -17,34 +17,34 @@ use crate::networks::names;
 pub use files::{model_files, variant_rank, ModelFiles};
 pub use write::write_file;
 
-/// How the numbers of a kernel follow one another in memory; images on their way through a network follow its kernels.
+/// The memory format of convolution kernels. Images in a network follow the format of its kernels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Layout {
-    /// A channel after the other (NCHW).
+    /// One channel after the other (NCHW).
     #[default]
     Contiguous,
-    /// A pixel after the other, each with all its channels (NHWC): what a GPU's tensor cores compute in.
+    /// One pixel after the other, each with all its channels (NHWC); tensor cores compute in this format.
     ChannelsLast,
 }
 
-/// What is taken of a weights file.
+/// How much of a weights file is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contents {
     /// Everything: the network computes.
     Values,
-    /// The headers: every name, shape and dtype is checked as ever, but the tensors hold no numbers and no memory. What
-    /// loads from headers, loads.
+    /// The headers only: every name, shape and dtype is checked, but the tensors hold no numbers and take no memory.
+    /// A model that loads from its headers loads whole too.
     Shapes,
 }
 
 /// Where weights go, and in which form.
 #[derive(Clone, Copy, Debug)]
 pub struct Placement {
-    /// The device that they lie on.
+    /// Their device.
     pub device: Device,
-    /// The kind that they are cast to.
+    /// The kind they are cast to.
     pub kind: Kind,
-    /// How kernels lie in memory.
+    /// The memory format of kernels.
     pub layout: Layout,
     /// Whether their numbers are read.
     pub contents: Contents,
@@ -56,7 +56,7 @@ impl Placement {
         Self { device, kind, layout: Layout::default(), contents: Contents::Values }
     }
 
-    /// No values: a check of names, shapes and dtypes that reads headers alone.
+    /// No values: names, shapes and dtypes are checked from the headers alone.
     pub fn headers(kind: Kind) -> Self {
         Self { contents: Contents::Shapes, ..Self::new(Device::Cpu, kind) }
     }
@@ -115,7 +115,7 @@ impl Weights {
         Self::from_part(path, placement, |_| true)
     }
 
-    /// Reads the tensors of one file whose names `wanted` accepts; the others are as if they were not there.
+    /// Reads the tensors of one file whose names `wanted` accepts, as if the file held no others.
     pub(crate) fn from_part(path: &Path, placement: Placement, wanted: impl Fn(&str) -> bool) -> Result<Self> {
         let file = SafetensorsFile::open(path)?;
         let metadata = file.metadata();
@@ -132,7 +132,7 @@ impl Weights {
         Scope { weights: self, prefix: String::new() }
     }
 
-    /// The names of all tensors, those that are not floating point among them.
+    /// The names of all tensors, including those that are not floating point.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().chain(self.others.keys()).map(String::as_str)
     }
@@ -152,12 +152,12 @@ impl Weights {
         &self.metadata
     }
 
-    /// Numbers in all floating-point tensors.
+    /// How many numbers all floating-point tensors hold.
     pub fn num_parameters(&self) -> u64 {
         self.tensors.values().map(|tensor| tensor.numel() as u64).sum()
     }
 
-    /// Lays the kernels of convolutions (out, in, h, w); their values stay.
+    /// Puts the kernels of convolutions (out, in, h, w) into the memory format; their values stay.
     fn laid(mut self, placement: Placement) -> Self {
         if placement.layout == Layout::ChannelsLast && placement.contents == Contents::Values {
             self.tensors.values_mut().filter(|tensor| tensor.dim() == 4).for_each(|kernel| {
@@ -167,14 +167,14 @@ impl Weights {
         self
     }
 
-    /// Renames every tensor: the room for old checkpoints' names.
+    /// Renames every tensor; old checkpoints' names are translated here.
     pub fn rename(mut self, rename: impl Fn(&str) -> String) -> Self {
         self.tensors = std::mem::take(&mut self.tensors).into_iter().map(|(k, v)| (rename(&k), v)).collect();
         self.others = std::mem::take(&mut self.others).into_iter().map(|(k, v)| (rename(&k), v)).collect();
         self
     }
 
-    /// Replaces each floating-point tensor by what `convert` makes of it, under other names or as several.
+    /// Replaces each floating-point tensor by the tensors, with their names, that `convert` makes of it.
     pub(crate) fn convert(mut self, convert: impl Fn(String, Tensor) -> Result<Vec<(String, Tensor)>>) -> Result<Self> {
         let mut converted = BTreeMap::new();
         for (name, tensor) in std::mem::take(&mut self.tensors) {

@@ -18,7 +18,7 @@ const BICUBIC: i64 = 3;
 const OPENAI_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
 const OPENAI_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
 const DEFAULT_SIDE: i64 = 224;
-/// Keys that change nothing here: names of classes and of what Python validates.
+/// Keys that change nothing here: class names, and what Python validates.
 const IGNORED: [&str; 8] = [
     "image_processor_type",
     "feature_extractor_type",
@@ -47,7 +47,7 @@ enum Size {
 }
 
 impl Size {
-    /// Height and width after resizing; the longer edge is cut to whole pixels, as transformers does.
+    /// Height and width after resizing; the longer edge is rounded down, as in transformers.
     fn of(self, height: i64, width: i64) -> (i64, i64) {
         match self {
             Size::Exact { height, width } => (height, width),
@@ -71,7 +71,7 @@ impl ClipPreprocess {
 
     /// Reads `folder`/preprocessor_config.json; keys that it leaves out have transformers' defaults.
     ///
-    /// Fails on steps switched off or other than CLIP's, and on unknown keys.
+    /// Fails on steps that are switched off or differ from CLIP's, and on unknown keys.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("preprocessor_config.json");
         let json = json::read(&path)?;
@@ -83,7 +83,7 @@ impl ClipPreprocess {
         self.crop
     }
 
-    /// A photo's pixel values (1, 3, s, s), f32 on the CPU, to the bit as Pillow resizes.
+    /// A photo's pixel values (1, 3, s, s), f32 on the CPU, bit for bit as Pillow resizes.
     pub fn from_image(&self, photo: &RgbImage) -> Tensor {
         let (height, width) = self.size.of(i64::from(photo.height()), i64::from(photo.width()));
         let resized = resample::bicubic(photo, width as u32, height as u32);
@@ -92,12 +92,13 @@ impl ClipPreprocess {
         self.normalize(&(cropped * self.rescale))
     }
 
-    /// The pixel values (b, 3, s, s) of images (b, 3, h, w) in [−1, 1], differentiable, on their device and of their
-    /// kind: antialiased bicubic without the 8-bit rounding of [`ClipPreprocess::from_image`].
+    /// The pixel values (b, 3, s, s) of images (b, 3, h, w) in [−1, 1], differentiable, on the images' device and of
+    /// their kind. Antialiased bicubic, without the 8-bit rounding of [`ClipPreprocess::from_image`].
     pub fn from_tensor(&self, images: &Tensor) -> Tensor {
         let [.., height, width] = images.size()[..] else { unreachable!("images are (b, 3, h, w)") };
         let target = self.size.of(height, width);
-        // Half kinds have no CPU kernel for this resampling, and lose what the filter's tails weigh.
+        // Half precision has no CPU kernel for this resampling, and would lose the small weights of the filter's
+        // tails.
         let unit = (images.to_kind(Kind::Float) + 1.0) * (255.0 * self.rescale / 2.0);
         let resized = if target == (height, width) {
             unit

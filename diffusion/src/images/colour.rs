@@ -1,5 +1,5 @@
-//! Colour spaces: what the numbers of a photo mean (ICC.1:2022; PNG 3rd edition, sec. 4.3; ITU-T H.273), and their way to
-//! sRGB, in which all networks see, and back.
+//! Colour spaces: what the numbers of a photo mean (ICC.1:2022; PNG 3rd edition, sec. 4.3; ITU-T H.273), and their
+//! conversion to sRGB, in which all networks see, and back.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ struct Conversion {
     to_srgb: Arc<Transform8BitExecutor>,
 }
 
-/// A colour space's ways to sRGB and back, in 16 bits.
+/// The conversions of a colour space to sRGB and back, in 16 bits.
 pub struct BothWays {
     to_srgb: Arc<Transform16BitExecutor>,
     from_srgb: Arc<Transform16BitExecutor>,
@@ -53,8 +53,8 @@ const CHROMATICITY_TOLERANCE: f64 = 0.002;
 const HIGH_DYNAMIC_RANGE: [u8; 2] = [16, 18];
 
 impl ColourSpace {
-    /// The space of an ICC profile beside pixels of grey or colour. A grey profile becomes its equal of three channels.
-    /// The error says why the profile cannot be used.
+    /// The space of an ICC profile that comes with grey or colour pixels. A grey profile becomes its equivalent of
+    /// three channels. The error says why the profile cannot be used.
     pub fn of_profile(icc: &[u8], samples: Samples) -> Result<Self, String> {
         let profile = parse(icc)?;
         match (profile.color_space, samples) {
@@ -94,8 +94,8 @@ impl ColourSpace {
         }
     }
 
-    /// The ways there and back; `None` where the numbers are sRGB's. The error says why there is none, as of a scanner's
-    /// profile.
+    /// The conversions to sRGB and back; `None` where the numbers are sRGB's. The error says why there is none, for
+    /// example for a scanner's profile.
     pub fn both_ways(&self) -> Result<Option<BothWays>, String> {
         let Some(Conversion { profile, .. }) = &self.conversion else { return Ok(None) };
         let srgb = ColorProfile::new_srgb();
@@ -112,14 +112,14 @@ impl BothWays {
         in_place(&*self.to_srgb, pixels);
     }
 
-    /// The way back from sRGB.
+    /// The conversion back from sRGB.
     pub fn back_to_own(&self, pixels: &mut [u16]) {
         in_place(&*self.from_srgb, pixels);
     }
 }
 
 impl Conversion {
-    /// Whether no colour moves by more than one level of 255: profiles of sRGB differ by their rounding only.
+    /// Whether no colour moves by more than one level of 255: sRGB profiles differ in their rounding only.
     fn changes_nothing(&self) -> Result<bool, String> {
         let level = |k: usize| (16 * k).min(255) as u8; // 17 of them
         let colours: Vec<u8> = (0..17 * 17 * 17).flat_map(|k| [k / 289, k / 17 % 17, k % 17].map(level)).collect();
@@ -129,7 +129,7 @@ impl Conversion {
     }
 }
 
-/// Pixels of four inks, as sRGB: by their profile, else as if inks were ideal, as Pillow has it.
+/// CMYK pixels as sRGB: by their profile, otherwise as if the inks were ideal, as Pillow does.
 pub fn srgb_of_cmyk(inks: &[u8], profile: Option<&[u8]>) -> Result<Vec<u8>, String> {
     let Some(icc) = profile else { return Ok(srgb_of_ideal_inks(inks)) };
     let profile = parse(icc)?;
@@ -164,7 +164,7 @@ fn options() -> TransformOptions {
     TransformOptions { prefer_fixed_point: false, ..TransformOptions::default() }
 }
 
-/// As many numbers are converted at a time, beside a copy of them.
+/// How many numbers are converted at a time; each batch costs a copy of that size.
 const PART: usize = 3 << 14;
 
 fn in_place<T: Copy + Default>(transform: &(dyn TransformExecutor<T> + Send + Sync), pixels: &mut [T]) {
@@ -225,7 +225,7 @@ fn of_gamma(gamma: Option<u32>, chromaticities: Option<[u32; 8]>) -> Option<Colo
     Some(with_curve(profile, &curve))
 }
 
-/// `profile` with this tone curve in every channel, and nothing that names its former one.
+/// `profile` with this tone curve in every channel, without the tags that named its former curve.
 fn with_curve(mut profile: ColorProfile, curve: &ToneReprCurve) -> ColorProfile {
     for channel in [&mut profile.red_trc, &mut profile.green_trc, &mut profile.blue_trc] {
         *channel = Some(curve.clone());

@@ -1,4 +1,4 @@
-//! Pictures to files: without loss as PNG or WebP, or as JPEG; with profile, EXIF and density where they are known.
+//! Pictures to files: lossless as PNG or WebP, or as JPEG; with profile, EXIF and density where they are known.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -29,18 +29,18 @@ pub fn output_format(path: &Path) -> Result<ImageFormat> {
     }
 }
 
-/// Writes a picture in sRGB in the format of `path`'s suffix: PNG and WebP without loss, JPEG at quality 95.
+/// Writes a picture in sRGB in the format of `path`'s suffix: PNG and WebP lossless, JPEG at quality 95.
 pub fn write(path: &Path, picture: &RgbImage) -> Result<()> {
     write_tagged(path, picture, None)
 }
 
-/// As [`write()`], of a picture whose colours `profile` (ICC) explains.
+/// As [`write()`], for a picture whose colours are those of `profile` (ICC).
 pub fn write_tagged(path: &Path, picture: &RgbImage, profile: Option<&[u8]>) -> Result<()> {
     encode(path, &Picture { pixels: Levels::Eight(picture), profile, metadata: &Metadata::default() })
 }
 
-/// Writes a photo in its own colour space with its profile, EXIF and density; in 16 bits where it has them and the format
-/// is PNG.
+/// Writes a photo in its own colour space with its profile, EXIF and density. It is written in 16 bits if the photo
+/// has them and the format is PNG.
 pub fn write_photo(path: &Path, photo: &Photo) -> Result<()> {
     let rounded;
     let pixels = match (&photo.pixels, output_format(path)?) {
@@ -65,7 +65,7 @@ struct Picture<'a> {
     metadata: &'a Metadata,
 }
 
-/// Into a file beside `path` that then takes its name: a photo that is replaced is never half written.
+/// Writes a file beside `path` and renames it: a photo that is replaced is never half written.
 fn encode(path: &Path, picture: &Picture<'_>) -> Result<()> {
     let format = output_format(path)?;
     let mut name = path.file_name().unwrap_or_default().to_os_string();
@@ -81,7 +81,7 @@ fn encode(path: &Path, picture: &Picture<'_>) -> Result<()> {
     let finished = encoded.and_then(|()| file.flush().map_err(ImageError::IoError));
     let finished = finished.and_then(|()| std::fs::rename(&aside, path).map_err(ImageError::IoError));
     finished.map_err(|e| {
-        // What is half written is of no use; that it failed is what is told.
+        // The half-written file is useless. The error to report is the one of the write.
         let _ = std::fs::remove_file(&aside);
         match e {
             ImageError::IoError(e) => Error::io(path, e),

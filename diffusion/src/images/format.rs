@@ -1,4 +1,4 @@
-//! Which format a picture's bytes are in, told by the bytes: names lie.
+//! Which format a picture's bytes are in. The bytes decide, since file names may be wrong.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use image::ImageFormat;
 
 use super::tiff_tags::TiffTags;
 
-/// What is read, with the suffixes that stand for it.
+/// The formats that are read, with their suffixes.
 const READ: [(ImageFormat, &[&str]); 6] = [
     (ImageFormat::Png, &["png"]),
     (ImageFormat::Jpeg, &["jpg", "jpeg", "jpe", "jfif"]),
@@ -16,7 +16,7 @@ const READ: [(ImageFormat, &[&str]); 6] = [
     (ImageFormat::Tiff, &["tif", "tiff"]),
 ];
 
-/// What files begin with that are found among photos and are not read, and what they are.
+/// First bytes of formats that are found among photos but not read, and their names.
 const NOT_READ: [(&[u8], &str); 15] = [
     (b"\0\0\0\x0cjP  ", "a JPEG 2000 picture"),
     (b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
@@ -35,8 +35,8 @@ const NOT_READ: [(&[u8], &str); 15] = [
     (b"\x76\x2f\x31\x01", "an OpenEXR picture"),
 ];
 
-/// Brands of ISO base media files (ISO/IEC 14496-12, 23008-12; AV1 Image File Format) and what they are, the more telling
-/// first.
+/// Brands of ISO base media files (ISO/IEC 14496-12, 23008-12; AV1 Image File Format) and their formats, the most
+/// specific first.
 const BRANDS: [(&[u8], &str); 11] = [
     (b"avif", "an AVIF picture"),
     (b"avis", "an AVIF picture"),
@@ -51,7 +51,7 @@ const BRANDS: [(&[u8], &str); 11] = [
     (b"msf1", "a HEIF picture"),
 ];
 
-/// The format of `content`; the error says what it is instead. `path` is looked at only to say that its suffix lies.
+/// The format of `content`; the error says what it is instead. `path` is used only to say that its suffix is wrong.
 pub fn of(content: &[u8], path: &Path) -> Result<ImageFormat, String> {
     if content.is_empty() {
         return Err("it is empty".into());

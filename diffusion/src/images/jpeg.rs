@@ -1,8 +1,8 @@
 //! JPEG (ITU-T T.81; JFIF 1.02; EXIF 2.32): what a file's segments say, and its pixels.
 //!
-//! zune-jpeg reads the plain kind, which nearly all photos are, twice as fast as libjpeg without its assembly; of other
-//! kinds it makes garbage or nothing. Those libjpeg reads (mozjpeg's, built from C): several scans, chroma finer than luma
-//! or in odd proportions, arithmetic coding, CMYK, stray bytes between segments.
+//! zune-jpeg reads the plain kind, which nearly all photos are, twice as fast as libjpeg without its assembly. It
+//! fails on other kinds or decodes them wrongly; libjpeg reads those (mozjpeg's, built from C): several scans, chroma
+//! finer than luma or in odd proportions, arithmetic coding, CMYK, stray bytes between segments.
 
 use std::io::{self, Cursor};
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -17,7 +17,7 @@ const START_OF_SCAN: u8 = 0xDA;
 const END_OF_IMAGE: u8 = 0xD9;
 const BASELINE: u8 = 0xC0;
 const PROGRESSIVE: u8 = 0xC2;
-/// Scans that are walked through at most: a small file of many scans over a large picture keeps a decoder busy for hours.
+/// The most scans that are read: a small file with many scans of a large picture could keep a decoder busy for hours.
 const MAX_SCANS: usize = 200;
 const EXIF: &[u8] = b"Exif\0\0";
 const ICC: &[u8] = b"ICC_PROFILE\0";
@@ -56,7 +56,7 @@ struct Component {
     sampling: u8, // across in the upper half, down in the lower
 }
 
-/// What is gathered on the walk through the segments.
+/// What is collected while walking through the segments.
 #[derive(Default)]
 struct Walk<'a> {
     frame: Option<(u8, &'a [u8])>, // its marker and segment
@@ -137,7 +137,8 @@ impl<'a> Jpeg<'a> {
             }
             started.read_scanlines::<u8>()
         };
-        // What libjpeg cannot read it leaves by `error_exit`, which the crate makes an unwinding with libjpeg's words.
+        // On what it cannot read, libjpeg calls `error_exit`; the crate turns that into an unwinding with libjpeg's
+        // message.
         let pixels = match catch_unwind(AssertUnwindSafe(decode)) {
             Ok(decoded) => decoded.map_err(|e| e.to_string())?,
             Err(words) => {
@@ -155,7 +156,7 @@ impl<'a> Jpeg<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// From segment to segment, up to the end of the image or of what can be followed.
+    /// Walks from segment to segment, to the end of the image or as far as the file can be followed.
     fn through(content: &'a [u8]) -> Self {
         let mut walk = Walk::default();
         let mut at = 2; // after the start-of-image marker
@@ -204,7 +205,7 @@ impl<'a> Walk<'a> {
         parts.sort_by_key(|(number, ..)| *number);
         let count = usize::from(parts.first()?.1);
         let whole = parts.len() == count && parts.iter().zip(1..).all(|((number, ..), k)| usize::from(*number) == k);
-        // An unreadable profile is named later; a missing part makes it one.
+        // An unreadable profile is reported later; a missing part makes the profile unreadable.
         whole.then(|| parts.iter().flat_map(|(.., part)| *part).copied().collect()).or_else(|| Some(Vec::new()))
     }
 
@@ -227,7 +228,7 @@ impl<'a> Walk<'a> {
 struct Marker {
     marker: u8,
     end: usize,
-    /// Bytes before it that belong to nothing.
+    /// Stray bytes before it, which belong to no segment.
     skipped: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What a photo says of itself beside its pixels, and an edit of it goes on saying.
+//! What a photo says of itself beside its pixels: it is kept in the edit.
 
 use image::metadata::Orientation;
 
@@ -23,16 +23,16 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// Of a photo's EXIF block and density.
+    /// The metadata in a photo's EXIF block and density.
     pub fn new(exif: Option<&[u8]>, density: Option<DotsPerInch>) -> Self {
-        // WebP writers differ on whether the chunk begins with JPEG's word for it.
+        // Writers of WebP differ on whether the chunk begins with JPEG's "Exif\0\0".
         let exif = exif.map(|block| block.strip_prefix(b"Exif\0\0").unwrap_or(block));
         let tags = exif.and_then(TiffTags::new);
         let from_exif = || tags.and_then(|tags| tags.dots_per_inch()).map(|(x, y)| DotsPerInch { x, y });
         Self { exif: tags.and(exif).map(<[u8]>::to_vec), density: density.or_else(from_exif) }
     }
 
-    /// How the pixels are to be turned; they then count as upright here.
+    /// How the pixels are to be turned. They are upright here from now on.
     pub fn take_orientation(&mut self) -> Orientation {
         let Some(exif) = &mut self.exif else { return Orientation::NoTransforms };
         let orientation = Orientation::from_exif_chunk(exif).unwrap_or(Orientation::NoTransforms);

@@ -1,4 +1,4 @@
-//! A photo as its file has it: upright, in its own colour space and depth, with what it says of itself.
+//! A photo as its file has it: upright, in its own colour space and depth, with its metadata.
 
 use std::io::Cursor;
 use std::ops::Range;
@@ -17,7 +17,8 @@ use super::{format, MAX_PIXELS};
 use crate::error::{Error, Result};
 
 const MAX_BYTES_PER_PIXEL: u64 = 8;
-/// Rows are edited in bands of about as many pixels: a photo of 100 megapixels as f32 is more than a gigabyte a tensor.
+/// About how many pixels a band of rows has that is edited at once: a photo of 100 megapixels as f32 takes more than
+/// a gigabyte for each tensor.
 const BAND_PIXELS: u32 = 1 << 21;
 
 /// Red, green and blue of 65536 levels.
@@ -39,7 +40,7 @@ pub struct Photo {
     pub pixels: Pixels,
     /// EXIF and density; the orientation has been applied.
     pub metadata: Metadata,
-    /// What is not as the file has it, for people to read.
+    /// How the photo differs from its file, as messages for people.
     pub warnings: Vec<String>,
     space: Option<ColourSpace>, // `None`: sRGB
 }
@@ -55,8 +56,8 @@ struct Decoded {
 impl Photo {
     /// Reads a PNG, JPEG, WebP, GIF (its first frame), BMP or TIFF, told apart by content.
     ///
-    /// Fails on other files, which it names, on damaged ones and on those above [`MAX_PIXELS`], before any is decoded. A
-    /// colour profile that cannot be used is a warning, and the numbers count as sRGB.
+    /// Fails on other formats, which it names, on damaged files, and on photos above [`MAX_PIXELS`] before they are
+    /// decoded. A colour profile that cannot be used is a warning, and the numbers count as sRGB.
     pub fn read(path: &Path) -> Result<Self> {
         if path.is_dir() {
             return Err(Error::Image { path: path.to_path_buf(), message: "it is a folder".into() });
@@ -64,7 +65,7 @@ impl Photo {
         Self::decode(&std::fs::read(path).map_err(|e| Error::io(path, e))?, path, MAX_PIXELS)
     }
 
-    /// As [`Photo::read`], from the content of a file, of at most `max_pixels`; `path` is what errors name.
+    /// As [`Photo::read`], from a file's content, with at most `max_pixels`; `path` is named in errors.
     pub fn decode(content: &[u8], path: &Path, max_pixels: u64) -> Result<Self> {
         let refused = |message: String| Error::Image { path: path.to_path_buf(), message };
         let decoded = match format::of(content, path).map_err(refused)? {
@@ -128,7 +129,7 @@ impl Photo {
         pixels
     }
 
-    /// The photo itself, or in sRGB where its profile knows no way back from there, as a scanner's.
+    /// The photo itself, or a copy in sRGB if its profile cannot convert back, as a scanner's.
     pub fn with_way_back(self) -> Self {
         let Some(Err(reason)) = self.space.as_ref().map(ColourSpace::both_ways) else { return self };
         let (metadata, mut warnings) = (self.metadata.clone(), self.warnings.clone());
@@ -136,9 +137,9 @@ impl Photo {
         Self { pixels: Pixels::Eight(self.into_srgb()), metadata, warnings, space: None }
     }
 
-    /// The photo whose sRGB rows (1, 3, rows, w) in [−1, 1] are what `edit` makes of them: in the photo's own space and
-    /// depth, with its metadata. Rows that `edit` leaves alone keep every bit. Fails where there is no
-    /// [way back](Photo::with_way_back).
+    /// The photo after `edit` of its sRGB rows, (1, 3, rows, w) in [−1, 1] each: in the photo's own space and depth,
+    /// with its metadata. Rows that `edit` leaves alone keep every bit. Fails if there is no [way
+    /// back](Photo::with_way_back).
     pub fn edited(&self, mut edit: impl FnMut(Range<u32>, &Tensor) -> Result<Tensor>) -> Result<Self> {
         let no_way = |reason| Error::invalid("the photo's colour space", reason);
         let ways = self.space.as_ref().map(ColourSpace::both_ways).transpose().map_err(no_way)?.flatten();
@@ -175,8 +176,8 @@ fn edit_band<L: Level>(
     let mut before: Vec<u16> = own.iter().map(|level| level.in_16_bits()).collect();
     ways.to_srgb(&mut before);
     let mut after = levels::<u16>(&edit(&signed(&before, size))?)?;
-    // The way to sRGB and back moves a number by its rounding, and by more where sRGB lacks its colour: what the edit
-    // changes is the difference between two ways back.
+    // Converting to sRGB and back changes a number by rounding, and by more for colours outside sRGB. So the edit's
+    // change is the difference between two conversions back.
     ways.back_to_own(&mut before);
     ways.back_to_own(&mut after);
     for ((own, before), after) in own.iter_mut().zip(before).zip(after) {
@@ -190,7 +191,7 @@ trait Level: Copy + Into<u16> {
     const MOST: f64;
     fn of(level: i32) -> Self;
     fn in_16_bits(self) -> u16;
-    /// By a difference of 16 bits.
+    /// Moved by a difference in 16 bits.
     fn moved(self, by: i32) -> Self;
 }
 
@@ -227,7 +228,7 @@ fn signed<L: Level>(levels: &[L], size: [i64; 4]) -> Tensor {
     pixels / (L::MOST / 2.0) - 1.0
 }
 
-/// The way back, rounded; values outside [−1, 1] are clamped.
+/// The inverse, rounded; values outside [−1, 1] are clamped.
 fn levels<L: Level>(pixels: &Tensor) -> Result<Vec<L>> {
     let scaled = ((pixels.to_device(tch::Device::Cpu).to_kind(Kind::Float) + 1.0) * (L::MOST / 2.0)).round();
     let numbers = Vec::<f32>::try_from(scaled.permute([0, 2, 3, 1]).contiguous().view(-1))?;
@@ -255,7 +256,7 @@ fn jpeg(content: &[u8], max_pixels: u64) -> std::result::Result<Decoded, String>
         JpegPixels::Rgb(rgb) => decoded(rgb.into(), Samples::Rgb, of_profile(Samples::Rgb)),
         JpegPixels::InvertedCmyk(mut inks) => {
             inks.iter_mut().for_each(|ink| *ink = 255 - *ink);
-            // There is no CMYK to write: an edit is in sRGB.
+            // CMYK is never written: an edit is in sRGB.
             let (pixels, space) = match colour::srgb_of_cmyk(&inks, profile) {
                 Ok(pixels) => (pixels, Ok(None)),
                 Err(reason) => (colour::srgb_of_ideal_inks(&inks), Err(reason)),
@@ -281,7 +282,7 @@ fn by_image(content: &[u8], format: ImageFormat, max_pixels: u64) -> std::result
     let (width, height) = decoder.dimensions();
     too_large(width, height, max_pixels)?;
     let samples = if decoder.color_type().has_color() { Samples::Rgb } else { Samples::Grey };
-    // A TIFF's own tags; its decoder reads no profile of the type that libtiff writes.
+    // A TIFF's own tags: its decoder does not read profiles of the type that libtiff writes.
     let tags = (format == ImageFormat::Tiff).then(|| TiffTags::new(content)).flatten();
     let profile = match tags {
         Some(tags) => tags.profile().map(<[u8]>::to_vec),
@@ -298,7 +299,7 @@ fn by_image(content: &[u8], format: ImageFormat, max_pixels: u64) -> std::result
     let metadata = Metadata::new(chunks.exif.or(exif.as_deref()), chunks.density.or(density));
     let mut picture = DynamicImage::from_decoder(decoder).map_err(undecodable)?;
     if metadata.exif.is_none() {
-        picture.apply_orientation(orientation); // TIFF says it in its own tags
+        picture.apply_orientation(orientation); // a TIFF says it in its own tags
     }
     Ok(Decoded { picture, samples, space, metadata })
 }

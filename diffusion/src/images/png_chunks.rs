@@ -23,7 +23,7 @@ pub struct PngChunks<'a> {
 }
 
 impl<'a> PngChunks<'a> {
-    /// Walks the chunks, and past the pixels for an eXIf that stands behind them. What is cut off counts as absent.
+    /// Walks through the chunks, also after the pixels, where an eXIf may stand. What is cut off counts as absent.
     pub fn read(content: &'a [u8]) -> Self {
         let mut chunks = Self::default();
         let mut at = SIGNATURE;

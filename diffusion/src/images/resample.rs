@@ -1,8 +1,8 @@
-//! Bicubic resampling to the bit as Pillow computes it (Resample.c): CLIP's inputs were made with it, and one level
-//! of 255 is more than a parity test allows.
+//! Bicubic resampling, bit for bit as Pillow computes it (Resample.c). CLIP's inputs were made with it, and the
+//! parity tests do not allow even one level of 255.
 //!
-//! Rows come first, as Resample.c long had it and as CLIP was trained. Pillow 13.0.0 takes columns first for some
-//! sizes, which moves some pixels by one level.
+//! Rows come first, as they did for long in Resample.c and when CLIP was trained. Pillow 13.0.0 takes columns first
+//! for some sizes, which moves some pixels by one level.
 
 use image::RgbImage;
 
@@ -77,7 +77,7 @@ fn windows(from: usize, to: usize) -> Vec<Window> {
             let center = (x as f64 + 0.5) * scale;
             let start = (center - support + 0.5).max(0.0) as usize;
             let end = ((center + support + 0.5) as usize).min(from);
-            // Multiplied by the inverse and in this order, or the last bit of a weight differs from Pillow's.
+            // Multiplied by the inverse, in this order: otherwise the last bit of a weight differs from Pillow's.
             let weight = |i: usize| cubic(((i as f64 - center) + 0.5) * (1.0 / filter_scale));
             let weights: Vec<f64> = (start..end).map(weight).collect();
             let total: f64 = weights.iter().sum();

@@ -1,5 +1,5 @@
-//! The tags of a TIFF structure, which is what EXIF is too (TIFF 6.0, sec. 2; EXIF 2.32, sec. 4.6): read, and set in place,
-//! so that what we do not know of stays as it is.
+//! The tags of a TIFF structure, which EXIF is too (TIFF 6.0, sec. 2; EXIF 2.32, sec. 4.6). They are read, and
+//! changed in place, so that tags unknown to us stay as they are.
 
 const ORIENTATION: u16 = 0x0112;
 const X_RESOLUTION: u16 = 0x011A;
@@ -15,7 +15,7 @@ const LONG: u16 = 4;
 const CENTIMETRE: u32 = 3;
 const CENTIMETRES_PER_INCH: f64 = 2.54;
 
-/// A TIFF structure. Whatever lies outside of it counts as absent.
+/// A TIFF structure. What an offset outside of it points to counts as absent.
 #[derive(Clone, Copy)]
 pub struct TiffTags<'a> {
     bytes: &'a [u8],
@@ -93,8 +93,8 @@ impl<'a> TiffTags<'a> {
     }
 }
 
-/// Makes a photo's EXIF true of what an edit of the upright photo will be: its orientation is 1, its sides are swapped where
-/// they were, and the thumbnail of the unedited photo is cut off.
+/// Makes a photo's EXIF right for an edit of the upright photo: orientation 1, width and height swapped where they
+/// were, and without the thumbnail of the unedited photo.
 pub fn set_upright(exif: &mut [u8], sides_swap: bool) {
     let Some(tags) = TiffTags::new(exif) else { return };
     let Some(first) = tags.first_directory() else { return };

@@ -1,4 +1,4 @@
-//! Bicubic upsampling some rows at a time: a photo of 100 megapixels never lies in memory as floats.
+//! Bicubic upsampling of some rows at a time: a photo of 100 megapixels is never held in memory as floats.
 //!
 //! Shapes: (1, c, h, w) small, (H, W) full.
 
@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use tch::{Kind, Tensor};
 
-/// A small picture at a larger size, as torch's `upsample_bicubic2d` without `align_corners` makes it (Keys 1981,
-/// a = −0.75): across at once, down when its rows are asked for.
+/// A small picture at a larger size, as torch's `upsample_bicubic2d` without `align_corners` makes it (Keys 1981, a =
+/// −0.75). Its width is scaled at once, its rows when they are asked for.
 pub struct Upsampled {
     wide: Tensor, // (1, c, h, W)
     height: i64,
@@ -27,7 +27,7 @@ impl Upsampled {
         let device = self.wide.device();
         let centre = (Tensor::arange_start(rows.start, rows.end, (Kind::Double, device)) + 0.5) * scale - 0.5;
         let first = centre.floor();
-        let beyond = &centre - &first; // of the second of four taps
+        let beyond = &centre - &first; // distance of the second of four taps
         let tap = |k: i64| {
             let index = (&first + (k - 1)).clamp(0.0, (from - 1) as f64).to_kind(Kind::Int64);
             let weight = keys(&(&beyond - (k - 1) as f64).abs()).to_kind(self.wide.kind());

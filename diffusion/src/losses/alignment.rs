@@ -1,6 +1,7 @@
 //! A contrastive term that pulls an emotion's token towards CLIP's images of it and away from the other emotions'.
 //!
-//! InfoNCE (Radford et al. 2021, fig. 3) over class means: it works where the loss CLIP shares the tokens' table.
+//! InfoNCE (Radford et al. 2021, fig. 3) over class means. It needs a loss CLIP that shares the tokens' embedding
+//! table.
 
 use tch::{Kind, Tensor};
 

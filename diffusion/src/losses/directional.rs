@@ -13,7 +13,8 @@ pub enum Directional {
     Linear,
     /// `−log((2 − L) / 2)` of the linear form: what Asyrp's release trains.
     Log,
-    /// `1 − cos(E_I(P̃), normalise(E_I(P) + β·ΔT))`, smooth where the edit is still zero; blur cancels.
+    /// `1 − cos(E_I(P̃), normalise(E_I(P) + β·ΔT))`: smooth where the edit is still zero, and not moved by the blur
+    /// that both sides share.
     Target,
 }
 

@@ -19,7 +19,7 @@ pub use config::Config;
 use transformer::Transformer;
 pub use transformer::{Activation, Config as LayersConfig};
 
-/// The end-of-text id that configurations carried before transformers 4.31, when it was not what the tokenizer wrote.
+/// The end-of-text id in configurations written before transformers 4.31; it differed from the tokenizer's.
 const OLD_EOS: i64 = 2;
 /// How the name of the token table ends in every layout.
 const TOKEN_TABLE: &str = "token_embedding.weight";
@@ -56,7 +56,7 @@ impl TextEncoder {
         let config = Config::of(folder)?;
         let weights = Part::TextEncoder.weights(folder, placement)?;
         let encoder = Self::from_scope(&weights.root().sub("text_model"), config)?;
-        // CLIPTextModelWithProjection's projection comes after what the UNet sees.
+        // The projection of a CLIPTextModelWithProjection is not part of what the UNet sees.
         weights.finish(|name| name.ends_with("position_ids") || name == "text_projection.weight")?;
         Ok(encoder)
     }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 use crate::json;
 
-/// The keys of one JSON object that nobody has asked for yet.
+/// The keys of one JSON object that nothing has read yet.
 #[derive(Debug)]
 pub(crate) struct Keys {
     path: PathBuf,
@@ -77,14 +77,14 @@ impl Keys {
         Self { path: self.path.clone(), prefix: format!("{}{key}.", self.prefix), keys: Map::new() }
     }
 
-    /// Forgets keys that do not change what a frozen network computes.
+    /// Ignores keys that do not change what a frozen network computes.
     pub(crate) fn ignore(&mut self, keys: &[&str]) {
         for key in keys {
             self.keys.remove(*key);
         }
     }
 
-    /// Fails on the first key left over; those starting with `_` are notes of the program that wrote the file.
+    /// Fails on the first key left over; keys that start with `_` are notes of the program that wrote the file.
     pub(crate) fn finish(self) -> Result<()> {
         match self.keys.keys().find(|k| !k.starts_with('_')) {
             None => Ok(()),

@@ -1,6 +1,6 @@
-//! What a pass costs: multiply-accumulates of each network, counted from its configuration, so that a recipe's cost is
-//! known before anything is loaded. One multiply-accumulate is two FLOP; normalisations, activations and sums are left
-//! out, as in torch.utils.flop_counter, against which this is tested.
+//! The cost of a pass: multiply-accumulates of each network, counted from its configuration, so that a recipe's cost
+//! is known before anything is loaded. One multiply-accumulate is two FLOP. Normalisations, activations and sums are
+//! left out, as in torch.utils.flop_counter, against which this is tested.
 //!
 //! Shapes: p pixels of a feature map, c channels, n context tokens, d context features.
 
@@ -13,9 +13,9 @@ use super::{clip, clip_text, tiny_vae, unet, vae};
 /// Multiply-accumulates of a forward pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Macs {
-    /// Of layers with weights: the backward pass of a frozen one costs as much again.
+    /// In layers with weights: the backward pass of a frozen layer costs as much again.
     pub weighted: u64,
-    /// Of products of two activations, in attention: their backward pass costs twice as much.
+    /// In products of two activations, in attention: their backward pass costs twice as much.
     pub attention: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Scaled latents to images, through whichever autoencoder there is.
+//! Scaled latents to images, by either kind of autoencoder.
 
 use tch::{Kind, Tensor};
 

@@ -81,8 +81,8 @@ impl Lpips {
         self.distance_of(&self.unit_features(a), &self.unit_features(b))
     }
 
-    /// The features that [`distance_of`](Self::distance_of) compares, each pixel's of length 1: kept, they save half
-    /// the work when one image is compared with many.
+    /// The features that [`distance_of`](Self::distance_of) compares, each pixel's of length 1. Keeping them saves
+    /// half the work when one image is compared with many.
     pub fn unit_features(&self, images: &Tensor) -> Vec<Tensor> {
         let x = (images.to_kind(Kind::Float) - &self.shift) / &self.scale;
         let features = match &self.features {

@@ -10,7 +10,7 @@ use crate::text::tokenizer::Tokenizer;
 /// Channels of a photo.
 const RGB: i64 = 3;
 
-/// Fails where the pipeline below `folder` would break at its first forward pass, naming the key.
+/// Fails if the pipeline below `folder` would break at its first forward pass; the error names the key.
 pub(super) fn check_fit(folder: &Path, tokenizer: &Tokenizer) -> Result<()> {
     let text = clip_text::Config::of(&part(folder, "text_encoder")?)?;
     let vae = vae::Config::of(&part(folder, "vae")?)?;
@@ -38,7 +38,7 @@ pub(super) fn check_fit(folder: &Path, tokenizer: &Tokenizer) -> Result<()> {
     check_tokenizer(&part(folder, "tokenizer")?, tokenizer, &text)
 }
 
-/// Fails where `tokenizer`, of `folder`, gives ids or lengths that a text encoder with `config` has no rows for.
+/// Fails if `tokenizer`, of `folder`, gives ids or lengths that a text encoder with `config` has no rows for.
 pub fn check_tokenizer(folder: &Path, tokenizer: &Tokenizer, config: &clip_text::Config) -> Result<()> {
     let refuse =
         |key: &str, message: String| Err(Error::Unsupported { path: folder.to_path_buf(), key: key.into(), message });

@@ -23,7 +23,7 @@ use crate::process::schedule::Schedule;
 pub enum Process {
     /// P from the edited noise, D from the edited latent's own noise: Asyrp.
     Asymmetric,
-    /// Everything but P from the recorded source: no second decoder pass, no drift.
+    /// Everything but P from the recorded source: no second decoder pass, and no drift away from the source.
     Anchored,
 }
 
@@ -42,19 +42,19 @@ pub enum Condition {
 pub struct Interval {
     /// t ≥ t_edit: edit.
     pub t_edit: i64,
-    /// t < t_boost: quality boosting (η = 1); 0 switches it off. What is edited is never boosted: where it is above
-    /// t_edit, it counts as t_edit.
+    /// t < t_boost: quality boosting (η = 1); 0 switches it off. An edited timestep is never boosted: a t_boost above
+    /// t_edit counts as t_edit.
     pub t_boost: i64,
 }
 
-/// Δh for one emotion, with the token that conditions it where it is conditioned.
+/// Δh for one emotion, with the token that conditions it, if it is conditioned.
 #[derive(Clone, Copy, Debug)]
 pub struct Shift<'a> {
     /// The network `f(h, t)`.
     pub delta: &'a Delta,
     /// The pooled token embedding, (1 or b, d).
     pub token: Option<&'a Tensor>,
-    /// What Δh is multiplied by, beside the strength.
+    /// A factor of Δh, beside the strength.
     pub scale: f64,
 }
 
@@ -76,13 +76,14 @@ pub struct Branch<'a> {
 }
 
 impl Branch<'_> {
-    /// The passes under the source's prompt at `z` (b, c, h, w), none of them run yet.
+    /// The passes under the source's prompt at `z` (b, c, h, w); none of them has run yet.
     pub fn source_pass<'b>(&'b self, z: &Tensor, timesteps: &[i64]) -> SourcePass<'b> {
         SourcePass { branch: self, z: z.shallow_clone(), timesteps: timesteps.to_vec(), bottleneck: OnceCell::new() }
     }
 
-    /// The decoder pass of the edit at `strength`, which scales Δh and interpolates the condition; `keep` is what its
-    /// backward pass finds in memory. `source` lends its encoder pass where the decoder alone sees the edited prompt.
+    /// The decoder pass of the edit at `strength`, which scales Δh and interpolates the condition. `keep` says what
+    /// stays in memory for its backward pass. If only the decoder sees the edited prompt, the encoder pass of
+    /// `source` is used again.
     pub fn edited_pass(&self, source: &SourcePass<'_>, strength: f64, keep: Keep) -> DecoderPass<'_> {
         let context = self.source_context + strength * (self.edited_context - self.source_context);
         let input = match self.condition {
@@ -112,7 +113,7 @@ impl Branch<'_> {
     }
 }
 
-/// The network under the source's prompt at one latent: each half runs when it is first asked for, and without a graph.
+/// The network under the source's prompt at one latent: each half runs when it is first needed, without a graph.
 #[derive(Debug)]
 pub struct SourcePass<'a> {
     branch: &'a Branch<'a>,
@@ -139,24 +140,24 @@ impl SourcePass<'_> {
     }
 }
 
-/// The recorded source around one step down.
+/// The recorded source at both ends of one step down.
 #[derive(Debug)]
 pub struct Rung<'a> {
-    /// Its latent on the rung below, (b, c, h, w).
+    /// Its latent at the next lower timestep, (b, c, h, w).
     pub below: &'a Tensor,
-    /// P_t of its output here.
+    /// P_t of its output at this timestep.
     pub clean: &'a Tensor,
-    /// ε of its output here.
+    /// ε of its output at this timestep.
     pub noise: &'a Tensor,
-    /// ᾱ on the rung below, (b, 1, 1, 1).
+    /// ᾱ at the next lower timestep, (b, 1, 1, 1).
     pub alpha_bar_below: &'a Tensor,
 }
 
 impl Process {
-    /// The edited latent one rung down, from the edit's P_t and, for D, ε under the source's prompt; the anchored process
-    /// does not look at the latter.
+    /// The edited latent one step down, from the edit's P_t and, for D, ε under the source's prompt, which the
+    /// anchored process does not use.
     ///
-    /// Where both are the source's, the source's latent below is returned exactly: what is added to it is then 0.
+    /// Where both equal the source's, the source's latent is returned exactly: the difference added to it is then 0.
     pub fn descend(self, rung: &Rung<'_>, clean: &Tensor, noise: &Tensor) -> Tensor {
         let below = rung.alpha_bar_below;
         let mut change = below.sqrt() * (clean - rung.clean);
@@ -167,10 +168,10 @@ impl Process {
     }
 }
 
-/// Runs the edit down the whole ladder and returns the edited latent (b, c, h, w).
+/// Runs the edit down all timesteps and returns the edited latent (b, c, h, w).
 ///
-/// Above t_edit each rung costs one encoder and one or two decoder passes; below it the plain step; while nothing has
-/// been edited, nothing is computed. `boost_seed` draws the noise of quality boosting.
+/// Above t_edit each step costs one encoder pass and one or two decoder passes, below it a plain step. As long as
+/// nothing has been edited, nothing is computed. `boost_seed` draws the noise of quality boosting.
 pub fn reverse(
     branch: &Branch<'_>, ladder: &Ladder, source: &Trajectory, process: Process, interval: Interval, strength: f64,
     boost_seed: u64,
@@ -213,8 +214,8 @@ pub fn reverse(
 
 /// Quality boosting: a stochastic step, applied to the edited latent alone. Asyrp, sec. 4.3.
 ///
-/// As [`Process::descend`] it is a difference from the recorded source, and its η is 1 from strength 1 on and the strength
-/// below: with it goes the noise, so that an edit of a strength near 0 is near the source.
+/// As in [`Process::descend`], it is a difference from the recorded source. Its η is the strength, but at most 1; the
+/// noise shrinks with it, so that an edit of a strength near 0 stays near the source.
 fn boosted(
     rung: &Rung<'_>, here: &Tensor, (clean, noise): (&Tensor, &Tensor), strength: f64, fresh: &Tensor,
 ) -> Tensor {

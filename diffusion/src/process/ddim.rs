@@ -1,15 +1,15 @@
 //! DDIM: the predicted clean latent, the deterministic step and its inversion. Song et al. 2021, eq. 12 and sec. 4.3.
 //!
-//! Shapes: b batch, (c, h, w) a latent, n steps of the ladder. ᾱ comes as a (b, 1, 1, 1) tensor, so that one batch
-//! may mix timesteps.
+//! Shapes: b batch, (c, h, w) a latent, n timesteps of the inversion. ᾱ comes as a (b, 1, 1, 1) tensor, so that one
+//! batch may mix timesteps.
 
 use tch::{Device, IndexOp, Kind, Tensor};
 
 use crate::networks::unet::UNet;
 use crate::process::schedule::Schedule;
 
-/// `P_t(ε) = (z_t − √(1−ᾱ_t)·ε) / √ᾱ_t`: the clean latent that ε implies, where ᾱ_t is above 0. From a network's output:
-/// [`Schedule::clean_from_output`].
+/// `P_t(ε) = (z_t − √(1−ᾱ_t)·ε) / √ᾱ_t`: the clean latent that ε implies, where ᾱ_t is above 0.
+/// [`Schedule::clean_from_output`] computes it from a network's output.
 pub fn predicted_clean(z: &Tensor, noise: &Tensor, alpha_bar: &Tensor) -> Tensor {
     (z - (1f64 - alpha_bar).sqrt() * noise) / alpha_bar.sqrt()
 }
@@ -31,15 +31,15 @@ pub fn alpha_bars(schedule: &Schedule, timesteps: &[i64], device: Device) -> Ten
     Tensor::from_slice(&values).to_device(device).view([-1, 1, 1, 1])
 }
 
-/// The timesteps that inversion climbs and the edit descends: evenly spaced from 0 to the schedule's last timestep that
-/// means something ([`Schedule::last_timestep`]), ascending.
+/// The timesteps that inversion goes up and the edit goes down, ascending: evenly spaced from 0 to the last timestep
+/// at which the output says something of x₀ ([`Schedule::last_timestep`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ladder {
     timesteps: Vec<i64>,
 }
 
 impl Ladder {
-    /// A ladder of `num_steps` rungs (at least 2) over the schedule's training timesteps.
+    /// `num_steps` timesteps (at least 2) over the schedule's training timesteps.
     pub fn new(schedule: &Schedule, num_steps: usize) -> Self {
         let last = schedule.last_timestep();
         let intervals = num_steps.max(2) as i64 - 1;
@@ -52,31 +52,31 @@ impl Ladder {
     }
 }
 
-/// A photo's way up the ladder: its latent and the UNet's output on every rung. The source branch of every edit.
+/// The inversion of a photo: its latent and the UNet's output at every timestep. The source branch of every edit.
 ///
-/// It is the output that is recorded, in the network's own terms: P_t and ε follow from it on every rung, while ε alone
-/// does not say P_t where ᾱ is 0.
+/// The output is recorded as the network gives it. P_t and ε follow from it at every timestep, while ε alone does not
+/// determine P_t where ᾱ is 0.
 #[derive(Debug)]
 pub struct Trajectory {
-    /// z_k, (n, b, c, h, w); rung 0 is the photo's own latent.
+    /// z_k, (n, b, c, h, w); z_0 is the photo's own latent.
     pub latents: Tensor,
     /// The UNet's output for (z_k, t_k, source prompt), (n, b, c, h, w): ε, v or x₀, as the schedule says.
     pub outputs: Tensor,
 }
 
 impl Trajectory {
-    /// z on rung `k`, (b, c, h, w).
+    /// z_k, (b, c, h, w).
     pub fn latent(&self, k: usize) -> Tensor {
         self.latents.i(k as i64)
     }
 
-    /// The UNet's output on rung `k`, (b, c, h, w).
+    /// The UNet's output at t_k, (b, c, h, w).
     pub fn output(&self, k: usize) -> Tensor {
         self.outputs.i(k as i64)
     }
 }
 
-/// DDIM inversion at guidance 1: climbs the ladder from `latent` (b, c, h, w), the output taken at the lower rung.
+/// DDIM inversion at guidance 1: goes up from `latent` (b, c, h, w); each step uses the output at its lower timestep.
 ///
 /// `context` is the source prompt's (1 or b, tokens, d). No gradient is recorded.
 pub fn invert(unet: &UNet, schedule: &Schedule, ladder: &Ladder, latent: &Tensor, context: &Tensor) -> Trajectory {
@@ -99,7 +99,7 @@ pub fn invert(unet: &UNet, schedule: &Schedule, ladder: &Ladder, latent: &Tensor
     Trajectory { latents: Tensor::stack(&latents, 0), outputs: Tensor::stack(&outputs, 0) }
 }
 
-/// The whole UNet's output for a batch that shares timestep `t`; f32 whatever the network's kind.
+/// The whole UNet's output for a batch at one timestep `t`; f32 whatever the network's kind.
 pub fn predict(unet: &UNet, z: &Tensor, t: i64, context: &Tensor) -> Tensor {
     let timesteps = vec![t; z.size()[0] as usize];
     let output = unet.forward(&z.to_kind(unet.kind()), &timestep_tensor(&timesteps, z.device()), context);

@@ -5,9 +5,9 @@
 //!
 //! z_t = √ᾱ_t·x₀ + √(1−ᾱ_t)·ε
 //!
-//! Both halves are read from the network's own output, each in the form that is defined wherever the output means
-//! something: a schedule of zero terminal SNR (Lin et al. 2024) has ᾱ = 0 at its last timestep, where ε says nothing of
-//! x₀ and division by √ᾱ gives no number.
+//! Both x₀ and ε are computed from the network's own output, in forms that are defined wherever the output determines
+//! them. A schedule of zero terminal SNR (Lin et al. 2024) has ᾱ = 0 at its last timestep: there ε says nothing of
+//! x₀, and a division by √ᾱ would give NaN.
 
 mod file;
 
@@ -35,7 +35,7 @@ pub enum Prediction {
 }
 
 impl Prediction {
-    /// What the network is trained to say where `clean` x₀ and `noise` ε make z at ᾱ (b, 1, 1, 1), (b, c, h, w).
+    /// What the network is trained to output if x₀ `clean` and ε `noise` make z at ᾱ (b, 1, 1, 1); all (b, c, h, w).
     pub fn target(self, clean: &Tensor, noise: &Tensor, alpha_bar: &Tensor) -> Tensor {
         match self {
             Prediction::Epsilon => noise.shallow_clone(),
@@ -68,16 +68,16 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Reads a diffusers `scheduler` folder's scheduler_config.json; absent keys have DDIMScheduler's defaults. Of a
-    /// single file with a whole Stable Diffusion, what it tells of its schedule.
+    /// Reads a diffusers `scheduler` folder's scheduler_config.json; absent keys have DDIMScheduler's defaults. For a
+    /// single file with a whole Stable Diffusion, the schedule follows from the file.
     ///
-    /// Fails with [`Error::Unsupported`] on unknown keys, prediction types, beta schedules and classes that have none of
-    /// the latter, and on clipping or thresholding of x₀, which are for pixel models.
+    /// Fails with [`Error::Unsupported`] on unknown keys, prediction types and beta schedules, on scheduler classes
+    /// without betas, and on clipping or thresholding of x₀, which are for pixel models.
     pub fn read(folder: &Path) -> Result<Self> {
         Ok(Self::read_noting(folder)?.0)
     }
 
-    /// As [`Schedule::read`], with the keys of the file's own sampler that were passed by.
+    /// As [`Schedule::read`], with the names of the sampler's own keys that were ignored.
     pub fn read_noting(folder: &Path) -> Result<(Self, Vec<String>)> {
         if folder.is_file() {
             return single_file::schedule(folder);
@@ -136,7 +136,7 @@ impl Schedule {
         }
     }
 
-    /// The last timestep that the network's output says something of x₀ at: T − 1, but where ε is predicted the last
+    /// The last timestep at which the network's output says something of x₀: T − 1, but if ε is predicted, the last
     /// one with ᾱ above 0.
     pub fn last_timestep(&self) -> i64 {
         let last = self.num_train_timesteps() - 1;
@@ -146,8 +146,8 @@ impl Schedule {
         }
     }
 
-    /// P_t, the clean latent x₀ as the network's `output` at z_t implies it, (b, c, h, w), one t for all rows or one for
-    /// each: `(z − √(1−ᾱ)·ε) / √ᾱ`, `√ᾱ·z − √(1−ᾱ)·v`, or the output itself.
+    /// P_t, the clean latent x₀ that the network's `output` at z_t implies, (b, c, h, w): `(z − √(1−ᾱ)·ε) / √ᾱ`,
+    /// `√ᾱ·z − √(1−ᾱ)·v`, or the output itself. One t for all rows or one for each.
     ///
     /// Computed in at least f32; the result has the output's kind.
     pub fn clean_from_output(&self, output: &Tensor, z: &Tensor, timesteps: &[i64]) -> Tensor {
@@ -163,7 +163,7 @@ impl Schedule {
         clean.to_kind(output.kind())
     }
 
-    /// ε as the network's `output` at z_t implies it, (b, c, h, w), one t for all rows or one for each.
+    /// ε that the network's `output` at z_t implies, (b, c, h, w); one t for all rows or one for each.
     ///
     /// Computed in at least f32; the result has the output's kind.
     pub fn noise_from_output(&self, output: &Tensor, z: &Tensor, timesteps: &[i64]) -> Tensor {

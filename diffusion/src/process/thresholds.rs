@@ -1,6 +1,7 @@
-//! Where the edit begins and where boosting ends, measured: Asyrp (Kwon et al. 2023), sec. 4.2–4.3 and appendix.
+//! The measured thresholds: where the edit begins and where boosting ends. Asyrp (Kwon et al. 2023), sec. 4.2–4.3 and
+//! appendix.
 //!
-//! Both thresholds were tuned there on pixel models of 256 px; here they are measured on decoded latents.
+//! The paper tuned both on pixel models of 256 px; here they are measured on decoded latents.
 
 use tch::Tensor;
 
@@ -22,19 +23,20 @@ pub struct Probe<'a> {
     pub decoder: &'a dyn LatentDecoder,
     /// The schedule of the trajectory.
     pub schedule: &'a Schedule,
-    /// Its rungs.
+    /// Its timesteps.
     pub ladder: &'a Ladder,
 }
 
 impl Probe<'_> {
-    /// The smallest t whose LPIPS(decode(z_0), decode(P_t)) ≥ 0.33·cos(E_T(source), E_T(target)); the last rung if none.
+    /// The smallest t with LPIPS(decode(z_0), decode(P_t)) ≥ 0.33·cos(E_T(source), E_T(target)); the last timestep if
+    /// there is none.
     pub fn t_edit(&self, sources: &Trajectory, text_cosine: f64) -> i64 {
         self.first_rung(sources, EDIT_SHARE * text_cosine, |k, z| {
             self.schedule.clean_from_output(&sources.output(k), z, &[self.ladder.timesteps()[k]])
         })
     }
 
-    /// The smallest t whose LPIPS(decode(z_0), decode(z_t)) ≥ 1.2; 0 (no boosting) if none.
+    /// The smallest t with LPIPS(decode(z_0), decode(z_t)) ≥ 1.2; 0 (no boosting) if there is none.
     pub fn t_boost(&self, sources: &Trajectory) -> i64 {
         let t = self.first_rung(sources, BOOST_LPIPS, |_, z| z.shallow_clone());
         if self.ladder.timesteps().last() == Some(&t) {

@@ -2,7 +2,8 @@
 //!
 //! The inverse of `scripts/convert_diffusers_to_original_stable_diffusion.py` in the diffusers repository.
 
-/// A UNet with `layers` residual blocks a level: the original numbers all blocks of one way through.
+/// A UNet with `layers` residual blocks a level. The original numbers the blocks of the down path, and of the up
+/// path, in one row.
 pub(super) fn unet(name: &str, layers: i64) -> String {
     let parts: Vec<&str> = name.split('.').collect();
     let number = |text: &str| text.parse::<i64>().ok();
@@ -54,7 +55,7 @@ fn resnet(block: &str, rest: &[&str]) -> String {
     }
 }
 
-/// A VAE with `levels` resolutions: the original numbers the decoder's from the image, diffusers from the latents.
+/// A VAE with `levels` resolutions. The original numbers the decoder's from the image, diffusers from the latents.
 pub(super) fn vae(name: &str, levels: usize) -> String {
     let parts: Vec<&str> = name.split('.').collect();
     let (half, parts) = match parts.as_slice() {
@@ -105,7 +106,7 @@ fn vae_attention(block: &str, rest: &[&str]) -> String {
     under(&format!("{block}.{new}"), rest)
 }
 
-/// OpenCLIP's text half as a CLIPTextModel; `in_proj_…` keeps its name, for it is three tensors there.
+/// OpenCLIP's text half as a CLIPTextModel; `in_proj_…` keeps its name here and is split into three tensors later.
 pub(super) fn open_clip(name: &str) -> String {
     match name {
         "positional_embedding" => return "text_model.embeddings.position_embedding.weight".into(),

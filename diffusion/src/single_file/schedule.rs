@@ -1,9 +1,9 @@
-//! The noise schedule of a single file, which does not say it outright.
+//! The noise schedule of a single file, which has to be inferred.
 //!
-//! Every Stable Diffusion 1.x and 2.x was trained with the same betas. What the UNet predicts is said, in this order, by
-//! a file NAME.scheduler_config.json beside NAME.safetensors, by the marks `v_pred` and `ztsnr`, by the header's
-//! `modelspec.prediction_type`, and by the family: 1.x predicts ε, 2.x the velocity, as diffusers has it, except for the
-//! 512 px base of 2.0, which its `global_step` gives away.
+//! Every Stable Diffusion 1.x and 2.x was trained with the same betas. What the UNet predicts is looked up in this
+//! order: a file NAME.scheduler_config.json beside NAME.safetensors; the marks `v_pred` and `ztsnr`; the header's
+//! `modelspec.prediction_type`; the family. As in diffusers, 1.x predicts ε and 2.x the velocity, except for the 512
+//! px base of 2.0, which is recognised by its `global_step`.
 
 use std::path::{Path, PathBuf};
 
@@ -16,12 +16,12 @@ use crate::json;
 use crate::process::schedule::{self, Schedule};
 use crate::weights::{self, Placement, Weights};
 
-/// Steps that Stable Diffusion 2.0's base was trained for; diffusers knows it by them.
+/// The training steps of Stable Diffusion 2.0's base; diffusers recognises it by them.
 const STEPS_OF_2_0_BASE: i64 = 875_000;
-/// How far a stored ᾱ in half precision may be from Stable Diffusion's own.
+/// How far an ᾱ stored in half precision may be from Stable Diffusion's own.
 const TOLERANCE: f64 = 2e-3;
 
-/// The schedule of `path`, and the keys of a scheduler_config.json beside it that were passed by.
+/// The schedule of `path`, and the ignored keys of a scheduler_config.json beside it.
 pub(crate) fn read(path: &Path) -> Result<(Schedule, Vec<String>)> {
     let (mut config, mut of) = (stable_diffusion(), path.to_path_buf());
     let beside = beside(path);
@@ -40,7 +40,7 @@ pub(crate) fn read(path: &Path) -> Result<(Schedule, Vec<String>)> {
     schedule::from_json(&of, config)
 }
 
-/// What every Stable Diffusion 1.x and 2.x shares; diffusers' own files for them.
+/// The settings that every Stable Diffusion 1.x and 2.x shares, as in diffusers' own files for them.
 fn stable_diffusion() -> Value {
     json!({
         "_class_name": "DDIMScheduler", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
@@ -86,7 +86,7 @@ fn prediction(path: &Path, marks: &Weights) -> Result<&'static str> {
     Ok("v_prediction")
 }
 
-/// Fails where the file brings a ᾱ of its own that is not Stable Diffusion's.
+/// Fails if the file stores an ᾱ that is not Stable Diffusion's.
 fn check_alphas(path: &Path, marks: &Weights) -> Result<()> {
     if !has(marks, "alphas_cumprod") || has(marks, "ztsnr") {
         return Ok(());

@@ -1,7 +1,8 @@
-//! What the networks of a single file are, read off the shapes of their tensors.
+//! The sizes of a single file's networks, read off the shapes of their tensors.
 //!
-//! Shapes do not tell the heads of an attention: 1.x has 8 a level, and where the transformers' projections are linear
-//! layers (2.x) a head has 64 channels. CLIP's heads have 64 features in all published text encoders.
+//! Shapes do not tell the number of attention heads. 1.x has 8 at each level. In 2.x, where the transformers'
+//! projections are linear layers, a head has 64 channels. CLIP's heads have 64 features in all published text
+//! encoders.
 
 use std::path::Path;
 
@@ -15,7 +16,7 @@ use crate::weights::Weights;
 const HEADS: i64 = 8;
 /// Channels of each head in 2.x, and of each head of CLIP.
 const HEAD_CHANNELS: i64 = 64;
-/// No network has more blocks, layers or levels in a row.
+/// A limit: no network has more blocks, layers or levels in a row.
 const MANY: i64 = 256;
 
 /// The shapes of one part by name.

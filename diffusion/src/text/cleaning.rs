@@ -1,7 +1,7 @@
 //! Prompt cleaning of OpenAI's CLIP (Radford et al. 2021, `basic_clean` in simple_tokenizer.py): ftfy, then HTML
 //! entities twice, then strip.
 //!
-//! Of ftfy it has what prompts meet: curly quotes, Latin ligatures, full-width forms, control characters and HTML
+//! It covers what prompts contain: curly quotes, Latin ligatures, full-width forms, control characters and HTML
 //! entities. It does not repair mojibake, and knows the common entity names rather than all 2231 of HTML 5.
 
 /// What happens to a prompt before it is split into words.
@@ -24,7 +24,7 @@ impl Cleaning {
     }
 }
 
-/// ftfy's `fix_text`, less mojibake: entities are only resolved in text that holds no markup.
+/// ftfy's `fix_text` without the repair of mojibake: entities are only resolved in text without markup.
 fn fix_text(text: &str) -> String {
     let text = if text.contains('<') { text.to_string() } else { unescape(text, true) };
     let mut fixed = String::with_capacity(text.len());

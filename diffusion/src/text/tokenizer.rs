@@ -46,12 +46,12 @@ impl Tokenizer {
     /// Reads vocab.json and merges.txt (or tokenizer.json where there is no vocab.json) with tokenizer_config.json,
     /// special_tokens_map.json and added_tokens.json as far as they exist.
     ///
-    /// Truncation and padding that a tokenizer.json was saved with are the work of [`Tokenizer::encode`], and cleared.
+    /// Truncation and padding that a tokenizer.json was saved with are removed: [`Tokenizer::encode`] does both.
     ///
     /// For a single file with a whole Stable Diffusion it is CLIP's own, which is built in.
     ///
-    /// Fails on missing or damaged files, on special tokens that the vocabulary lacks, and on a tokenizer.json that cuts
-    /// words otherwise than CLIP.
+    /// Fails on missing or damaged files, on special tokens that are not in the vocabulary, and on a tokenizer.json
+    /// that splits words differently from CLIP.
     pub fn load(folder: &Path) -> Result<Self> {
         if folder.is_file() {
             return single_file::tokenizer(folder);
@@ -69,7 +69,7 @@ impl Tokenizer {
     fn of(folder: &Path, inner: tokenizers::Tokenizer, settings: &Settings, cleaning: Cleaning) -> Result<Self> {
         let id = |role: &str| settings.id(folder, &inner, role);
         let (bos, eos, pad) = (id("bos_token")?, id("eos_token")?, id("pad_token")?);
-        let unknown = id("unk_token")?; // without it, what the vocabulary lacks could not be encoded
+        let unknown = id("unk_token")?; // without it, text outside the vocabulary could not be encoded
         if !inner.get_vocab(false).into_values().any(|word| i64::from(word) == unknown) {
             let message = format!("unk_token (id {unknown}) is no word of the vocabulary");
             return Err(Error::invalid(folder.display().to_string(), message));
@@ -77,7 +77,7 @@ impl Tokenizer {
         Ok(Self { max_length: settings.max_length, inner, cleaning, bos, eos, pad })
     }
 
-    /// OpenAI CLIP's tokenizer, which every Stable Diffusion 1.x and 2.x uses; `pad` fills prompts up.
+    /// OpenAI CLIP's tokenizer, which every Stable Diffusion 1.x and 2.x uses; `pad` is the padding token.
     pub(crate) fn clip(pad: &str) -> Result<Self> {
         clip::load(pad)
     }
@@ -97,7 +97,7 @@ impl Tokenizer {
         ids
     }
 
-    /// The text's own ids, neither framed nor cut.
+    /// The text's own ids, without bos and eos, not truncated.
     pub fn words(&self, text: &str) -> Vec<i64> {
         let cleaned = self.cleaning.apply(text);
         let encoding = self.inner.encode_fast(cleaned, false).expect("invariant: a byte-level BPE encodes any text");
@@ -109,17 +109,17 @@ impl Tokenizer {
         self.max_length
     }
 
-    /// The id that opens a prompt.
+    /// The id that begins a prompt.
     pub fn bos(&self) -> i64 {
         self.bos
     }
 
-    /// The id that closes a prompt; CLIP pools there.
+    /// The id that ends a prompt; CLIP pools there.
     pub fn eos(&self) -> i64 {
         self.eos
     }
 
-    /// The id that fills a prompt up.
+    /// The id that pads a prompt.
     pub fn pad(&self) -> i64 {
         self.pad
     }
@@ -137,7 +137,7 @@ impl Tokenizer {
 
 /// What the JSON files beside the vocabulary say.
 struct Settings {
-    /// Role and token, in transformers' order: a later role decides the properties of a token it shares.
+    /// Role and token, in transformers' order: if roles share a token, the last one decides its properties.
     special: Vec<(&'static str, AddedToken)>,
     /// Tokens beyond the vocabulary, with the ids they must get.
     added: Vec<(u32, AddedToken)>,
@@ -148,7 +148,7 @@ impl Settings {
     fn read(folder: &Path) -> Result<Self> {
         let config = optional_json(&folder.join("tokenizer_config.json"))?;
         let map = optional_json(&folder.join("special_tokens_map.json"))?;
-        // transformers lets special_tokens_map.json win only over configurations older than added_tokens_decoder.
+        // transformers lets special_tokens_map.json win only if the configuration is older than added_tokens_decoder.
         let old = config.get("added_tokens_decoder").is_none();
         let mut special = Vec::new();
         for (role, usual) in SPECIAL {
@@ -163,7 +163,7 @@ impl Settings {
         Ok(Self { special, added, max_length: max_length(folder, &config)? })
     }
 
-    /// CLIP's own, prompts filled up with the token `pad`.
+    /// CLIP's own, with `pad` as padding token.
     fn usual(pad: &str) -> Self {
         let special =
             SPECIAL.map(|(role, usual)| (role, AddedToken::from(if role == "pad_token" { pad } else { usual }, true)));
@@ -193,7 +193,7 @@ fn from_vocabulary(folder: &Path, settings: &Settings) -> Result<tokenizers::Tok
     Ok(inner)
 }
 
-/// CLIP's own cutting of words and BPE over a vocabulary.
+/// CLIP's own word splitting, and BPE over a vocabulary.
 fn clip_bpe(vocabulary: Vocab, merges: Merges, settings: &Settings) -> tokenizers::Result<tokenizers::Tokenizer> {
     let model = BPE::builder()
         .vocab_and_merges(vocabulary, merges)
@@ -222,7 +222,7 @@ fn add_tokens(folder: &Path, inner: &mut tokenizers::Tokenizer, settings: &Setti
         }
     }
     for (at, (_, token)) in settings.special.iter().enumerate() {
-        // The crate ignores a second token of the same text, transformers lets it win.
+        // The crate ignores a second token of the same text; transformers lets it win.
         if settings.special[at + 1..].iter().all(|(_, later)| later.content != token.content) {
             inner.add_special_tokens(std::slice::from_ref(token));
         }
@@ -275,7 +275,7 @@ fn merges(path: &Path, text: &str, vocabulary: &Vocab) -> Result<Merges> {
     Ok(merges)
 }
 
-/// A merge's symbols, and what it makes of them, must be tokens.
+/// The symbols of a merge, and their concatenation, must be tokens.
 fn check_merge(at: impl Fn() -> String, left: &str, right: &str, vocabulary: &Vocab) -> Result<()> {
     let merged = format!("{left}{right}");
     let missing = [left, right, &merged].into_iter().find(|symbol| !vocabulary.contains_key(*symbol));

@@ -79,8 +79,8 @@ impl SafetensorsFile {
         self.header.metadata().clone().unwrap_or_default()
     }
 
-    /// Every tensor whose name `wanted` accepts, as `placement` says; one after another, so that beside them only one is
-    /// held in memory.
+    /// Every tensor whose name `wanted` accepts, placed as `placement` says. They are read one after another, so that
+    /// only one more is in memory at any time.
     pub(super) fn read(mut self, placement: Placement, wanted: impl Fn(&str) -> bool) -> Result<Held> {
         let mut held = Held::default();
         for name in self.header.offset_keys().into_iter().filter(|name| wanted(name)) {
@@ -141,7 +141,7 @@ fn shape_of(path: &Path, name: &str, info: &TensorInfo) -> Result<Vec<i64>> {
     })
 }
 
-/// A tensor of that shape over a single zero: what a loader checks is all there, and nothing is read or held.
+/// A tensor of that shape over a single zero: a loader can check everything about it, and nothing is read or held.
 fn shape_alone(shape: &[i64], kind: Kind) -> Result<Tensor> {
     let ones = vec![1i64; shape.len()];
     Ok(Tensor::f_zeros(ones.as_slice(), (kind, Device::Cpu))?.f_expand(shape, false)?)

@@ -14,27 +14,26 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::json;
 
-/// Variants in the order in which they are taken where the folder has no weights without one: the most precise first,
-/// weights of the moving average before those without it. Any other variant comes between, by name.
+/// The order in which variants are chosen in a folder without plain weights: the most precise first, and the moving
+/// average before the weights without it. Any other variant comes between, by name.
 const FIRST: [&str; 4] = ["fp32", "fp16", "bf16", "ema"];
 const LAST: [&str; 2] = ["no_ema", "non_ema"];
 
 /// The files that make up a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelFiles {
-    /// The variant that they are; none where they carry no name of one.
+    /// Their variant; none if their names carry none.
     pub variant: Option<String>,
-    /// Every variant that lies there, in the order in which they would be taken.
+    /// Every variant in the folder, in the order in which they would be chosen.
     pub variants: Vec<String>,
     /// The safetensors files, sorted.
     pub paths: Vec<PathBuf>,
 }
 
 /// The weights files of the model `stem` in `folder`.
-///
-/// Files without a variant are taken before any variant (then fp32, fp16, bf16, ema, others by name, non_ema last), and
-/// of one variant the whole file before its shards. Fails on folders that hold pickles alone, or nothing, and on an
-/// index whose shards are not all there.
+/// Files without a variant are chosen before any variant (then fp32, fp16, bf16, ema, others by name, non_ema last),
+/// and of one variant the whole file before its shards. Fails on folders that hold nothing or pickles alone, and on
+/// an index with missing shards.
 pub fn model_files(folder: &Path, stem: &str) -> Result<ModelFiles> {
     let found = candidates(folder, stem)?;
     let mut variants: Vec<String> = found.iter().filter_map(|c| c.variant.clone()).collect();
@@ -52,7 +51,7 @@ struct Candidate {
     path: PathBuf,
 }
 
-/// Everything in `folder` that could be the model, best first.
+/// Every file or index in `folder` that could be the model, best first.
 fn candidates(folder: &Path, stem: &str) -> Result<Vec<Candidate>> {
     let entries = std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))?;
     let mut found = Vec::new();
@@ -70,7 +69,7 @@ fn candidates(folder: &Path, stem: &str) -> Result<Vec<Candidate>> {
     Ok(found)
 }
 
-/// Variant and index of what follows the stem in a file's name; none where it is no model by itself.
+/// Variant and index from what follows the stem in a file's name; none if such a file is no model by itself.
 fn kind_of(rest: &str) -> Option<(Option<String>, bool)> {
     let variant = |v: &str| (!v.is_empty() && !v.contains('.') && !is_shard(v)).then(|| Some(v.to_string()));
     if rest == ".safetensors" {
@@ -88,7 +87,7 @@ fn kind_of(rest: &str) -> Option<(Option<String>, bool)> {
     Some((variant(whole)?, false))
 }
 
-/// Whether a name ends as one of several shards does: …-00001-of-00002.
+/// Whether a name ends as a shard's does: …-00001-of-00002.
 fn is_shard(name: &str) -> bool {
     let number = |part: Option<&str>| part.is_some_and(|p| p.len() == 5 && p.bytes().all(|b| b.is_ascii_digit()));
     let mut parts = name.rsplit('-');
@@ -128,7 +127,7 @@ fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
-/// The error for a folder without safetensors: a pickle is named with the way out of it.
+/// The error for a folder without safetensors: it names a pickle and says how to convert it.
 fn nothing(folder: &Path, stem: &str) -> Error {
     for pickle in [format!("{stem}.bin"), format!("{stem}.pt"), format!("{stem}.ckpt"), "pytorch_model.bin".into()] {
         let path = folder.join(pickle);
@@ -148,7 +147,7 @@ mod tests {
 
     use super::*;
 
-    /// The variant and the names of the files that are taken of a folder with `files`; an index names `shards`.
+    /// The variant and the names of the files that are chosen in a folder with `files`; an index names `shards`.
     fn taken(files: &[&str], shards: &[&str]) -> std::result::Result<(Option<String>, Vec<String>), String> {
         let folder = tempfile::tempdir().expect("a folder");
         let map: BTreeMap<String, &str> = shards.iter().enumerate().map(|(n, s)| (n.to_string(), *s)).collect();

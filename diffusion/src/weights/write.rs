@@ -16,7 +16,7 @@ pub fn write_file(path: &Path, tensors: &[(String, Tensor)], metadata: Option<Ha
     std::fs::write(path, bytes).map_err(|e| Error::io(path, e))
 }
 
-/// Sorts the header's metadata, which comes out of a hash map: equal tensors make equal files.
+/// Sorts the header's metadata, which comes from a hash map: equal tensors give equal files.
 fn sort_metadata(bytes: &mut [u8]) {
     let (length, rest) = bytes.split_at_mut(8);
     let length = u64::from_le_bytes(length.try_into().expect("invariant: eight bytes")) as usize;

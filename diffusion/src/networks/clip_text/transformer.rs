@@ -9,7 +9,7 @@ use crate::networks::config::Keys;
 use crate::networks::layers::{attention, LayerNorm, Linear};
 use crate::weights::Scope;
 
-/// Keys that transformers writes about training, generation and itself, which change nothing here.
+/// Keys that transformers writes about training, generation and itself; they change nothing here.
 const BOOKKEEPING: &[&str] = &[
     "add_cross_attention",
     "architectures",
@@ -124,7 +124,7 @@ impl Config {
     }
 }
 
-/// Forgets what transformers writes into every configuration.
+/// Ignores what transformers writes into every configuration.
 pub(in crate::networks) fn ignore_bookkeeping(keys: &mut Keys) {
     keys.ignore(BOOKKEEPING);
 }

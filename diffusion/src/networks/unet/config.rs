@@ -11,7 +11,7 @@ use crate::json;
 use crate::single_file;
 use crate::weights::Placement;
 
-/// The architecture of a UNet, per level and valid by construction when read.
+/// The architecture of a UNet, level by level; what was read is checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Height and width of the latents it was trained on, where the file says so.
@@ -247,7 +247,7 @@ impl Raw {
         let layers = self.layers_per_block.clone().expand(path, "layers_per_block", count)?;
         let transformer_layers = &self.transformer_layers_per_block;
         let transformer_layers = transformer_layers.clone().expand(path, "transformer_layers_per_block", count)?;
-        // diffusers called the number of heads attention_head_dim, and 40,000 published files keep the name.
+        // diffusers used the name attention_head_dim for the number of heads, and 40,000 published files have it so.
         let heads = self.num_attention_heads.as_ref().unwrap_or(&self.attention_head_dim);
         let heads = heads.clone().expand(path, "attention_head_dim", count)?;
         let only_cross = self.only_cross_attention.clone().expand(path, "only_cross_attention", count)?;
@@ -280,7 +280,7 @@ fn attends(path: &Path, key: &str, types: &[String], levels: usize, way: &str) -
 }
 
 impl Config {
-    /// What libtorch would otherwise refuse in the middle of a forward pass.
+    /// Refuses what libtorch would only refuse in the middle of a forward pass.
     pub(crate) fn check(&self, path: &Path) -> Result<()> {
         let require =
             |ok: bool, key: &str, message: String| if ok { Ok(()) } else { Err(unsupported(path, key, message)) };
@@ -314,7 +314,7 @@ impl Config {
     }
 }
 
-/// Keys of parts this UNet does not have: only the values that leave them out are accepted.
+/// Keys of parts that this UNet does not have: only values that switch them off are accepted.
 fn neutral_values() -> Vec<(&'static str, Vec<Value>)> {
     let null = || vec![Value::Null];
     vec![

@@ -1,15 +1,15 @@
 //! Gradient checkpointing of the up path (Chen et al. 2016, *Training Deep Nets with Sublinear Memory Cost*, §4.1): only
 //! the blocks' inputs are kept, and the backward pass computes each block again.
 //!
-//! libtorch's hook for this is Python's. Here the pass is cut from the graph instead: the loss is taken of a leaf that
-//! holds the output, its gradient is carried back block by block, and what reaches the inputs goes on as a term that is
-//! linear in them, with just that gradient.
+//! libtorch's hook for this exists in Python only. Here the pass is cut out of the graph instead. The loss is
+//! computed from a leaf that holds the output; its gradient is carried back block by block; and what reaches the
+//! inputs goes on as a term that is linear in them and has just that gradient.
 
 use tch::{Kind, Tensor};
 
 use super::{Bottleneck, Skips, UNet};
 
-/// What of a pass stays in memory for the backward pass.
+/// What stays in memory of a pass for its backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
     /// Everything.
@@ -48,7 +48,7 @@ impl<'a> DecoderPass<'a> {
         Self { unet, bottleneck, context, inputs, output }
     }
 
-    /// The model's output, (b, c, h, w): what losses are taken of.
+    /// The model's output, (b, c, h, w), from which losses are computed.
     pub fn output(&self) -> &Tensor {
         &self.output
     }
@@ -77,8 +77,8 @@ impl<'a> DecoderPass<'a> {
         }
     }
 
-    /// Computes block `k` again on its input `x` and carries the output's `gradient` back to it; what the context and
-    /// the skips get is added to `reached`.
+    /// Computes block `k` again on its input `x` and carries the output's `gradient` back to it. The gradients of the
+    /// context and the skips are added to `reached`.
     fn back_through<'s>(
         &'s self, k: usize, x: &Tensor, gradient: &Tensor, reached: &mut Vec<(&'s Tensor, Tensor)>,
     ) -> Tensor {
@@ -103,8 +103,8 @@ impl<'a> DecoderPass<'a> {
     }
 }
 
-/// d scalar / d input for each of `inputs`; zero where a block does not use one, as an up block without attention the
-/// context.
+/// d scalar / d input for each of `inputs`; zero if a block does not use one (an up block without attention does not
+/// use the context).
 fn gradients(scalar: &Tensor, inputs: &[&Tensor]) -> Vec<Tensor> {
     let found = Tensor::run_backward(&[scalar], inputs, false, false);
     let or_zero = |(g, input): (Tensor, &&Tensor)| if g.defined() { g } else { input.zeros_like() };

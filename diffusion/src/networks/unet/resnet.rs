@@ -79,7 +79,7 @@ impl Upsample {
         Ok(Self { conv: Conv2d::load(&scope.sub("conv"), channels, channels, 3, 1, 1)? })
     }
 
-    /// (b, c, h', w') → (b, c, h, w) of `skip`: twice the size, or one less where the way down met an odd side.
+    /// (b, c, h', w') → (b, c, h, w) of `skip`: twice the size, or one less where the down path met an odd side.
     pub(super) fn forward(&self, x: &Tensor, skip: &Tensor) -> Tensor {
         let size = &skip.size()[2..];
         self.conv.forward(&x.upsample_nearest2d(size, None, None))

@@ -20,7 +20,7 @@ pub struct Config {
     pub latent_channels: i64,
     /// Channels of each resolution, from the image down.
     pub block_out_channels: Vec<i64>,
-    /// Residual blocks of an encoder's resolution; the decoder has one more.
+    /// Residual blocks at each resolution of the encoder; the decoder has one more.
     pub layers_per_block: i64,
     /// Groups of every group normalisation.
     pub norm_num_groups: i64,

@@ -71,7 +71,8 @@ impl DownBlock {
     fn forward(&self, x: &Tensor) -> Tensor {
         let h = self.resnets.iter().fold(x.shallow_clone(), |h, resnet| resnet.forward(&h));
         match &self.downsample {
-            // The published weights expect one zero row below and one zero column to the right, none before.
+            // The published weights expect one zero row below and one zero column on the right, and none above or on
+            // the left.
             Some(conv) => conv.forward(&h.constant_pad_nd([0, 1, 0, 1])),
             None => h,
         }

@@ -1,7 +1,7 @@
 //! scheduler_config.json, as every sampler of Stable Diffusion in diffusers writes it.
 //!
-//! What says something of the betas, or of what the network predicts, is honoured or refused. What only steers the
-//! sampler that wrote the file is passed by, and named.
+//! Keys about the betas, or about what the network predicts, are honoured or refused. Keys that only steer the
+//! sampler that wrote the file are ignored, and named.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,8 @@ use tch::{Device, Kind, Tensor};
 use super::{Prediction, Schedule, Spacing};
 use crate::error::{Error, Result};
 
-/// diffusers' schedulers over betas in discrete time. The others are of other processes: flow matching, EDM, shifted SNR.
+/// diffusers' schedulers over betas in discrete time. The others are for other processes: flow matching, EDM, shifted
+/// SNR.
 const CLASSES: [&str; 22] = [
     "DDIMScheduler",
     "DDIMInverseScheduler",
@@ -76,7 +77,7 @@ const SAMPLER_KEYS: [&str; 32] = [
     "use_dynamic_shifting",
 ];
 
-/// Keys that change what the network is asked or what it answers: only the values that leave it as it is are read.
+/// Keys that change the network's input or the meaning of its output: only values that change nothing are accepted.
 fn neutral_values() -> Vec<(&'static str, Vec<Value>)> {
     vec![
         ("use_flow_sigmas", vec![json!(false)]),
@@ -141,8 +142,7 @@ impl Default for Raw {
     }
 }
 
-/// The schedule of a scheduler_config.json's value, and the sampler's keys that were passed by; `path` is what errors
-/// name.
+/// The schedule of a scheduler_config.json's value, and the sampler's keys that were ignored; errors name `path`.
 pub(crate) fn from_json(path: &Path, json: Value) -> Result<(Schedule, Vec<String>)> {
     check_choices(path, &json)?;
     let raw: Raw = serde_json::from_value(json).map_err(|source| Error::Json { path: path.to_path_buf(), source })?;
@@ -185,7 +185,7 @@ impl Raw {
             );
             return Err(unsupported(path, "_class_name", message));
         }
-        // Absent means true for these classes and does not exist for the others.
+        // For these classes an absent key means true; the others do not have it.
         let clips_by_default = self.class_name.starts_with("DDIM") || self.class_name.starts_with("DDPM");
         if self.clip_sample.unwrap_or(clips_by_default) {
             let message = "is true (the default of this class), supported is false: latents are not bounded by 1";
@@ -268,7 +268,7 @@ fn rescale_zero_terminal_snr(betas: &Tensor) -> Tensor {
     1f64 - Tensor::cat(&[alphas_cumprod.narrow(0, 0, 1), ratios], 0)
 }
 
-/// Names the choices where serde would only say that a variant is unknown.
+/// Names the choices; serde alone would only say that a variant is unknown.
 fn check_choices(path: &Path, json: &Value) -> Result<()> {
     let choices: [(&str, &[&str]); 2] = [
         ("prediction_type", &["epsilon", "v_prediction", "sample"]),

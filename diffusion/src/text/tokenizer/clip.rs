@@ -10,7 +10,7 @@ use crate::text::cleaning::Cleaning;
 const VOCABULARY: &[u8] = include_bytes!("../../../../assets/clip_tokenizer/vocab.json");
 const MERGES: &str = include_str!("../../../../assets/clip_tokenizer/merges.txt");
 
-/// The tokenizer over them, prompts filled up with the token `pad`.
+/// The tokenizer over this vocabulary, with `pad` as padding token.
 pub(super) fn load(pad: &str) -> Result<Tokenizer> {
     let path = Path::new("(the built-in CLIP tokenizer)");
     let settings = Settings::usual(pad);

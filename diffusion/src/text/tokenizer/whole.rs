@@ -1,6 +1,6 @@
-//! tokenizer.json, the `tokenizers` library's own format: all that transformers 5 writes of a tokenizer.
+//! tokenizer.json, the `tokenizers` library's own format; transformers 5 writes nothing else of a tokenizer.
 //!
-//! Its vocabulary, merges and added tokens are taken; how words are cut is CLIP's, and the file must agree.
+//! Its vocabulary, merges and added tokens are read. Words are split as CLIP does, and the file must agree with that.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use super::{add_tokens, added_token, broken, check_merge, clip_bpe, vocabulary, 
 use crate::error::{Error, Result};
 use crate::json;
 
-/// Texts that a tokenizer which normalises or cuts in another way encodes otherwise.
+/// Texts that a tokenizer with another normalisation or word splitting encodes differently.
 const PROBES: [&str; 6] = [
     "A photo of  SADNESS, it's 2024's!",
     "naïve Ångström — Éclair\tcafe\u{301} x",
