@@ -1,6 +1,7 @@
-//! `checkpoint-<step>`/: written aside, hashed, fsynced, renamed; read back before anything older is deleted.
+//! `checkpoint-<step>/`: written to a temporary folder, hashed, fsynced, renamed; read back before anything older is
+//! deleted.
 //!
-//! A folder without a manifest, or with one file that is not what the manifest says, is not a checkpoint.
+//! A folder without a manifest, or with one file that does not match the manifest, is not a checkpoint.
 
 pub mod disk;
 mod former;
@@ -24,25 +25,27 @@ use crate::tensor_file;
 
 const MANIFEST: &str = "manifest.json";
 const STATE: &str = "state.json";
-/// The file of the latents under way.
+/// The file of the edited latents that the next step goes on from.
 pub const TRAJECTORY: &str = "trajectory";
 const PREFIX: &str = "checkpoint-";
-/// What is written. 1 had the tokens of all emotions in one tensor, by position, and one count of updates for all.
+/// The format version that is written. Version 1 had the tokens of all emotions in one tensor, by position, and one
+/// count of updates for all.
 const FORMAT_VERSION: u32 = 2;
 
-/// When checkpoints are written, which are kept, and where a run begins.
+/// When checkpoints are written, which are kept, and where a run starts.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CheckpointSection {
-    /// Every so many steps, and at the end; 0 for the end only.
+    /// Steps between two checkpoints; there is always one at the end, and 0 means only that one.
     pub checkpointing_steps: u64,
     /// How many of the newest are kept.
     pub checkpoints_total_limit: usize,
     /// Keep the best by a validation metric beside the newest.
     pub keep_best: Option<KeepBest>,
-    /// Space that stays free on the output's disk: a checkpoint that would take it is not written, loudly.
+    /// Space in MB that stays free on the output's disk: a checkpoint that would use it is not written, with a
+    /// warning.
     pub min_free_mb: u64,
-    /// Write while the training goes on; without it each step waits for its checkpoint.
+    /// Write while the training goes on; otherwise each step waits for its checkpoint.
     pub asynchronous: bool,
     /// `latest`, a checkpoint's folder, or `none`.
     pub resume_from_checkpoint: String,
@@ -67,14 +70,14 @@ pub type Tensors = BTreeMap<String, Tensor>;
 /// What a checkpoint holds.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// Tensors by file: tokens, delta, optimizer, and where there are any ema and trajectory.
+    /// Tensors by file: tokens, delta, optimizer, and ema and trajectory if the run has them.
     pub files: BTreeMap<String, Tensors>,
     /// Counters, thresholds and the configuration of the run.
     pub state: serde_json::Value,
 }
 
 impl Snapshot {
-    /// The same values in memory of their own on the CPU, which later steps do not change.
+    /// A copy of the values on the CPU, which later steps do not change.
     pub fn detached(&self) -> Snapshot {
         let copy = |tensor: &Tensor| tensor.detach().to_device(Device::Cpu).copy();
         let copies = |tensors: &Tensors| tensors.iter().map(|(name, t)| (name.clone(), copy(t))).collect();
@@ -104,7 +107,7 @@ pub fn folder(output_dir: &Path, step: u64) -> PathBuf {
     output_dir.join(format!("{PREFIX}{step}"))
 }
 
-/// Writes a checkpoint and, once it reads back, deletes those that `retention` does not keep.
+/// Writes a checkpoint and, once it has been read back, deletes those that `retention` does not keep.
 pub fn save(
     disk: &dyn Disk, output_dir: &Path, step: u64, snapshot: &Snapshot, retention: &Retention,
 ) -> anyhow::Result<PathBuf> {
@@ -115,7 +118,7 @@ pub fn save(
         .and_then(|files| write_aside(disk, &aside, &files))
         .and_then(|()| move_into_place(disk, &aside, &target));
     if let Err(error) = written {
-        // What was there before is untouched; only the half-written folder goes.
+        // Earlier checkpoints are untouched; only the half-written folder is removed.
         let _ = disk.remove_folder(&aside);
         return Err(error.context(format!("cannot write {}; earlier checkpoints are untouched", target.display())));
     }
@@ -187,7 +190,7 @@ fn prune(disk: &dyn Disk, output_dir: &Path, retention: &Retention) -> anyhow::R
     Ok(())
 }
 
-/// Every checkpoint folder, newest first; none where the output folder is not there.
+/// Every checkpoint folder, newest first; none if there is no output folder.
 pub fn all(disk: &dyn Disk, output_dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let entries = match disk.entries(output_dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -199,7 +202,7 @@ pub fn all(disk: &dyn Disk, output_dir: &Path) -> io::Result<Vec<(u64, PathBuf)>
     Ok(found)
 }
 
-/// Removes what a killed process left half-written.
+/// Removes half-written folders of a killed process.
 pub fn sweep(output_dir: &Path) {
     for entry in std::fs::read_dir(output_dir).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -209,7 +212,7 @@ pub fn sweep(output_dir: &Path) {
     }
 }
 
-/// Renames a checkpoint that this run will not go on from, so that it is neither chosen nor counted again.
+/// Renames a checkpoint that this run does not resume from, so that it is not chosen or counted again.
 pub fn set_aside(folder: &Path, why: &str) -> anyhow::Result<()> {
     move_aside(&disk::RealDisk, folder, why)
 }

@@ -12,7 +12,7 @@ use program::LogFormat;
 #[command(name = "trainer", version, arg_required_else_help = true, after_help = EXAMPLES)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Cli {
-    /// Instead of training.
+    /// A command other than training.
     #[command(subcommand)]
     pub instead: Option<Instead>,
     /// What to train.
@@ -29,16 +29,16 @@ pub enum Instead {
     Schema,
 }
 
-/// A recipe and what it runs on.
+/// A recipe and what it is computed for.
 #[derive(Clone, Debug, Args)]
 pub struct Estimate {
     /// The recipe.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Lays a value over the recipe; may be given again.
+    /// Sets a key of the recipe; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Pixels a side of the images; the size that the UNet was made for without it.
+    /// Side of the images in pixels; by default the size that the UNet was trained at.
     #[arg(long, value_name = "PIXELS")]
     pub resolution: Option<u32>,
     /// Fetch nothing from the hub.
@@ -52,16 +52,17 @@ pub struct Train {
     /// The recipe.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Lays a value over the recipe; may be given again.
+    /// Sets a key of the recipe; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Start so many processes here, or one a GPU. Not under torchrun or Slurm, which start them themselves.
+    /// Start this many processes here, or one for each GPU. Not under torchrun or Slurm, which start them themselves.
     #[arg(long, value_name = "N|gpu")]
     pub nproc_per_node: Option<Processes>,
-    /// When a process fails, start all again from the newest good checkpoint, so often at most. On one machine.
+    /// When a process fails, restart all from the newest good checkpoint, at most this often. On one machine.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub max_restarts: u32,
-    /// Go on from the newest good checkpoint, from this one, or from none; overrides checkpoint.resume_from_checkpoint.
+    /// Resume from the newest good checkpoint, from this one, or from none; overrides
+    /// checkpoint.resume_from_checkpoint.
     #[arg(long, value_name = "latest|PATH|none", overrides_with = "resume")]
     pub resume: Option<String>,
     /// Check everything, print the plan, train nothing.
@@ -70,7 +71,7 @@ pub struct Train {
     /// How log lines look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// Seconds between two lines of progress where there is no terminal.
+    /// Seconds between two lines of progress when there is no terminal.
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = program::progress::seconds)]
     pub progress_every: Duration,
     /// Fetch nothing from the hub.

@@ -1,4 +1,5 @@
-//! The recipe as written: sections composed, each strict about its keys. `resolved` turns it into checked values.
+//! The recipe as written: it is composed of sections, each of which refuses unknown keys. `resolved` turns it into
+//! checked values.
 
 mod train;
 
@@ -27,7 +28,7 @@ pub struct Config {
     /// Where hub ids are looked up.
     #[serde(default)]
     pub hub: HubSection,
-    /// What is learned, of Mikels' eight.
+    /// What is learned: some of Mikels' eight.
     pub emotions: Vec<Emotion>,
     /// The two image streams.
     pub data: DataSection,
@@ -75,8 +76,8 @@ pub struct ModelSection {
     /// An AutoencoderTiny or AutoencoderKL that decodes P_t for CLIP; without it the pipeline's own VAE does.
     #[serde(default)]
     pub preview_decoder: Option<String>,
-    /// P_t is decoded at this share of its sides, above 0 and at most 1: CLIP looks at 224 px in any case, and half the
-    /// side costs a quarter.
+    /// The share of its sides at which P_t is decoded, above 0 and at most 1. CLIP looks at 224 px in any case, and
+    /// half the side costs a quarter.
     #[serde(default = "full_size")]
     pub preview_scale: f64,
 }
@@ -110,7 +111,7 @@ pub struct DataSection {
 pub struct ImagesSection {
     /// Folder or URL with a manifest.json.
     pub shards: String,
-    /// Which rows.
+    /// A filter of the rows.
     #[serde(default)]
     pub filter: Filter,
 }
@@ -121,19 +122,19 @@ pub struct ImagesSection {
 pub struct SourcesSection {
     /// Folder or URL with a manifest.json.
     pub shards: String,
-    /// Which rows.
+    /// A filter of the rows.
     #[serde(default)]
     pub filter: Filter,
-    /// How often each emotion's photos come.
+    /// How often each emotion's photos are drawn.
     #[serde(default)]
     pub sampling: Sampling,
     /// Keep images that already show the emotion being learned.
     #[serde(default)]
     pub include_target_emotion: bool,
-    /// Take at most so many, drawn by the seed; all without it.
+    /// The most images to take, drawn by the seed; by default all.
     #[serde(default)]
     pub limit: Option<usize>,
-    /// What `dataloader invert` made of them, a folder or URL; what it lacks is inverted here.
+    /// A data set of `dataloader invert`, as folder or URL; inversions that it lacks are made here.
     #[serde(default)]
     pub inversions: Option<String>,
     /// A local folder for inversions, shared by all runs on the same weights.
@@ -158,7 +159,7 @@ fn default_inversion_batch() -> usize {
 pub struct TokensSection {
     /// How a prompt names the learned vectors.
     pub placeholder_token: String,
-    /// The word they begin at.
+    /// The word whose embedding they start from.
     pub initializer_token: String,
     /// Vectors per emotion.
     pub num_vectors: usize,
@@ -185,7 +186,7 @@ pub enum DeltaKind {
 pub struct DeltaSection {
     /// Its architecture.
     pub kind: DeltaKind,
-    /// One network that the token conditions, shared by the emotions; without it one network for each.
+    /// One network that the token conditions, shared by the emotions; otherwise each emotion has its own.
     pub condition_on_token: bool,
 }
 
@@ -195,7 +196,7 @@ pub struct DeltaSection {
 pub enum TrajectoryKind {
     /// The source's own inversion at random timesteps.
     Source,
-    /// The edited latent on its way down, one optimiser step a rung.
+    /// The edited latent on its way down, one timestep for each optimiser step.
     Edited,
 }
 
@@ -207,7 +208,7 @@ pub struct EditSection {
     pub process: Process,
     /// Which half of the UNet sees the edited prompt: decoder or both.
     pub condition: Condition,
-    /// Rungs of the inversion.
+    /// Timesteps of the inversion.
     pub num_inversion_steps: usize,
     /// t ≥ t_edit is edited: a timestep, or `auto`.
     pub t_edit: Threshold,
@@ -215,7 +216,7 @@ pub struct EditSection {
     pub t_boost: Threshold,
     /// residual, gated or none.
     pub detail: Detail,
-    /// The strength that is trained.
+    /// The strength to train at.
     pub strength: f64,
     /// source or edited.
     pub trajectory: TrajectoryKind,
@@ -244,12 +245,12 @@ pub struct PromptsSection {
     pub source: String,
     /// c_edit; holds {token}.
     pub target: String,
-    /// Prompts of the denoising loss, one drawn per image, each with {token}; the target prompt without it.
+    /// Prompts of the denoising loss, one drawn for each image, each with {token}; by default the target prompt.
     #[serde(default)]
     pub denoising: Vec<String>,
 }
 
-/// Forms and weights of the losses; weight 0 switches a term off and its computation too.
+/// Forms and weights of the losses. A weight of 0 switches a term off, and it is not computed.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LossSection {
@@ -267,7 +268,7 @@ pub struct LossSection {
     pub alignment: f64,
     /// Temperature of the alignment term.
     pub alignment_temperature: f64,
-    /// γ of the denoising term's min-SNR weight; none without it.
+    /// γ of the denoising term's min-SNR weight; by default there is none.
     pub min_snr_gamma: Option<f64>,
     /// Multiply λ_rec by cos(E_T(source), E_T(target)), the mean over direction.templates: Asyrp's rule.
     pub reconstruction_by_cosine: bool,
@@ -293,7 +294,7 @@ impl Default for LossSection {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ValidationSection {
-    /// Every so many steps, and at the end; 0 for never.
+    /// Steps between two validations; there is one at the end too, and 0 means none at all.
     pub validation_steps: u64,
     /// How many held-out sources.
     pub num_validation_images: usize,
@@ -301,10 +302,11 @@ pub struct ValidationSection {
     pub split: String,
     /// LPIPS weights (AlexNet); without them the distance is not measured.
     pub lpips: Option<PathBuf>,
-    /// The folder of an emotion classifier that takes part in no loss, as the evaluator's models.classifier; without it
-    /// Emo-A and Emo-S are not measured.
+    /// The folder of an emotion classifier that takes part in no loss, as the evaluator's models.classifier; without
+    /// it Emo-A and Emo-S are not measured.
     pub classifier: Option<PathBuf>,
-    /// The CLIP whose embeddings it reads, where it reads any: a folder or a hub id; without it the one that it names.
+    /// The CLIP whose embeddings the classifier reads, if it reads any: a folder or a hub id; by default the one that
+    /// it names.
     pub classifier_clip: Option<String>,
 }
 
@@ -321,19 +323,20 @@ impl Default for ValidationSection {
     }
 }
 
-/// What is watched beside losses and rates.
+/// What is logged beside losses and rates.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WatchSection {
-    /// The numbers of so many steps are read from the device at once: between these reads the host does not wait for it,
-    /// but in NCCL's collectives. A signal is answered at a read. No step is left out of the log; f16 needs each step's,
-    /// and reads it.
+    /// How many steps' numbers are read from the device at once. Between these reads the host does not wait for the
+    /// device, except in NCCL's collectives. A signal is answered at a read. Every step is logged all the same. f16
+    /// needs the numbers of each step and reads them every time.
     pub log_steps: u64,
-    /// Histograms of what is learned, every so many steps; 0 for never.
+    /// Steps between two histograms of what is learned; 0 for none.
     pub histogram_steps: u64,
-    /// Serve the newest values at http://ADDRESS/metrics as Prometheus reads them, such as 127.0.0.1:9464.
+    /// Serve the newest values at http://ADDRESS/metrics in Prometheus' format, such as 127.0.0.1:9464.
     pub prometheus: Option<SocketAddr>,
-    /// What one device can do at this precision, in TFLOP a second (an H100 SXM in bf16: 989): perf/mfu_pct is of it.
+    /// What one device can do at this precision, in TFLOP a second (an H100 SXM in bf16: 989); perf/mfu_pct is
+    /// relative to it.
     pub peak_tflops: Option<f64>,
 }
 

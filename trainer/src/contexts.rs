@@ -1,5 +1,5 @@
-//! One micro-batch's conditions. What is trained reaches them through a leaf, so that each part's backward pass ends
-//! there and the text encoder's is one for all.
+//! The text conditions of one micro-batch. The losses see them through a leaf: each part's backward pass ends there,
+//! and one backward pass through the text encoder serves all parts.
 //!
 //! Shapes: l tokens, d text features.
 
@@ -16,7 +16,7 @@ pub struct Contexts {
     pub edited: Tensor,
     /// (prompts, l, d); none without tokens.
     pub denoising: Option<Tensor>,
-    /// What conditions the deltas, (1, d), where anything does.
+    /// What conditions the deltas, (1, d), if they are conditioned.
     pub pooled: Option<Tensor>,
     kept: Option<Kept>,
 }
@@ -25,7 +25,7 @@ pub struct Contexts {
 struct Kept {
     graph: Tensor,            // (prompts, l, d), as it depends on the tokens
     leaf: Tensor,             // its value
-    gradient: Option<Tensor>, // what reached the leaf so far
+    gradient: Option<Tensor>, // the sum of what has reached the leaf
 }
 
 impl Contexts {
@@ -34,8 +34,8 @@ impl Contexts {
         Self { edited: source.shallow_clone(), denoising: None, pooled: None, kept: None }
     }
 
-    /// One pass of the text encoder over `prompts`, c_edit's first, each distinct one once; `conditioned` says whether the
-    /// deltas look at the token.
+    /// One pass of the text encoder over `prompts`, c_edit's first, with each distinct prompt once. `conditioned`
+    /// says whether the deltas depend on the token.
     pub fn learned(encoder: &TextEncoder, prompts: &[Prompt], tokens: &Tokens, conditioned: bool) -> Self {
         let same = prompts[1..].iter().all(|p| *p == prompts[0]);
         let distinct = if same { &prompts[..1] } else { prompts };
@@ -51,7 +51,8 @@ impl Contexts {
         Self { edited, denoising: Some(denoising), pooled, kept }
     }
 
-    /// Adds a part's gradient: to the parameters what reaches them by themselves, here what comes by the contexts.
+    /// Adds a part's gradient: for the parameters, what reaches them directly; for the leaf, what comes through the
+    /// contexts.
     pub fn back(&mut self, loss: &Tensor, gradients: &mut Gradients) {
         let found = gradients.add(loss, self.kept.as_ref().map(|kept| &kept.leaf));
         if let (Some(kept), Some(found)) = (&mut self.kept, found) {
@@ -59,7 +60,7 @@ impl Contexts {
         }
     }
 
-    /// Takes what came by the contexts back through the text encoder, at last.
+    /// Carries the leaf's gradient back through the text encoder, once all parts are done.
     pub fn finish(self, gradients: &mut Gradients) {
         if let Some(Kept { graph, gradient: Some(gradient), .. }) = self.kept {
             gradients.add_through(&graph, &gradient);

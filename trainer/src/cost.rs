@@ -31,7 +31,7 @@ enum Decoder {
     Tiny(tiny_vae::Config),
 }
 
-/// One piece of a step's work.
+/// One part of a step's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
     /// What it is.
@@ -47,9 +47,9 @@ pub struct Cost {
     pub frozen: u64,
     /// Parameters that are learned.
     pub trained: u64,
-    /// A step's work.
+    /// The work of a step, part by part.
     pub pieces: Vec<Piece>,
-    /// Numbers kept for the backward pass, per image computed at once.
+    /// Numbers kept for the backward pass, per image of a micro-batch.
     pub activations: u64,
 }
 
@@ -69,13 +69,13 @@ impl Cost {
         })
     }
 
-    /// The least FLOP of a step of `images` images of each stream: two a multiply-accumulate.
+    /// The least FLOP of a step with `images` images of each stream: two for each multiply-accumulate.
     pub fn flop(&self, images: usize) -> f64 {
         2.0 * images as f64 * self.pieces.iter().map(|piece| piece.macs as f64).sum::<f64>()
     }
 
-    /// An estimate of a process's memory in bytes: weights and activations of `size` bytes a number, `images` at once, and
-    /// of what is learned the values, gradients and both moments in f32.
+    /// An estimate of a process's memory in bytes: weights and activations of `size` bytes a number, with `images`
+    /// computed at once; and for what is learned, values, gradients and both moments in f32.
     pub fn memory(&self, size: usize, images: usize) -> u64 {
         self.frozen * size as u64 + self.trained * 16 + self.activations * (images * size) as u64
     }
@@ -99,7 +99,7 @@ impl Networks {
         })
     }
 
-    /// Pixels per latent pixel, a side.
+    /// Pixels per latent pixel, along one side.
     fn downscale(&self, folders: &Folders) -> anyhow::Result<i64> {
         Ok(vae::Config::of(&part(&folders.base, "vae")?)?.downscale())
     }
@@ -124,8 +124,8 @@ impl Decoder {
         }
     }
 
-    /// Numbers that the backward pass keeps per pixel of the image: three residual blocks of the widest level, or the
-    /// thin convolutions of a tiny decoder.
+    /// Numbers that the backward pass keeps per pixel of the image: for three residual blocks of the widest level, or
+    /// for the thin convolutions of a tiny decoder.
     fn numbers_a_pixel(&self) -> u64 {
         match self {
             Decoder::Kl(config) => config.block_out_channels[0] as u64 * 60,
@@ -203,8 +203,8 @@ fn pieces(recipe: &Resolved, networks: &Networks, unet: UnetMacs, preview: i64) 
     pieces
 }
 
-/// Numbers kept for the backward pass through one image's up path, the whole UNet of the denoising term and the preview:
-/// about 10 a residual block and 16 a transformer block, times channels and positions.
+/// Numbers kept for the backward pass through one image's up path, the whole UNet of the denoising term, and the
+/// preview: about 10 for a residual block and 16 for a transformer block, times channels and positions.
 fn activations(recipe: &Resolved, networks: &Networks, side: i64, preview: u64) -> u64 {
     let blocks = networks.unet.levels.iter().enumerate();
     let blocks: Vec<u64> = blocks

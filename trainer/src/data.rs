@@ -1,7 +1,7 @@
 //! The two image streams, and the batches that each step takes from them, fetched ahead of time.
 //!
-//! Every draw is a function of (seed, stream, position): which row, which rung, which noise. Positions are counted
-//! over the global batch, so that ranks and accumulation only cut the same sequence.
+//! Every draw (which row, which timestep, which noise) is a function of (seed, stream, position). Positions are
+//! counted over the global batch, so ranks and accumulation only divide the same sequence.
 //!
 //! Shapes: b batch, (c, h, w) a latent, p CLIP's projection.
 
@@ -21,7 +21,7 @@ use crate::resolved::Resolved;
 use crate::trajectories::Trajectories;
 use crate::visits::{Visit, Visits};
 
-/// Batches fetched ahead of the step under way.
+/// Batches that are fetched ahead of the current step.
 const AHEAD: usize = 2;
 
 /// The rows of one emotion's sources, in a seeded order.
@@ -56,7 +56,7 @@ impl Sources {
         self.chosen.iter().map(|&k| (self.stream.as_ref(), &self.stream.rows()[k])).collect()
     }
 
-    /// The rows at the first `positions` positions, each once.
+    /// The rows at the first `positions` positions, each listed once.
     pub fn visited(&self, positions: u64) -> Vec<(&Stream, &RowRef)> {
         let mut seen = BTreeSet::new();
         for position in 0..positions {
@@ -73,7 +73,7 @@ impl Sources {
     }
 }
 
-/// Both streams, by emotion.
+/// Both streams for each emotion.
 pub struct Data {
     /// The sources' data set.
     pub source_set: Arc<Dataset>,
@@ -116,7 +116,7 @@ impl Data {
         self.source_set.manifest().transform.resolution
     }
 
-    /// Sources that training never sees, those that validation edits towards emotion number `k`.
+    /// Sources that training never sees: validation edits them towards emotion number `k`.
     pub fn held_out(&self, recipe: &Resolved, k: usize) -> dataloader::Result<Stream> {
         let section = &recipe.config.data.sources;
         let mut filter = Filter { split: Some(recipe.config.validation.split.clone()), ..section.filter.clone() };
@@ -126,7 +126,8 @@ impl Data {
         Stream::new(self.source_set.clone(), &filter, stream_seed(recipe, "held out", recipe.config.emotions[k]))
     }
 
-    /// Mean of the emotion's image embeddings minus mean of its sources' (p), each embedding normalised first.
+    /// Mean of the emotion's image embeddings minus mean of its sources' embeddings (p); each embedding is normalised
+    /// first.
     pub fn prototype(&self, k: usize, clip_hash: &str) -> anyhow::Result<Tensor> {
         let images = &self.images[k];
         let of_emotion = mean_embedding(images.rows().iter().map(|row| (images.as_ref(), row)), clip_hash, self)?;
@@ -151,7 +152,7 @@ impl Data {
         Ok((Tensor::stack(&means, 0), emotions.iter().map(row).collect()))
     }
 
-    /// Refuses data sets whose image embeddings are not of the CLIP with this hash.
+    /// Refuses data sets whose image embeddings were made by a CLIP with another hash.
     pub fn check_clip(&self, clip_hash: &str) -> anyhow::Result<()> {
         let sets = [Some(&self.source_set), self.image_set.as_ref().map(|(set, _)| set)];
         for set in sets.into_iter().flatten() {
@@ -200,15 +201,15 @@ fn photo_embedding(stream: &Stream, row: &RowRef) -> anyhow::Result<Tensor> {
 
 /// Sources of one micro-batch.
 pub struct SourceBatch {
-    /// Each sample's rung.
+    /// Each sample's timestep index.
     pub rungs: Vec<usize>,
     /// The recorded z there, (b, c, h, w).
     pub latent: Tensor,
-    /// The recorded z one rung below.
+    /// The recorded z one timestep below.
     pub below: Tensor,
-    /// The UNet's recorded output at the former.
+    /// The UNet's recorded output at z.
     pub output: Tensor,
-    /// What CLIP sees of the sources (b, p), where that is known beforehand: the photos, or for the target form the
+    /// What CLIP sees of the sources (b, p), if it is known beforehand: the photos, or for the target form the
     /// decoded P_t of the inversion's own ε.
     pub seen: Option<Tensor>,
 }
@@ -217,7 +218,7 @@ pub struct SourceBatch {
 pub struct ImageBatch {
     /// Scaled latents, sampled from the posterior, flipped or not, (b, c, h, w).
     pub latent: Tensor,
-    /// The noise to be found again.
+    /// The noise that the network has to predict.
     pub noise: Tensor,
     /// Each sample's timestep.
     pub timesteps: Vec<i64>,
@@ -237,7 +238,7 @@ pub struct MicroBatch {
 pub struct StepBatch {
     /// Index of the emotion.
     pub emotion: usize,
-    /// Whether the sources are fresh from their inversion.
+    /// Whether the sources come fresh from their inversion.
     pub fresh: bool,
     /// In order.
     pub micro: Vec<MicroBatch>,
@@ -268,7 +269,7 @@ pub struct Loader {
     pub trajectories: Trajectories,
     /// What CLIP sees of them, where no step changes it.
     pub references: Option<References>,
-    /// VAE latents × this are the UNet's.
+    /// Factor from VAE latents to the UNet's.
     pub scaling_factor: f64,
     /// T of the schedule.
     pub num_train_timesteps: i64,
@@ -277,8 +278,8 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Steps `first..last` in order, fetched on another thread; the channel's end is the end or follows an error. Where
-    /// `device` is a GPU they lie in pinned memory, so that it takes them while it computes.
+    /// Steps `first..last` in order, fetched on another thread. The channel closes at the end or after an error. If
+    /// `device` is a GPU, the batches lie in pinned memory, so that they are copied while it computes.
     pub fn prefetch(self, first: u64, last: u64, device: Device) -> Receiver<anyhow::Result<StepBatch>> {
         let (sender, receiver) = sync_channel(AHEAD);
         std::thread::spawn(move || {
@@ -288,7 +289,7 @@ impl Loader {
                     batch.tensors().for_each(|tensor| *tensor = tensor.pin_memory(device));
                 }
                 let failed = batch.is_err();
-                // The receiver is gone when the run has ended.
+                // The receiver is gone once the run has ended.
                 if sender.send(batch).is_err() || failed {
                     return;
                 }
@@ -332,7 +333,7 @@ impl Loader {
         Ok(SourceBatch { rungs, latent, below, output, seen })
     }
 
-    /// The source at a position, and its rung.
+    /// The source at a position, and its timestep index.
     fn place(&self, visit: &Visit, position: u64) -> (&RowRef, usize) {
         let (seed, emotion) = (self.recipe.config.train.seed, &self.recipe.names[visit.emotion]);
         let drawn = || {
@@ -342,7 +343,7 @@ impl Loader {
         (self.data.sources[visit.emotion].at(position), visit.rung.unwrap_or_else(drawn))
     }
 
-    /// Every source and rung that the steps `first..last` see, on any rank.
+    /// Every pair of source and timestep that the steps `first..last` see, on any rank.
     pub fn places(&self, first: u64, last: u64) -> Vec<Place<'_>> {
         let global = self.recipe.global_batch(self.rank.1) as u64;
         let of_step = |step: u64| {

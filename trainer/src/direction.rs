@@ -25,7 +25,8 @@ pub struct Direction {
 }
 
 impl Direction {
-    /// The direction of the recipe's emotion number `k`; `prototype` is the difference of the means (p), unnormalised.
+    /// The direction of the recipe's emotion number `k`; `prototype` is the difference of the means (p), not
+    /// normalised.
     pub fn new(recipe: &Resolved, k: usize, clip: &LossClip, prototype: Option<Tensor>) -> anyhow::Result<Self> {
         let section = &recipe.config.direction;
         let (emotion, token) = (recipe.config.emotions[k], recipe.placeholders.get(k).map(String::as_str));
@@ -73,7 +74,7 @@ impl Direction {
         })
     }
 
-    /// The cosine between what words and what images say, where there are both: a check of the recipe.
+    /// The cosine between the text direction and the image direction, if there are both: a check of the recipe.
     pub fn agreement(&self) -> Option<f64> {
         let (text, prototype) = (self.text.as_ref()?, self.prototype.as_ref()?);
         Some((text * prototype).sum(Kind::Double).double_value(&[]))

@@ -11,14 +11,14 @@ pub struct Ema {
 }
 
 impl Ema {
-    /// Begins at the parameters' values.
+    /// Starts at the parameters' values.
     pub fn new(decay: f64, parameters: &[(String, Tensor)]) -> Self {
         let average = |(name, parameter): &(String, Tensor)| (name.clone(), parameter.detach().copy());
         Self { decay, averages: parameters.iter().map(average).collect() }
     }
 
-    /// Moves the averages towards `parameters` after update number `updates` (a scalar in f64, counted from 1), if that
-    /// update took place: if `finite` holds.
+    /// Moves the averages towards `parameters` after update number `updates` (a scalar in f64, counted from 1), if
+    /// `finite` holds, that is, if the update took place.
     pub fn update(&mut self, parameters: &[Tensor], updates: &Tensor, finite: &Tensor) {
         let _no_grad = tch::no_grad_guard();
         let share: Tensor = (1.0 - decay_at(self.decay, updates)) * finite;
@@ -27,12 +27,12 @@ impl Ema {
         }
     }
 
-    /// The averages by name, which share memory with this.
+    /// The averages by name; they share memory with `self`.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         self.averages.iter().map(|(name, average)| (name.clone(), average.shallow_clone())).collect()
     }
 
-    /// Runs `work` while `parameters` hold the averages, and puts their own values back.
+    /// Runs `work` with the averages in `parameters`, and restores their own values.
     pub fn with_averages<T>(&self, parameters: &mut [Tensor], work: impl FnOnce() -> T) -> T {
         let _no_grad = tch::no_grad_guard();
         let own: Vec<Tensor> = parameters.iter().map(|p| p.detach().copy()).collect();

@@ -1,4 +1,4 @@
-//! Filling the cache of references before the first step, shared among the processes of each machine.
+//! Filling the cache of CLIP references before the first step; the processes of each machine share the work.
 //!
 //! Shapes: b batch, p CLIP's projection, (c, h, w) a latent.
 
@@ -10,7 +10,7 @@ use crate::models::Models;
 use crate::references::{Place, References};
 use crate::sharing;
 
-/// Makes what is missing of `places` and remakes what is damaged.
+/// Makes the embeddings of `places` that are missing or damaged.
 pub fn fill(ground: &Ground<'_>, references: &References, places: &[Place<'_>]) -> anyhow::Result<()> {
     let mut places = places.to_vec();
     places.sort_unstable();
@@ -24,7 +24,7 @@ pub fn fill(ground: &Ground<'_>, references: &References, places: &[Place<'_>]) 
 fn make(ground: &Ground<'_>, references: &References, block: &[Place<'_>]) -> anyhow::Result<()> {
     let _no_grad = tch::no_grad_guard();
     let Ground { models, ladder, trajectories, .. } = *ground;
-    // A block that is not full is filled up with its first place.
+    // A block that is not full is filled up with its first entry.
     let full = (0..references.block()).map(|k| block.get(k).unwrap_or(&block[0]));
     let (ids, rungs): (Vec<&str>, Vec<usize>) = full.copied().unzip();
     let [latent, _, output] = trajectories.rungs(&ids, &rungs)?.map(|t| t.to_device(models.device));
@@ -33,7 +33,7 @@ fn make(ground: &Ground<'_>, references: &References, block: &[Place<'_>]) -> an
     block.iter().enumerate().try_for_each(|(k, &place)| references.keep(place, &made.get(k as i64)))
 }
 
-/// P_t of the inversion's own output, decoded and embedded before normalisation, (b, p).
+/// P_t of the inversion's own output, decoded and embedded, not normalised, (b, p).
 fn embeddings(models: &Models, ladder: &Ladder, rungs: &[usize], latent: &Tensor, output: &Tensor) -> Tensor {
     let timesteps: Vec<i64> = rungs.iter().map(|&k| ladder.timesteps()[k]).collect();
     models.embed_preview(&models.pipeline.schedule.clean_from_output(output, latent, &timesteps))

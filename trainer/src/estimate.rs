@@ -10,10 +10,11 @@ use crate::models::Folders;
 use crate::resolved::Resolved;
 use crate::units::{bytes, flop};
 
-/// Batches whose memory is shown beside the recipe's own.
+/// Batch sizes whose memory is shown beside the recipe's own.
 const BATCHES: [usize; 5] = [1, 2, 4, 8, 16];
 
-/// The estimate, a line each. Images have `resolution` pixels a side, or as many as the UNet was made for.
+/// The lines of the estimate. Images have `resolution` pixels a side, by default the size that the UNet was trained
+/// at.
 pub fn lines(recipe: &Resolved, hub: &Hub, resolution: Option<u32>) -> anyhow::Result<Vec<String>> {
     let folders = Folders::find(recipe, hub)?;
     let resolution = match resolution {

@@ -24,9 +24,10 @@ pub struct Events {
 }
 
 impl Events {
-    /// Opens a new file in `folder`. Readers drop what earlier files hold from `step` on: a resumed run overwrites it.
+    /// Opens a new file in `folder`. Readers drop values of earlier files from `step` on, so a resumed run overwrites
+    /// them.
     pub fn create(folder: &Path, step: u64) -> anyhow::Result<Self> {
-        // The writer's thread would only panic on a folder that cannot be written.
+        // On a folder that cannot be written, the writer's thread would only panic.
         std::fs::create_dir_all(folder).map_err(|e| anyhow::anyhow!("{}: {e}", folder.display()))?;
         let mut events = Self { writer: FileWriter::new(folder) };
         let mut session = SessionLog::new();
@@ -126,7 +127,7 @@ fn histogram(tensor: &Tensor) -> HistogramProto {
     let number = |t: Tensor| t.double_value(&[]);
     let (low, high) = (number(values.min()), number(values.max()));
     let width = ((high - low) / BUCKETS as f64).max(f64::MIN_POSITIVE);
-    // A bucket's limit is its upper edge; the last one reaches a little further, so that the largest value is inside.
+    // A bucket's limit is its upper edge; the last edge is a little higher, so that the largest value is inside.
     let limits = (1..=BUCKETS).map(|k| if k == BUCKETS { high + width } else { low + width * k as f64 }).collect();
     let counts = values.to_kind(Kind::Float).histc(BUCKETS);
     let mut histogram = HistogramProto::new();

@@ -1,4 +1,4 @@
-//! What others read of a finished run: edit_config.json, learned_embeds.safetensors, h_delta.safetensors.
+//! The files of a finished run that others read: edit_config.json, learned_embeds.safetensors, h_delta.safetensors.
 
 use diffusion::run::{Base, DeltaConfig, EditSettings, Named, Prompts, Run, RunConfig, TokenConfig, FORMAT_VERSION};
 

@@ -1,4 +1,4 @@
-//! Which exit code an error deserves.
+//! The exit code of each error.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ pub const BAD_INPUT: i32 = 2;
 /// Stopped by a signal; run the same command again to go on.
 pub const STOPPED: i32 = 75;
 
-/// Marks an error as the input's fault: configuration, arguments or files.
+/// Marks an error as the user's: configuration, arguments or input files.
 #[derive(Debug)]
 pub struct BadInput(pub anyhow::Error);
 
@@ -23,7 +23,7 @@ impl fmt::Display for BadInput {
 
 impl std::error::Error for BadInput {}
 
-/// A signal asked for an end before there was a checkpoint to write.
+/// A signal asked for an end before there was anything to save.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped by a signal")]
 pub struct Stopped;
@@ -53,7 +53,8 @@ pub fn exit_code(error: &anyhow::Error) -> i32 {
     }
 }
 
-/// Whether the computation itself failed, such as for want of memory: no input is at fault, and another try may succeed.
+/// Whether the computation itself failed, for example for lack of memory: no input is wrong, and another try may
+/// succeed.
 fn is_failure(error: &anyhow::Error) -> bool {
     if let Some(BadInput(inner)) = error.downcast_ref() {
         return is_failure(inner);

@@ -1,6 +1,7 @@
-//! The gradient of a step, gathered term after term: each term's graph is gone before the next term is computed.
+//! The gradient of a step, summed term by term: each term's graph is freed before the next term is computed.
 //!
-//! Sums are in f64, so that it hardly shows who computed what: AdamW makes much of the last bits of a small gradient.
+//! Sums are in f64, so that it hardly matters which rank computed what: AdamW amplifies the last bits of a small
+//! gradient.
 
 use std::ops::Range;
 
@@ -16,14 +17,14 @@ pub struct Gradients {
 }
 
 impl Gradients {
-    /// None yet; losses are multiplied by `loss_scale` before each backward pass, and the sums stay so multiplied.
+    /// Empty sums. Losses are multiplied by `loss_scale` before each backward pass, and the sums keep that factor.
     pub fn new(parameters: Vec<Tensor>, loss_scale: f64) -> Self {
         let sums = parameters.iter().map(|_| None).collect();
         Self { parameters, sums, loss_scale }
     }
 
-    /// Adds what `loss`, a scalar, gives; returns what reaches `leaf`, a tensor that stands for a part of the graph that
-    /// is kept for later.
+    /// Adds the gradient of `loss`, a scalar. Returns the gradient of `leaf`, a tensor that stands for a part of the
+    /// graph whose backward pass comes later.
     pub fn add(&mut self, loss: &Tensor, leaf: Option<&Tensor>) -> Option<Tensor> {
         if !loss.requires_grad() {
             return None;
@@ -35,7 +36,7 @@ impl Gradients {
         of_leaf
     }
 
-    /// Adds what reaches the parameters through `graph` when its `gradient`, scaled already, goes back through it.
+    /// Adds the parameters' gradient through `graph`, whose own `gradient` is given, scaled already.
     pub fn add_through(&mut self, graph: &Tensor, gradient: &Tensor) {
         let carried = (graph * gradient).sum(graph.kind());
         let found = Tensor::run_backward(&[carried], &self.parameters, false, false);
@@ -51,7 +52,7 @@ impl Gradients {
         }
     }
 
-    /// The sums of the parameters in `range` as one flat tensor; zero where nothing reached.
+    /// The sums of the parameters in `range` as one flat tensor; zero where there was no gradient.
     pub fn flat(&self, range: Range<usize>, device: Device) -> Tensor {
         let sums = self.parameters[range.clone()].iter().zip(&self.sums[range]);
         let sums =
@@ -64,7 +65,7 @@ impl Gradients {
 mod tests {
     use super::*;
 
-    /// Two terms over one shared, kept part must give what one backward pass of their sum gives.
+    /// Two terms over one shared part of the graph must give what one backward pass of their sum gives.
     #[test]
     fn term_by_term_is_the_gradient_of_the_sum() {
         tch::manual_seed(0);

@@ -1,4 +1,4 @@
-//! What every part of a run stands on: the recipe, what is frozen, the images, the other ranks.
+//! What every part of a run needs: the recipe, the frozen networks, the images, the other ranks.
 
 use diffusion::process::ddim::Ladder;
 
@@ -9,14 +9,14 @@ use crate::signals::Stop;
 use crate::trajectories::Trajectories;
 use crate::world::World;
 
-/// Set up once; nothing in it changes while training.
+/// Set up once; training changes nothing in it.
 #[derive(Clone, Copy)]
 pub struct Ground<'a> {
     /// The checked recipe.
     pub recipe: &'a Resolved,
     /// The frozen networks.
     pub models: &'a Models,
-    /// The rungs of inversion and edit.
+    /// The timesteps of inversion and edit.
     pub ladder: &'a Ladder,
     /// The image streams.
     pub data: &'a Data,

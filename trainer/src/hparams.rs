@@ -1,5 +1,5 @@
-//! TensorBoard's HParamsPluginData (tensorboard/plugins/hparams/plugin_data.proto) with the one message that a session
-//! needs, SessionStartInfo. tensorboard-proto does not have it; the field numbers below are that file's.
+//! TensorBoard's HParamsPluginData (tensorboard/plugins/hparams/plugin_data.proto), with SessionStartInfo as the one
+//! message that a session needs. tensorboard-proto does not have it; the field numbers below are that file's.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ pub fn session_start(group: &str, settings: &BTreeMap<String, Value>) -> anyhow:
     Ok(message(|out| out.write_bytes(3, &info))?)
 }
 
-/// google.protobuf.Value: number_value = 2, string_value = 3, bool_value = 4; lists and nothing as their JSON.
+/// google.protobuf.Value: number_value = 2, string_value = 3, bool_value = 4; lists and null as their JSON.
 fn protobuf_value(value: &Value) -> protobuf::ProtobufResult<Vec<u8>> {
     message(|out| match value {
         Value::Number(number) => out.write_double(2, number.as_f64().unwrap_or(f64::NAN)),

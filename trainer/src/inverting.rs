@@ -1,4 +1,4 @@
-//! Filling the cache of inversions before the first step, shared among the processes of each machine.
+//! Filling the cache of inversions before the first step; the processes of each machine share the work.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use program::Progress;
 use crate::ground::Ground;
 use crate::sharing;
 
-/// Files checked between two meetings of the ranks, so that none waits long for another.
+/// Files checked between two synchronisations of the ranks, so that none waits long for another.
 const CHECKED_AT_ONCE: usize = 64;
 
-/// Makes what is missing of `sources` and remakes what is damaged.
+/// Makes the inversions of `sources` that are missing or damaged.
 pub fn fill(ground: &Ground<'_>, sources: &[(&Stream, &RowRef)]) -> anyhow::Result<()> {
     let trajectories = ground.trajectories;
     trajectories.open_cache()?;

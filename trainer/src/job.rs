@@ -76,7 +76,7 @@ fn estimate(options: &Estimate, env: Lookup<'_>) -> anyhow::Result<i32> {
     print(&estimate::lines(&recipe, &hub, options.resolution)?)
 }
 
-/// Input errors are found once, here, not once a process.
+/// Errors of the input are found once, here, and not by every process.
 fn launch(recipe: &Resolved, hub: &Hub, resume: &Resume, node: &Node, max_restarts: u32) -> anyhow::Result<i32> {
     let count = input(node.nproc_per_node.count())?;
     let plan = plan::check(recipe, hub, resume, count * node.nnodes)?;
@@ -95,7 +95,7 @@ fn dry_run(recipe: &Resolved, hub: &Hub, resume: &Resume, options: &Train) -> an
     print(&lines)
 }
 
-/// To standard output; a reader that has seen enough, such as `head`, is no error.
+/// Prints to standard output; a reader that stops early, such as `head`, is no error.
 fn print(lines: &[String]) -> anyhow::Result<i32> {
     output::print((lines.join("\n") + "\n").as_bytes()).context("standard output")?;
     Ok(DONE)

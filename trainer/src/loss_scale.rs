@@ -7,10 +7,10 @@ const INITIAL: f64 = 65536.0;
 const GROWTH: f64 = 2.0;
 const BACKOFF: f64 = 0.5;
 const GROWTH_INTERVAL: u64 = 2000;
-/// Below it scaling does more harm than good: a gradient that is not finite here is the run's own fault.
+/// Below this a smaller scale no longer helps: if a gradient is not finite here, scaling is not the cause.
 const LEAST: f64 = 1.0;
 
-/// The factor, and how long it has held.
+/// The factor, and for how many steps it has been in use.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LossScale {
     /// A power of two; 1 where nothing is scaled.
@@ -32,14 +32,14 @@ impl LossScale {
         self.dynamic
     }
 
-    /// Takes over what a checkpoint kept; a scale that is not dynamic stays 1.
+    /// Restores what a checkpoint kept; a scale that is not dynamic stays 1.
     pub fn restore(&mut self, factor: f64, steps_held: u64) {
         if self.dynamic {
             (self.factor, self.steps_held) = (factor.max(LEAST), steps_held);
         }
     }
 
-    /// Adapts to a step; whether a gradient that was not finite may be blamed on the scale.
+    /// Adapts to a step. Returns whether the scale may be the cause of a gradient that was not finite.
     pub fn update(&mut self, finite: bool) -> bool {
         if !self.dynamic {
             return false;

@@ -1,4 +1,4 @@
-//! Learning-rate schedules: what each step's rate is multiplied by. Names as in diffusers' `get_scheduler`.
+//! Learning-rate schedules: the factor of each step's rate. Names as in diffusers' `get_scheduler`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 pub enum LrScheduler {
     /// It does not.
     Constant,
-    /// The same, named as diffusers names it where there is a warm-up.
+    /// The same; diffusers has this name for a constant rate with a warm-up.
     ConstantWithWarmup,
-    /// In a straight line.
+    /// Linearly.
     Linear,
     /// Along half a cosine.
     Cosine,
-    /// Along half a cosine, `lr_num_cycles` times from the full rate.
+    /// Along half a cosine, `lr_num_cycles` times, each from the full rate.
     CosineWithRestarts,
-    /// As a power of what is left of the run, `lr_power`.
+    /// As the power `lr_power` of the remaining share of the run.
     Polynomial,
 }
 
@@ -32,7 +32,7 @@ pub struct LrSchedule {
     pub max_train_steps: u64,
     /// The share of the rate that is left at the end.
     pub final_fraction: f64,
-    /// Cosines in the run, where it restarts.
+    /// Cosines in the run, with restarts.
     pub num_cycles: u64,
     /// The polynomial's power.
     pub power: f64,

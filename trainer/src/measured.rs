@@ -1,4 +1,4 @@
-//! t_edit and t_boost where the recipe says `auto`: measured on inversions of training sources, by rank 0 for all.
+//! Measures t_edit and t_boost if the recipe says `auto`: on inversions of training sources, by rank 0 for all ranks.
 
 use dataloader::{Emotion, RowRef, Stream};
 use diffusion::losses::directional::{cosine, normalise};
@@ -15,10 +15,10 @@ use crate::state::State;
 use crate::threshold::Threshold;
 use crate::words;
 
-/// Sources that are looked at; the thresholds are coarse.
+/// How many sources are measured; the thresholds are coarse.
 const NUM_PROBES: usize = 8;
 
-/// Settles both thresholds, unless a checkpoint already brought them.
+/// Sets both thresholds, unless a checkpoint has brought them.
 pub fn thresholds(ground: &Ground<'_>, state: &mut State) -> anyhow::Result<()> {
     let (edit, stored) = (&ground.recipe.config.edit, state.counters);
     let known = |threshold: Threshold, stored: i64| match threshold {

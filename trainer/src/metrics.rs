@@ -1,4 +1,4 @@
-//! metrics.jsonl and validation.jsonl: one line a step, the same tags as TensorBoard's.
+//! metrics.jsonl and validation.jsonl: one line for each step, with TensorBoard's tags.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -14,7 +14,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Opens `folder`/`name` after `step` steps; lines of later steps, which will be made again, are dropped.
+    /// Opens `folder`/`name` after `step` steps; lines of later steps are dropped, since these steps come again.
     pub fn open(folder: &Path, name: &str, step: u64) -> anyhow::Result<Self> {
         let path = folder.join(name);
         keep_until(&path, step).with_context(|| path.display().to_string())?;
@@ -22,7 +22,7 @@ impl Metrics {
         Ok(Self { file: file.with_context(|| path.display().to_string())?, path })
     }
 
-    /// What the lines up to now say of `tag`, by step.
+    /// The values of `tag` in the lines so far, by step.
     pub fn series(&self, tag: &str) -> BTreeMap<u64, f64> {
         let text = std::fs::read_to_string(&self.path).unwrap_or_default();
         let value = |line: &str| {
@@ -54,7 +54,7 @@ fn keep_until(path: &Path, step: u64) -> std::io::Result<()> {
     std::fs::rename(aside, path)
 }
 
-/// None for a line that a killed process left unfinished.
+/// None for a line that a killed process did not finish.
 fn step_of(line: &str) -> Option<u64> {
     serde_json::from_str::<serde_json::Value>(line).ok()?.get("step")?.as_u64()
 }

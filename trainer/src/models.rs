@@ -26,16 +26,16 @@ use crate::resolved::Resolved;
 pub struct Folders {
     /// The pipeline.
     pub base: PathBuf,
-    /// The CLIP of the losses, where it is needed.
+    /// The CLIP of the losses, if it is needed.
     pub clip: Option<PathBuf>,
-    /// The decoder of P_t, where it is not the pipeline's.
+    /// The decoder of P_t, if it is not the pipeline's own.
     pub preview_decoder: Option<PathBuf>,
-    /// The CLIP that the classifier of the validation reads, where it reads one.
+    /// The CLIP whose embeddings the validation's classifier reads, if it reads any.
     pub classifier_clip: Option<PathBuf>,
 }
 
 impl Folders {
-    /// Finds every model, in the cache or on the hub.
+    /// Finds every model on disk, in the cache or on the hub.
     pub fn find(recipe: &Resolved, hub: &Hub) -> anyhow::Result<Self> {
         let model = &recipe.config.model;
         let find = |name: &String| input(hub.model(name));
@@ -48,7 +48,7 @@ impl Folders {
     }
 }
 
-/// The name of the CLIP that the classifier of the validation reads: the recipe's, else the one that it names itself.
+/// The name of that CLIP: the recipe's, otherwise the one that the classifier names.
 fn classifier_clip(recipe: &Resolved) -> anyhow::Result<Option<String>> {
     let validation = &recipe.config.validation;
     let Some(folder) = &validation.classifier else { return Ok(None) };
@@ -63,9 +63,9 @@ pub struct LossClip {
     preprocess: ClipPreprocess,
     kind: Kind,
     device: Device,
-    /// blake3 of its weights: what shards name their embeddings by.
+    /// blake3 of its weights, by which shards name their embeddings.
     pub hash: String,
-    /// Whether learned vectors mean the same to it as to the UNet's text encoder.
+    /// Whether it shares the UNet's text encoder's token table, so that learned vectors mean the same to both.
     pub shares_token_table: bool,
 }
 
@@ -93,7 +93,7 @@ impl LossClip {
         self.clip.image_embeds(&pixels).to_kind(Kind::Float)
     }
 
-    /// Embeddings of texts, placeholders filled from `tokens` where given, differentiable in its vectors, (b, p).
+    /// Embeddings of texts, differentiable in the vectors of `tokens`, which fill the placeholders if given, (b, p).
     pub fn embed_texts(&self, texts: &[&str], tokens: Option<&Tokens>) -> anyhow::Result<Tensor> {
         let prompt = |text: &&str| match tokens {
             Some(tokens) => tokens.prompt(&self.tokenizer, text),
@@ -106,7 +106,7 @@ impl LossClip {
     }
 }
 
-/// Everything frozen that a step runs.
+/// Every frozen network of a step.
 pub struct Models {
     /// UNet, VAE, text encoder, tokenizer, schedule.
     pub pipeline: Pipeline,
@@ -118,19 +118,19 @@ pub struct Models {
     preview_scale: f64,
     /// The element type the networks run in.
     pub kind: Kind,
-    /// Where they lie.
+    /// Their device.
     pub device: Device,
-    /// Whether they hold numbers, or were only checked.
+    /// Whether they hold numbers or were only checked.
     pub contents: Contents,
 }
 
 impl Models {
-    /// Loads the networks of `recipe`; every error is the input's.
+    /// Loads the networks of `recipe`; every error counts as the input's.
     pub fn load(recipe: &Resolved, folders: &Folders, device: Device) -> anyhow::Result<Self> {
         input(Self::load_from(recipe, folders, device, Contents::Values))
     }
 
-    /// The same from the headers of the weights: what is refused here would be refused there.
+    /// The same from the headers of the weights alone; it refuses whatever loading would refuse.
     pub fn check(recipe: &Resolved, folders: &Folders) -> anyhow::Result<Self> {
         input(Self::load_from(recipe, folders, Device::Cpu, Contents::Shapes))
     }
@@ -168,25 +168,25 @@ impl Models {
         self.preview.as_deref().unwrap_or(&self.pipeline.vae)
     }
 
-    /// Decodes scaled latents through the preview decoder at the preview's scale, differentiable; images (b, 3, h, w).
+    /// Decodes scaled latents with the preview decoder at the preview's scale, differentiable; images (b, 3, h, w).
     pub fn decode_preview(&self, latents: &Tensor) -> Tensor {
         let side = |dimension: i64| preview_side(latents.size()[dimension as usize], self.preview_scale);
         let pooled = (self.preview_scale < 1.0).then(|| latents.adaptive_avg_pool2d([side(2), side(3)]));
         let latents = pooled.as_ref().unwrap_or(latents);
         let decode = || self.preview().decode_scaled(&latents.to_kind(self.preview().kind())).to_kind(Kind::Float);
         match self.preview().kind() {
-            // A VAE that is kept in f32 would overflow in f16, which autocast would compute it in.
+            // Autocast would compute a VAE that is kept in f32 in f16, which overflows.
             Kind::Float => collective::without_autocast(self.device, decode),
             _ => decode(),
         }
     }
 
-    /// What the loss CLIP sees of scaled latents, differentiable; before normalisation, (b, p).
+    /// CLIP embeddings of scaled latents, differentiable; not normalised, (b, p).
     pub fn embed_preview(&self, latents: &Tensor) -> Tensor {
         self.loss_clip().embed_images(&self.decode_preview(latents))
     }
 
-    /// The loss CLIP, which the recipe was checked to have.
+    /// The CLIP of the losses; a checked recipe that needs it has it.
     pub fn loss_clip(&self) -> &LossClip {
         self.clip.as_ref().expect("resolved: CLIP is loaded where it is needed")
     }
@@ -218,7 +218,7 @@ fn preview_decoder(folder: &Path, placement: Placement) -> anyhow::Result<Box<dy
 mod tests {
     use super::*;
 
-    /// Autocast would compute the VAE in f16, which it overflows at Stable Diffusion's size.
+    /// Autocast would compute the VAE in f16, which overflows at Stable Diffusion's size.
     #[test]
     fn the_vae_decodes_in_f32_under_autocast_to_f16() -> anyhow::Result<()> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

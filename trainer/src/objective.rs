@@ -1,8 +1,9 @@
 //! The joint objective of one micro-batch: directional CLIP loss and reconstruction on edited sources (Asyrp, Kwon et
 //! al. 2023, eq. 9), denoising on images of the emotion (textual inversion, Gal et al. 2022, eq. 2), alignment.
 //!
-//! No gradient crosses a timestep: z is a value, one optimiser step is one rung. The terms come one at a time, so that
-//! one term's graph need not outlive its backward pass; what they share, the contexts, is kept apart for that.
+//! No gradient crosses a timestep: z is a constant, and one optimiser step is at one timestep. The terms are computed
+//! one at a time, so that each term's graph is freed after its backward pass. What they share, the contexts, is kept
+//! apart for that reason.
 //!
 //! Shapes: b batch, (c, h, w) a latent, l tokens, d text features, p CLIP's projection.
 
@@ -34,18 +35,18 @@ pub struct Work<'b> {
     pub emotion: usize,
     /// The images.
     pub batch: &'b MicroBatch,
-    /// The edited latents so far, (b, c, h, w); the sources' own where it is none.
+    /// The edited latents so far, (b, c, h, w); without them the sources' own are used.
     pub z: Option<&'b Tensor>,
-    /// Tokens and deltas as they are.
+    /// Tokens and deltas at this step.
     pub learned: &'b Learned,
-    /// What the caller multiplies the losses by before each backward pass.
+    /// The factor of the losses before each backward pass.
     pub loss_scale: f64,
 }
 
-/// A part of the objective that is differentiated by itself.
+/// A part of the objective with a backward pass of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Direction and reconstruction of the edited sources: the only one that reaches the deltas.
+    /// Direction and reconstruction of the edited sources; the deltas have a gradient in this part only.
     Edit,
     /// Denoising of the emotion's images.
     Denoising,
@@ -54,17 +55,17 @@ pub enum Part {
 }
 
 impl Part {
-    /// In the order in which they are computed: the deltas' gradient, the largest, is known first.
+    /// The order in which they are computed: the deltas' gradient, the largest, is ready first.
     pub const ALL: [Part; 3] = [Part::Edit, Part::Denoising, Part::Alignment];
 }
 
-/// What one micro-batch gives beside its gradient; nothing in it has a graph.
+/// The results of one micro-batch beside its gradient; none of them has a graph.
 pub struct Outcome {
     /// The weighted sum.
     total: Tensor,
-    /// Each of [`TERMS`], unweighted; none where it is switched off.
+    /// Each of [`TERMS`], unweighted; none if it is switched off.
     terms: [Option<Tensor>; TERMS.len()],
-    /// The edited latents one rung down, where the edit is followed, (b, c, h, w).
+    /// The edited latents one timestep below, if the edit is followed, (b, c, h, w).
     pub next: Option<Tensor>,
 }
 
@@ -81,7 +82,7 @@ struct Alignment {
     targets: Tensor,     // (e)
 }
 
-/// The objective with everything that stays the same from step to step.
+/// The objective, with everything that does not change from step to step.
 pub struct Objective<'a> {
     recipe: &'a Resolved,
     models: &'a Models,
@@ -93,7 +94,7 @@ pub struct Objective<'a> {
 }
 
 impl<'a> Objective<'a> {
-    /// Embeds the constant texts and images' means. `learned` only has to hold the recipe's tokens, at any value.
+    /// Embeds the constant texts and the images' means. `learned` must hold the recipe's tokens, with any values.
     pub fn new(
         recipe: &'a Resolved, models: &'a Models, ladder: &'a Ladder, data: &Data, tokens: Option<&Tokens>,
     ) -> anyhow::Result<Self> {
@@ -141,7 +142,8 @@ impl<'a> Objective<'a> {
         collective::autocast(models.device, models.kind, || Contexts::learned(encoder, prompts, tokens, conditioned))
     }
 
-    /// The weighted loss of one part, with its graph; none where the recipe has no such part. Its terms go to `outcome`.
+    /// The weighted loss of one part, with its graph; none if the recipe has no such part. The values of its terms go
+    /// to `outcome`.
     pub fn part(
         &self, part: Part, work: &Work<'_>, contexts: &Contexts, outcome: &mut Outcome,
     ) -> anyhow::Result<Option<Tensor>> {
@@ -200,7 +202,7 @@ impl<'a> Objective<'a> {
         };
         let edit = &self.recipe.config.edit;
         let source = branch.source_pass(z, &timesteps);
-        // The source's own output is on record where z is its latent, and the anchored process never asks for another.
+        // If z is the source's own latent, its output is on record. The anchored process uses nothing else.
         let follows = edit.trajectory == TrajectoryKind::Edited && edit.process == Process::Asymmetric;
         let (own_z, own) = if follows { (z, source.output()) } else { (&latent, recorded.shallow_clone()) };
         let pass = branch.edited_pass(&source, edit.strength, self.keep);
@@ -266,13 +268,13 @@ impl Outcome {
         Self { total: Tensor::zeros([], (Kind::Float, device)), terms: Default::default(), next: None }
     }
 
-    /// Notes the value of one of [`TERMS`] and weighs it.
+    /// Records the value of one of [`TERMS`] and returns it weighted.
     fn weighted(&mut self, term: usize, weight: f64, value: Tensor) -> Tensor {
         self.terms[term] = Some(value.detach());
         value * weight
     }
 
-    /// The total and each of [`TERMS`], absent ones as 0.
+    /// The total and each of [`TERMS`]; switched-off terms are 0.
     pub fn numbers(&self) -> Tensor {
         let term = |t: &Option<Tensor>| t.as_ref().map_or(self.total.zeros_like(), |t| t.to_kind(Kind::Float));
         let mut all = vec![self.total.shallow_clone()];
@@ -281,7 +283,7 @@ impl Outcome {
     }
 }
 
-/// `tensor` beside the networks. The copy waits for nothing: the loader pinned the memory.
+/// `tensor` on the networks' device. The copy does not block: the loader pinned the memory.
 fn to_device(tensor: &Tensor, device: Device) -> Tensor {
     tensor.to_device_(device, tensor.kind(), true, false)
 }

@@ -1,9 +1,10 @@
-//! AdamW (Loshchilov & Hutter 2019, alg. 2) and plain SGD, with state that is ours to save: libtorch's optimisers
-//! hide theirs from Rust, so a run could not resume.
+//! AdamW (Loshchilov & Hutter 2019, alg. 2) and plain SGD, with a state that can be saved: libtorch's optimisers hide
+//! theirs from Rust, so that a run could not resume.
 //!
-//! Whether an update takes place is decided on the device, so that the host need not wait for the gradient. A parameter
-//! that a step does not serve keeps still, and so do its moments and its count of steps, as torch leaves alone what has
-//! no gradient: else the moments of an emotion would go on moving it while the others have their turns.
+//! Whether an update takes place is decided on the device, so that the host need not wait for the gradient. A
+//! parameter that a step does not serve stays as it is, with its moments and its count of steps, as torch skips
+//! parameters without a gradient. Otherwise the moments of one emotion would go on moving it during the other
+//! emotions' steps.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -49,7 +50,7 @@ struct Slot {
     parameter: Tensor,
     exp_avg: Tensor,
     exp_avg_sq: Tensor,
-    steps: Tensor, // updates of this parameter: f64, a scalar beside it
+    steps: Tensor, // updates of this parameter, f64, a scalar on its device
 }
 
 /// The optimiser over all parameters, in a fixed order that every rank shares.
@@ -57,7 +58,7 @@ struct Slot {
 pub struct Optimizer {
     settings: OptimizerSection,
     slots: Vec<Slot>,
-    updates: Tensor, // f64, a scalar beside the parameters
+    updates: Tensor, // f64, a scalar on the parameters' device
 }
 
 impl Optimizer {
@@ -95,8 +96,8 @@ impl Optimizer {
         self.slots.iter().map(|s| s.parameter.numel() as i64).sum()
     }
 
-    /// One update from `gradients` of the parameters that are `served` (both in the parameters' order), each group at its
-    /// own rate; none at all where `finite`, a scalar of truth, is false.
+    /// One update of the parameters that are `served`, from `gradients` (both in the parameters' order), each group
+    /// at its own rate. Nothing changes if `finite`, a boolean scalar, is false.
     pub fn step(&mut self, gradients: &[Tensor], served: &[bool], learning_rates: &[f64], finite: &Tensor) {
         let _no_grad = tch::no_grad_guard();
         self.updates += finite;
@@ -111,7 +112,7 @@ impl Optimizer {
     }
 
     /// What a checkpoint keeps, by name: both moments of each parameter and its steps. The number of updates is kept
-    /// beside.
+    /// separately.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let of = |s: &Slot| {
             [
@@ -128,12 +129,12 @@ impl Optimizer {
         self.updates.double_value(&[]) as u64
     }
 
-    /// The same as a scalar on the device, f64, which goes on with the optimiser.
+    /// The same as a scalar on the device, f64; later updates change it.
     pub fn updates_on_device(&self) -> &Tensor {
         &self.updates
     }
 
-    /// Sets the number of updates, after the state's tensors were copied in place.
+    /// Sets the number of updates after the state's tensors were copied in place.
     pub fn set_updates(&mut self, updates: u64) {
         let _ = self.updates.fill_(updates as f64);
     }
@@ -149,18 +150,18 @@ fn adamw(slot: &mut Slot, gradient: &Tensor, rate: f64, settings: &OptimizerSect
     keep_or(&mut slot.parameter, finite, |parameter| parameter * (1.0 - rate * settings.adam_weight_decay) - moved);
 }
 
-/// Puts what `next` makes of `tensor` in its place, if `finite` holds.
+/// Replaces `tensor` by `next` of it, if `finite` holds.
 fn keep_or(tensor: &mut Tensor, finite: &Tensor, next: impl FnOnce(&Tensor) -> Tensor) {
     let chosen = next(tensor).where_self(finite, tensor);
     tensor.copy_(&chosen);
 }
 
-/// The norm of one flat tensor that holds every gradient, a scalar in f64.
+/// The norm of one flat tensor of all gradients, a scalar in f64.
 pub fn norm(gradient: &Tensor) -> Tensor {
     gradient.square().sum(Kind::Double).sqrt()
 }
 
-/// Scales `gradient`, of this `norm`, in place so that its norm is at most `max_norm`, as torch's `clip_grad_norm_`.
+/// Scales `gradient`, whose norm is `norm`, in place to a norm of at most `max_norm`, as torch's `clip_grad_norm_`.
 pub fn clip(gradient: &mut Tensor, norm: &Tensor, max_norm: f64) {
     let coefficient = (max_norm / (norm + 1e-6)).clamp_max(1.0);
     let _ = gradient.g_mul_(&coefficient);
@@ -204,7 +205,7 @@ mod tests {
         }
     }
 
-    /// Two parameters that take turns, and a third that is served throughout; torch sees `None` for the gradient of one
+    /// Two parameters that take turns, and a third that every step serves; torch gets `None` as the gradient of one
     /// that is not served.
     #[test]
     fn what_is_not_served_keeps_still_as_in_pytorch() {

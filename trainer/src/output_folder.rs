@@ -1,4 +1,4 @@
-//! Whether the output folder can take what a run writes.
+//! Whether the output folder has permission and room for what a run writes.
 
 use std::path::{Path, PathBuf};
 
@@ -8,13 +8,13 @@ use crate::cost::Cost;
 use crate::failure::refuse;
 use crate::resolved::Resolved;
 
-/// Numbers a checkpoint holds for each that is learned: its value and two moments, and an average where one is kept.
+/// Numbers that a checkpoint holds for each learned number: its value, two moments, and an average if one is kept.
 const NUMBERS: u64 = 3;
-/// Bytes a number.
+/// Bytes of one number.
 const SIZE: u64 = 4;
 
-/// Fails where the run's folder cannot be written, or its disk has no room for the checkpoints that are kept and the one
-/// that is written beside them.
+/// Fails if the run's folder cannot be written, or if its disk has no room for the checkpoints that are kept and the
+/// one that is being written.
 pub fn check(recipe: &Resolved, cost: &Cost) -> anyhow::Result<()> {
     let output_dir = &recipe.config.output_dir;
     let existing = existing(output_dir);
@@ -22,7 +22,7 @@ pub fn check(recipe: &Resolved, cost: &Cost) -> anyhow::Result<()> {
     if !existing.is_dir() {
         return Err(refused(format!("{} is not a folder; name another", existing.display())));
     }
-    // The only sure way to know whether a file can be made is to make one.
+    // The only sure test of whether a file can be made is to make one.
     tempfile::Builder::new().prefix(".writable-").tempfile_in(&existing).map_err(|e| {
         refused(format!("{} cannot be written ({e}); name another, or change its owner", existing.display()))
     })?;
@@ -44,11 +44,11 @@ pub fn check(recipe: &Resolved, cost: &Cost) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How many checkpoints lie on the disk at once, the one under way included, beyond those that lie there already.
+/// How many checkpoints lie on the disk at once, with the one that is being written, beyond those already there.
 fn checkpoints_to_come(recipe: &Resolved) -> anyhow::Result<u64> {
     let (checkpoint, steps) = (&recipe.config.checkpoint, recipe.config.train.max_train_steps);
     let saves = match checkpoint.checkpointing_steps {
-        0 => 1, // at the end alone
+        0 => 1, // the last one only
         every => steps.div_ceil(every),
     };
     let limit = checkpoint.checkpoints_total_limit as u64 + u64::from(checkpoint.keep_best.is_some());
@@ -58,7 +58,7 @@ fn checkpoints_to_come(recipe: &Resolved) -> anyhow::Result<u64> {
     Ok(kept + 1 - there.min(kept))
 }
 
-/// `folder`, or the nearest one above it that is there.
+/// `folder`, or its nearest parent that exists.
 fn existing(folder: &Path) -> PathBuf {
     let above = folder.ancestors().find(|path| path.exists());
     let above = above.filter(|path| !path.as_os_str().is_empty());

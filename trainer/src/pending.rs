@@ -1,10 +1,10 @@
-//! Steps whose numbers still lie on the device: they are read together, so that the host seldom waits for it.
+//! Steps whose numbers are still on the device: they are read together, so that the host seldom waits.
 
 use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Tensor};
 
-/// One step, computed or still being computed.
+/// One step, finished or still being computed.
 pub struct Launched {
     /// Its number, counted from 1.
     pub step: u64,
@@ -14,30 +14,30 @@ pub struct Launched {
     pub learning_rates: Vec<(&'static str, f64)>,
 }
 
-/// Steps in order, and since when.
+/// The steps in order, and the time since the last read.
 pub struct Pending {
     steps: Vec<Launched>,
     since: Instant,
     waited: Duration,
 }
 
-/// What was read: the steps with their numbers, and what a step took on average.
+/// The result of a read: the steps with their numbers, and the average time of a step.
 pub struct Read {
     /// In order.
     pub steps: Vec<(Launched, Vec<f64>)>,
-    /// Of which the loader made the step wait.
+    /// The part of it that was spent waiting for data.
     pub waited: Duration,
-    /// The whole of a step.
+    /// The whole step.
     pub whole: Duration,
 }
 
 impl Pending {
-    /// None yet; time counts from now.
+    /// No steps; time counts from now.
     pub fn new() -> Self {
         Self { steps: Vec::new(), since: Instant::now(), waited: Duration::ZERO }
     }
 
-    /// Adds a step, which waited so long for its data.
+    /// Adds a step and the time that it waited for its data.
     pub fn push(&mut self, step: Launched, waited: Duration) {
         self.steps.push(step);
         self.waited += waited;
@@ -62,7 +62,7 @@ impl Pending {
         Ok(read)
     }
 
-    /// Lets the time begin anew, after work that is no step.
+    /// Restarts the clock after work that does not belong to a step.
     pub fn restart_clock(&mut self) {
         self.since = Instant::now();
     }

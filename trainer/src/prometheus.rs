@@ -1,4 +1,4 @@
-//! The newest values over HTTP, in Prometheus' text exposition format 0.0.4: one gauge a tag.
+//! The newest values over HTTP, in Prometheus' text exposition format 0.0.4: one gauge for each tag.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-/// How long a client may take: one that says nothing must not block the next.
+/// How long a client may take: a silent one must not block the next.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Rank 0's endpoint, on a thread of its own.
@@ -27,14 +27,14 @@ impl Prometheus {
         std::thread::Builder::new().name("prometheus".into()).spawn(move || {
             for stream in listener.incoming().flatten() {
                 let text = shown.lock().map(|page| page.clone()).unwrap_or_default();
-                // A client that goes away is its own affair.
+                // A client that disconnects is no error.
                 let _ = answer(stream, &text);
             }
         })?;
         Ok(Self { page })
     }
 
-    /// Shows the values of `step` from now on.
+    /// Serves the values of `step` from now on.
     pub fn publish(&self, step: u64, scalars: &[(String, f64)]) {
         let mut text = String::new();
         gauge(&mut text, "step", step as f64);
@@ -54,7 +54,7 @@ fn gauge(text: &mut String, tag: &str, value: f64) {
 fn answer(mut stream: TcpStream, text: &str) -> std::io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    // A request's head is short; whatever comes after so many bytes is not read.
+    // A request's head is short; bytes beyond this are not read.
     let mut reader = BufReader::new(stream.try_clone()?.take(16 << 10));
     let mut request = String::new();
     reader.read_line(&mut request)?;

@@ -1,4 +1,4 @@
-//! What each step leaves to be read: metrics.jsonl and TensorBoard, written by rank 0.
+//! Records each step in metrics.jsonl and TensorBoard, on rank 0.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,13 +19,13 @@ pub struct StepRecord {
     pub total: f64,
     /// The terms that are trained, unweighted.
     pub terms: Vec<(&'static str, f64)>,
-    /// Of each group.
+    /// Of each parameter group.
     pub learning_rates: Vec<(&'static str, f64)>,
-    /// Before clipping.
+    /// The gradient's norm before clipping.
     pub gradient_norm: f64,
-    /// Steps left out up to now.
+    /// How many steps have been skipped.
     pub num_skipped: u64,
-    /// What the loss was multiplied by; 1 where nothing is scaled.
+    /// The loss scale; 1 if nothing is scaled.
     pub loss_scale: f64,
     /// Source images per second, over all ranks.
     pub images_per_s: f64,
@@ -38,7 +38,7 @@ pub struct StepRecord {
 }
 
 impl StepRecord {
-    /// Fills in the rates from what the step took.
+    /// Computes the rates from the step's time.
     ///
     /// `flop` is one process's work.
     pub fn timings(&mut self, global_batch: usize, flop: f64, waited: Duration, whole: Duration) {
@@ -66,7 +66,7 @@ impl StepRecord {
     }
 }
 
-/// Rank 0's files; nothing on the others.
+/// Rank 0's files; none on the other ranks.
 pub struct Recorder {
     files: Option<Files>,
 }
@@ -116,7 +116,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// What validation found of `tag` up to now, by step; nothing where this rank records nothing.
+    /// The validated values of `tag` so far, by step; empty on ranks that record nothing.
     pub fn validated(&self, tag: &str) -> BTreeMap<u64, f64> {
         self.files.as_ref().map(|files| files.validation.series(tag)).unwrap_or_default()
     }
@@ -128,7 +128,7 @@ impl Recorder {
         }
     }
 
-    /// Records what validation found.
+    /// Records what validation measured.
     pub fn validation(
         &mut self, step: u64, scalars: &[(String, f64)], pictures: &[(String, RgbImage)],
     ) -> anyhow::Result<()> {
@@ -139,7 +139,7 @@ impl Recorder {
     }
 }
 
-/// Bytes that this process holds and has held at most: of the GPU, or of main memory where Linux says.
+/// Bytes that this process holds now and at most: of the GPU, or of main memory on Linux.
 fn memory(device: Device) -> anyhow::Result<Option<[u64; 2]>> {
     if let Device::Cuda(index) = device {
         let memory = collective::cuda::memory(index)?;

@@ -1,6 +1,6 @@
-//! E_I(decode(P_t(ε))), what the target form of the directional loss compares an edit with. Where P_t(ε) is the
-//! inversion's own record it is a function of source and rung alone: made once ([`crate::embedding`]) and shared by every run
-//! on the same networks.
+//! E_I(decode(P_t(ε))): the target form of the directional loss compares an edit with it. If P_t(ε) is the
+//! inversion's own record, it depends on source and timestep alone. Then it is computed once ([`crate::embedding`])
+//! and shared by every run on the same networks.
 //!
 //! Shapes: b batch, p CLIP's projection.
 
@@ -17,10 +17,10 @@ use crate::trajectories::Trajectories;
 
 const TENSOR: &str = "embedding";
 
-/// A source by its image id, on a rung.
+/// A source by its image id, at a timestep index.
 pub type Place<'a> = (&'a str, usize);
 
-/// The cache under one set of networks, one file a source and rung.
+/// The cache for one set of networks, one file for each source and timestep.
 #[derive(Clone, Debug)]
 pub struct References {
     folder: PathBuf,
@@ -28,7 +28,7 @@ pub struct References {
 }
 
 impl References {
-    /// Those for these inversions and networks; none where the recipe compares with something else.
+    /// The cache for these inversions and networks; none if the recipe compares with something else.
     pub fn open(recipe: &Resolved, models: &Models, trajectories: &Trajectories) -> anyhow::Result<Option<Self>> {
         if !recipe.uses_references() {
             return Ok(None);
@@ -43,18 +43,18 @@ impl References {
         Ok(Some(Self { folder, block }))
     }
 
-    /// Keeps the embedding (p) of a source on a rung.
+    /// Stores the embedding (p) of a source at a timestep.
     pub fn keep(&self, place: Place<'_>, embedding: &Tensor) -> anyhow::Result<()> {
         let tensors = BTreeMap::from([(TENSOR.to_string(), embedding.shallow_clone())]);
         tensor_file::write_whole(&self.path(place), &tensor_file::to_bytes(&tensors)?)
     }
 
-    /// Whether the embedding of a source on a rung is there and whole.
+    /// Whether the embedding of a source at a timestep is stored and whole.
     pub fn has(&self, place: Place<'_>) -> bool {
         self.read(place).is_ok()
     }
 
-    /// Images embedded at once, always: a network's rounding may depend on it.
+    /// Images embedded at once; the number is fixed because a network's rounding may depend on it.
     pub fn block(&self) -> usize {
         self.block
     }

@@ -1,4 +1,4 @@
-//! The recipe, checked: what needs no file to be wrong is found here, before anything is loaded.
+//! The recipe, checked: every error that can be found without a file is found here, before anything is loaded.
 
 use dataloader::Emotion;
 use diffusion::losses::directional::Directional;
@@ -11,10 +11,10 @@ use crate::threshold::Threshold;
 use crate::validation_tags;
 use crate::words;
 
-/// A recipe whose values are in range and fit together.
+/// A recipe whose values are in range and consistent.
 #[derive(Clone, Debug)]
 pub struct Resolved {
-    /// As written, defaults filled in.
+    /// As written, with defaults filled in.
     pub config: Config,
     /// The emotions by name, in the recipe's order.
     pub names: Vec<String>,
@@ -42,7 +42,7 @@ impl Resolved {
         Ok(Self { config, names, prompts, placeholders })
     }
 
-    /// Whether a loss looks at edited sources; without one they are neither inverted nor read.
+    /// Whether a loss uses edited sources; otherwise they are neither inverted nor read.
     pub fn needs_sources(&self) -> bool {
         self.config.loss.clip > 0.0 || self.config.loss.reconstruction > 0.0
     }
@@ -57,7 +57,7 @@ impl Resolved {
         self.config.loss.alignment > 0.0 && self.config.tokens.on().is_some()
     }
 
-    /// Whether the direction comes from images, at least in part.
+    /// Whether the direction comes from images, at least partly.
     pub fn needs_prototype(&self) -> bool {
         self.config.loss.clip > 0.0 && self.config.direction.kind != DirectionKind::Text
     }
@@ -278,7 +278,7 @@ fn check_validation(config: &Config) -> anyhow::Result<()> {
     check_held_out(config)
 }
 
-/// Nothing that validation looks at is trained on: not as a source, and not as an image of the emotion.
+/// Refuses a recipe that trains on what validation uses, as a source or as an image of the emotion.
 fn check_held_out(config: &Config) -> anyhow::Result<()> {
     let (held_out, sources) = (&config.validation.split, &config.data.sources);
     if config.validation.validation_steps == 0 {

@@ -1,8 +1,8 @@
-//! Held-out sources, edited with the run as it stands: samples/step-N/ and TensorBoard, in columns source, round trip,
-//! edit.
+//! Held-out sources, edited with the run's current state: samples/step-N/ and TensorBoard, in columns source, round
+//! trip, edit.
 //!
-//! Every rank edits its share of the same few images, for each emotion such as do not show it; their inversions come from
-//! the cache.
+//! Every rank edits its share of the same few images; for each emotion, these are images that do not show it. Their
+//! inversions come from the cache.
 //!
 //! Shapes: b images, (h, w) pixels.
 
@@ -37,18 +37,18 @@ pub struct Samples {
     verdict: Verdict,
 }
 
-/// The images that are edited towards one emotion, none of which shows it already; this rank's share loaded.
+/// The images that are edited towards one emotion; none of them shows it already. This rank's share is loaded.
 struct Shown {
     /// Index of the emotion.
     emotion: usize,
     stream: Stream,
-    /// Positions in the stream's order: the same images at any number of ranks.
+    /// Positions in the stream's order: the same images for any number of ranks.
     count: usize,
     mine: Vec<u64>,
     loaded: Option<Loaded>,
 }
 
-/// On the CPU until they are edited: only one emotion's take room beside the networks.
+/// On the CPU until they are edited: the networks' device holds only one emotion's at a time.
 struct Loaded {
     sources: Tensor,    // (b, 3, h, w)
     round_trip: Tensor, // (b, 3, h, w)
@@ -56,7 +56,7 @@ struct Loaded {
 }
 
 impl Samples {
-    /// Chooses the images, the same at every seed of the draw; none where validation is off.
+    /// Chooses the images, the same for any seed; none if validation is off.
     pub fn choose(ground: &Ground<'_>, folders: &Folders) -> anyhow::Result<Option<Self>> {
         let Ground { recipe, models, data, world, .. } = *ground;
         if recipe.config.validation.validation_steps == 0 {
@@ -135,7 +135,7 @@ impl Samples {
 }
 
 impl Shown {
-    /// The images for emotion number `k`; none where all that are held out show it already.
+    /// The images for emotion number `k`; none if every held-out image shows it already.
     fn choose(ground: &Ground<'_>, k: usize) -> anyhow::Result<Option<Self>> {
         let Ground { recipe, data, world, .. } = *ground;
         let stream = match data.held_out(recipe, k) {
@@ -144,7 +144,7 @@ impl Shown {
         };
         let count = recipe.config.validation.num_validation_images.min(stream.rows().len());
         let each = count.div_ceil(world.size);
-        // A rank without an image of its own edits one that another has, and it is left out again.
+        // A rank without an image of its own edits one of another rank's; the copy is dropped afterwards.
         let mine = (0..each).map(|i| ((i * world.size + world.rank) % count) as u64).collect();
         Ok(Some(Self { emotion: k, stream, count, mine, loaded: None }))
     }
@@ -176,7 +176,7 @@ impl Shown {
 }
 
 impl Loaded {
-    /// The same beside the networks.
+    /// The same on the networks' device.
     fn on(&self, device: Device) -> Self {
         let trajectory = Trajectory {
             latents: self.trajectory.latents.to_device(device),
@@ -219,7 +219,7 @@ fn restore(config: &RunConfig, models: &Models, loaded: &Loaded, latent: &Tensor
     config.edit.detail.restore(&loaded.sources, &loaded.round_trip, &decoded, Tensor::shallow_clone)
 }
 
-/// One row an image, one column a stage.
+/// One row for each image, one column for each stage.
 fn grid(columns: &[Tensor]) -> anyhow::Result<RgbImage> {
     let column = |c: &Tensor| Tensor::cat(&c.unbind(0), 1); // (3, b·h, w)
     let columns: Vec<Tensor> = columns.iter().map(column).collect();

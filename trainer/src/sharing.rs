@@ -1,16 +1,16 @@
-//! Work before the first step that leaves files behind, shared among the processes of each machine.
+//! Work before the first step that writes files, shared by the processes of each machine.
 
 use program::Progress;
 
 use crate::ground::Ground;
 
-/// Has each block of `items`, which are the same on every process of a machine, done by one of them. All meet after each
-/// block, so that a lost process or a signal is noticed. `name` is what the progress says.
+/// Divides `items`, which are the same on every process of a machine, into blocks; one process works on each block.
+/// All synchronise after each round, so that a lost process or a signal is noticed. `name` is shown in the progress.
 pub fn in_blocks<T>(
     ground: &Ground<'_>, name: &'static str, items: &[T], block: usize, work: impl Fn(&[T]) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let world = ground.world;
-    // Nobody begins to leave files before all have seen which are missing.
+    // Nobody starts to write files before every process has seen which are missing.
     world.barrier()?;
     let blocks: Vec<_> = items.chunks(block).collect();
     let rounds = world.max(blocks.len().div_ceil(world.local_size) as u64)? as usize;

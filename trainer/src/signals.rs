@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT ask for an end after the step under way; a second one ends at once.
+//! SIGTERM and SIGINT end the run after the current step; a second signal ends it at once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tokio::signal::unix::{signal, SignalKind};
 
 use crate::failure::Stopped;
 
-/// Whether an end was asked for.
+/// Whether a signal has come.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
@@ -41,7 +41,7 @@ impl Stop {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// Ends set-up work, which has nothing to save, once a signal came.
+    /// Ends set-up work, which has nothing to save, if a signal has come.
     pub fn check(&self) -> anyhow::Result<()> {
         match self.asked() {
             true => Err(Stopped.into()),

@@ -1,5 +1,5 @@
-//! One optimiser step: the gradient over all micro-batches of all ranks and the update. The host waits for the device in
-//! the collectives alone.
+//! One optimiser step: the gradient over all micro-batches of all ranks, and the update. The host waits for the
+//! device in the collectives only.
 
 use collective::Work as Collective;
 use tch::{Kind, Tensor};
@@ -13,18 +13,18 @@ use crate::state::{group_names, num_token_tensors, State};
 use crate::steps::Steps;
 use crate::world::{split, World};
 
-/// What one rank found, and the deltas' gradient on its way to the others.
+/// What one rank computed, while the deltas' gradient is being summed over the ranks.
 struct Found {
     gradients: Gradients,
     /// The sums of [`Outcome::numbers`], f64.
     numbers: Tensor,
-    /// The edited latents one rung down, by micro-batch.
+    /// The edited latents one timestep below, for each micro-batch.
     next: Vec<Tensor>,
     deltas: Option<(Tensor, Collective)>,
 }
 
 impl Steps<'_> {
-    /// Does the next step. What it found stays on the device until it is read.
+    /// Computes the next step. Its numbers stay on the device until they are read.
     pub fn launch(&self, batch: &StepBatch, state: &mut State) -> anyhow::Result<Launched> {
         let world = self.ground.world;
         let found = self.found(batch, state)?;
@@ -48,15 +48,15 @@ impl Steps<'_> {
         clip(&mut gradient, &norm, self.ground.recipe.config.train.max_grad_norm);
         let learning_rates = self.update(&gradient, batch.emotion, &finite, state);
         state.latents = followed(found.next, batch, &finite, world);
-        // The flag of every rank counts once, the losses are means.
+        // Every rank's stop flag is summed; the losses are averaged.
         let flag_at = numbers.size()[0] - 1;
         let means = numbers.narrow(0, 0, flag_at) / micro_batches;
         let numbers = Tensor::cat(&[&norm.view(1), &means, &numbers.narrow(0, flag_at, 1)], 0);
         Ok(Launched { step: state.counters.step, numbers, learning_rates })
     }
 
-    /// Goes through the micro-batches. The deltas' gradient is complete before the last one's other parts are computed,
-    /// and goes to the other ranks meanwhile.
+    /// Goes through the micro-batches. The deltas' gradient is complete before the other parts of the last one are
+    /// computed, and is summed over the ranks meanwhile.
     fn found(&self, batch: &StepBatch, state: &mut State) -> anyhow::Result<Found> {
         let (world, size) = (self.ground.world, self.ground.recipe.micro_batch_size() as i64);
         let parameters = state.optimizer.parameters();
@@ -90,7 +90,7 @@ impl Steps<'_> {
         Ok(Found { gradients, numbers, next, deltas: reduced })
     }
 
-    /// Moves the parameters of `emotion`, and the averages of all, where `finite` holds; returns the rates of each group.
+    /// Moves the parameters of `emotion`, and all moving averages, if `finite` holds; returns the rate of each group.
     fn update(
         &self, gradient: &Tensor, emotion: usize, finite: &Tensor, state: &mut State,
     ) -> Vec<(&'static str, f64)> {
@@ -111,7 +111,7 @@ impl Steps<'_> {
     }
 }
 
-/// Where the edit goes on from; the source's own latents after a step that was not finite.
+/// The latents that the next step goes on from; the source's own after a step that was not finite.
 fn followed(next: Vec<Tensor>, batch: &StepBatch, finite: &Tensor, world: &World) -> Option<Tensor> {
     if next.is_empty() {
         return None;

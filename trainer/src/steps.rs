@@ -1,4 +1,4 @@
-//! Step after step: what is read, recorded, saved and shown, and when.
+//! The loop over the steps: what is read, recorded, saved and shown, and when.
 
 use std::time::Instant;
 
@@ -24,13 +24,13 @@ pub enum Ending {
     Stopped,
 }
 
-/// What stays the same through the steps.
+/// What stays the same over the steps.
 pub struct Steps<'a> {
     /// What the run stands on.
     pub ground: Ground<'a>,
     /// The losses.
     pub objective: &'a Objective<'a>,
-    /// The held-out images, where they are looked at.
+    /// The held-out images, if validation is on.
     pub samples: Option<Samples>,
     /// The learning rates.
     pub rates: LrSchedule,
@@ -39,7 +39,7 @@ pub struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    /// Trains on from `state` to the last step or a signal.
+    /// Trains from `state` to the last step or to a signal.
     pub fn run(&self, loader: Loader, state: &mut State, recorder: &mut Recorder) -> anyhow::Result<Ending> {
         let (config, world, first) = (&self.ground.recipe.config, self.ground.world, state.counters.step);
         let last = config.train.max_train_steps;
@@ -84,7 +84,7 @@ impl Steps<'_> {
             || state.loss_scale.is_dynamic()
     }
 
-    /// Reads and records every pending step; whether any rank was asked to stop.
+    /// Reads and records every pending step; returns whether any rank was asked to stop.
     fn read(
         &self, pending: &mut Pending, state: &mut State, recorder: &mut Recorder, progress: &Progress,
     ) -> anyhow::Result<bool> {
@@ -147,7 +147,7 @@ impl Steps<'_> {
         }
     }
 
-    /// A gradient that overflowed by the loss scale's fault is not held against the run.
+    /// An overflow that the loss scale caused does not count towards the limit of skipped steps.
     fn count_skipped(&self, step: u64, state: &mut State, blamed: bool) -> anyhow::Result<()> {
         state.counters.skipped += 1;
         if blamed {
@@ -193,7 +193,7 @@ impl Steps<'_> {
     }
 }
 
-/// Whether step `step` is one of every so many; never at 0.
+/// Whether step `step` is a multiple of `every`; never at 0.
 fn due(step: u64, every: u64) -> bool {
     every > 0 && step.is_multiple_of(every)
 }

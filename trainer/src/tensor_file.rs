@@ -1,4 +1,4 @@
-//! Named f32 tensors as safetensors bytes, the same bytes for the same tensors.
+//! Named f32 tensors as safetensors bytes; equal tensors give equal bytes.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -52,11 +52,11 @@ pub fn to_bytes(tensors: &BTreeMap<String, Tensor>) -> anyhow::Result<Vec<u8>> {
     Ok(safetensors::serialize(views.iter().map(|(name, view)| (name.as_str(), view)), None)?)
 }
 
-/// Writes aside and renames, so that a file under its final name is whole, whoever else writes it at the same time:
-/// processes of several machines, whose numbers may be equal, share a folder.
+/// Writes to a temporary file and renames it, so that a file under its final name is whole, even if others write it
+/// at the same time: processes of several machines, whose numbers may be equal, share a folder.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let at = || path.display().to_string();
-    // As any other file: the umask takes its share.
+    // With the permissions of any other file, by the umask.
     let readable = Permissions::from_mode(0o666);
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut aside =
@@ -66,7 +66,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The tensors of a safetensors file; anything but f32 is refused by name. `path` is what errors name.
+/// The tensors of a safetensors file; kinds other than f32 are refused by name. Errors name `path`.
 pub fn from_bytes(path: &Path, bytes: &[u8]) -> anyhow::Result<BTreeMap<String, Tensor>> {
     let file = SafeTensors::deserialize(bytes)
         .map_err(|e| anyhow::anyhow!("{}: not a readable safetensors file ({e})", path.display()))?;

@@ -1,6 +1,6 @@
 //! The sources' inversions: what `dataloader invert` made, and a local cache shared by every run on the same weights.
 //!
-//! Shapes: n rungs, b batch, (c, h, w) a latent.
+//! Shapes: n timesteps, b batch, (c, h, w) a latent.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::failure::input;
 use crate::resolved::Resolved;
 use crate::trajectory_file as file;
 
-/// The inversions of one data set under one set of weights: those that `dataloader invert` made, and a cache of others.
+/// The inversions of one data set under one set of weights: those of `dataloader invert`, and a cache for the rest.
 #[derive(Clone, Debug)]
 pub struct Trajectories {
     shards: Option<Arc<Inversions>>,
@@ -26,7 +26,7 @@ pub struct Trajectories {
 }
 
 impl Trajectories {
-    /// Those for these weights, prompt, ladder and images. Refuses shards that were made otherwise.
+    /// Those for these weights, prompt, timesteps and images. Refuses shards that were made with others.
     pub fn open(
         recipe: &Resolved, hashes: &Hashes, schedule: &Schedule, ladder: &Ladder, sources: &Manifest,
     ) -> anyhow::Result<Self> {
@@ -57,7 +57,8 @@ impl Trajectories {
         self.shards.as_deref().filter(|shards| shards.has(id))
     }
 
-    /// Rung `rungs[i]` of source `ids[i]`: z there, z one rung below, the UNet's output there; (b, c, h, w) each.
+    /// For source `ids[i]` at timestep index `rungs[i]`: z, z one timestep below, and the UNet's output; (b, c, h, w)
+    /// each.
     pub fn rungs(&self, ids: &[&str], rungs: &[usize]) -> anyhow::Result<[Tensor; 3]> {
         let (mut here, mut below, mut output) = (Vec::new(), Vec::new(), Vec::new());
         for (id, &k) in ids.iter().zip(rungs) {
@@ -87,7 +88,7 @@ impl Trajectories {
         })
     }
 
-    /// z and the UNet's output of one source on rung `k`, (c, h, w) each.
+    /// z and the UNet's output of one source at timestep index `k`, (c, h, w) each.
     fn rung(&self, id: &str, k: usize) -> anyhow::Result<(Tensor, Tensor)> {
         let Some(shards) = self.in_shards(id) else { return file::read_rung(&self.path(id), &self.shape, k) };
         let (latent, output) = shards.rung(id, k)?;
@@ -98,12 +99,12 @@ impl Trajectories {
         self.folder.join(format!("{id}.safetensors"))
     }
 
-    /// Whether the cache has this source's inversion, whatever it is worth, or the shards have it.
+    /// Whether the cache has a file for this source, damaged or not, or the shards have it.
     pub fn has(&self, id: &str) -> bool {
         self.in_shards(id).is_some() || self.path(id).is_file()
     }
 
-    /// The cache's folder, for these weights, prompt, ladder and images.
+    /// The cache's folder for these weights, prompt, timesteps and images.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -122,13 +123,13 @@ impl Trajectories {
         }
         tracing::warn!("{}: damaged inversion, made again", path.display());
         match std::fs::remove_file(&path) {
-            // Another run has seen it too.
+            // Another run may have removed it already.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             removed => removed.with_context(at),
         }
     }
 
-    /// Puts the inversion of source number `k` of a batch into the cache.
+    /// Stores the inversion of source number `k` of a batch in the cache.
     pub fn keep(&self, id: &str, batch: &Trajectory, k: usize) -> anyhow::Result<()> {
         let of = |tensor: &Tensor| tensor.select(1, k as i64).to_device(Device::Cpu);
         file::write(&self.path(id), &of(&batch.latents), &of(&batch.outputs))

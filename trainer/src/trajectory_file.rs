@@ -1,5 +1,5 @@
-//! One source's inversion on disk: safetensors `latents` and the UNet's outputs, named `noises` after the most usual one,
-//! (n, c, h, w) f32 each, with their hash in the header; rungs are read one at a time.
+//! One source's inversion on disk: safetensors `latents` and the UNet's outputs, which are named `noises` because
+//! they most often are, (n, c, h, w) f32 each, with their hash in the header. Timesteps are read one at a time.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,7 +15,7 @@ use crate::tensor_file::{raw, write_whole};
 const HASH_KEY: &str = "blake3";
 const MAX_HEADER_BYTES: u64 = 1 << 16;
 
-/// Writes both, or nothing.
+/// Writes the whole file or nothing.
 pub fn write(path: &Path, latents: &Tensor, noises: &Tensor) -> anyhow::Result<()> {
     let (first, second) = (raw(latents)?, raw(noises)?);
     let shape: Vec<usize> = latents.size().iter().map(|&d| d as usize).collect();
@@ -30,7 +30,7 @@ fn hash(latents: &[u8], noises: &[u8]) -> String {
     blake3::Hasher::new().update(latents).update(noises).finalize().to_hex().to_string()
 }
 
-/// Whether the whole file is what was written, in this shape. A file that cannot be read is not known to be damaged.
+/// Whether the file is whole and of this shape. A file that cannot be read does not count as damaged.
 pub fn is_good(path: &Path, shape: &[i64]) -> std::io::Result<bool> {
     let bytes = std::fs::read(path)?;
     let check = || -> anyhow::Result<bool> {
@@ -44,7 +44,7 @@ pub fn is_good(path: &Path, shape: &[i64]) -> std::io::Result<bool> {
     Ok(check().unwrap_or(false))
 }
 
-/// z and the UNet's output on rung `k`, (c, h, w) each, of a file with `shape` (n, c, h, w).
+/// z and the UNet's output at timestep index `k`, (c, h, w) each, of a file with `shape` (n, c, h, w).
 pub fn read_rung(path: &Path, shape: &[i64], k: usize) -> anyhow::Result<(Tensor, Tensor)> {
     let rung_shape = &shape[1..];
     let rung_bytes = rung_shape.iter().product::<i64>() as u64 * 4;
@@ -62,7 +62,7 @@ pub fn read_rung(path: &Path, shape: &[i64], k: usize) -> anyhow::Result<(Tensor
     read().with_context(|| format!("{}: cannot read this inversion; delete the file, it is made again", path.display()))
 }
 
-/// All rungs: latents and noises, (n, c, h, w) each.
+/// All timesteps: latents and noises, (n, c, h, w) each.
 pub fn read_all(path: &Path) -> anyhow::Result<(Tensor, Tensor)> {
     let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
     let mut tensors = crate::tensor_file::from_bytes(path, &bytes)?;

@@ -8,10 +8,10 @@ pub const LPIPS: &str = "validation/lpips";
 pub const EMO_A: &str = "validation/emo_a";
 /// How much more probable the target is in the edit than in the source.
 pub const EMO_S: &str = "validation/emo_s";
-/// The cosine between what changed to CLIP's eye and ΔT.
+/// The cosine between the change of CLIP's image embedding and ΔT.
 pub const CLIP_DIRECTION: &str = "validation/clip_direction";
 
-/// What is measured under `config`; nothing where validation is off.
+/// The tags that are measured under `config`; none if validation is off.
 pub fn measured(config: &Config) -> Vec<&'static str> {
     let validation = &config.validation;
     if validation.validation_steps == 0 {

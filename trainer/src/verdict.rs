@@ -1,4 +1,4 @@
-//! What validation measures of the edits: distance, direction, and what a judge that took part in no loss says.
+//! What validation measures on the edits: distance, direction, and the answer of a judge that took part in no loss.
 //!
 //! Shapes: b images, (h, w) pixels.
 
@@ -17,7 +17,7 @@ use crate::failure::{input, refuse};
 use crate::models::{Folders, Models};
 use crate::validation_tags::{CLIP_DIRECTION, EMO_A, EMO_S, LPIPS};
 
-/// The networks that look at the edits.
+/// The networks that measure the edits.
 pub struct Verdict {
     lpips: Option<Lpips>,
     classifier: Option<Classifier>,
@@ -27,17 +27,17 @@ pub struct Verdict {
 pub struct Pairs<'a> {
     /// The photos, (b, 3, h, w) in [−1, 1].
     pub sources: &'a Tensor,
-    /// As shown, (b, 3, h, w).
+    /// The edits as shown, (b, 3, h, w).
     pub edited: &'a Tensor,
-    /// What the edits are to show.
+    /// The target emotion.
     pub emotion: Emotion,
-    /// ΔT (p), where the directional loss is trained.
+    /// ΔT (p), if the directional loss is trained.
     pub direction: Option<&'a Tensor>,
 }
 
 impl Verdict {
     /// Loads what the recipe names. A classifier that reads the embeddings of the loss's CLIP is refused: the run is
-    /// trained to please it.
+    /// trained to please that CLIP.
     pub fn load(config: &Config, folders: &Folders, models: &Models) -> anyhow::Result<Self> {
         let validation = &config.validation;
         let placement = Placement { contents: models.contents, ..Placement::new(models.device, Kind::Float) };
@@ -85,7 +85,7 @@ impl Verdict {
     }
 }
 
-/// The classifier's probabilities (b, 8) of the pictures as a user gets them, 8 bits a channel.
+/// The classifier's probabilities (b, 8) for the pictures as a user gets them, with 8 bits a channel.
 fn probabilities(classifier: &Classifier, shown: &Tensor) -> anyhow::Result<Tensor> {
     let pictures = shown
         .to_device(Device::Cpu)

@@ -1,7 +1,9 @@
-//! What each optimiser step works on: a pure function of the step, so that any number of ranks and any resume agree.
+//! What each optimiser step works on: a pure function of the step, so that it does not depend on the number of ranks
+//! or on resumes.
 //!
-//! A step serves one emotion. On `trajectory: source` the emotions take turns step by step; on `trajectory: edited`
-//! they take turns descent by descent, a descent being one global batch of sources led down all edited rungs.
+//! A step serves one emotion. With `trajectory: source` the emotions take turns step by step. With `trajectory:
+//! edited` they take turns descent by descent; a descent edits one global batch of sources at all edited timesteps,
+//! one after another.
 
 use crate::config::TrajectoryKind;
 
@@ -10,7 +12,7 @@ use crate::config::TrajectoryKind;
 pub struct Visits {
     /// Which latents the edit is trained on.
     pub kind: TrajectoryKind,
-    /// The rungs that are edited, from the highest down.
+    /// The timestep indices that are edited, from the highest down.
     pub rungs: Vec<usize>,
     /// How many emotions take turns.
     pub num_emotions: u64,
@@ -21,9 +23,9 @@ pub struct Visits {
 pub struct Visit {
     /// Index of the emotion.
     pub emotion: usize,
-    /// The rung that the whole batch is on; drawn for each sample where it is none.
+    /// The timestep index of the whole batch; if none, each sample draws its own.
     pub rung: Option<usize>,
-    /// Whether the sources are fresh from their inversion, not led here by the step before.
+    /// Whether the sources come fresh from their inversion, and not from the step before.
     pub fresh: bool,
     /// Which global batch of the emotion's sources.
     pub source_batch: u64,
@@ -66,7 +68,8 @@ impl Visits {
     }
 }
 
-/// The rungs of `timesteps` (ascending) that are edited from `t_edit` on, highest first; rung 0 is the photo itself.
+/// The indices of `timesteps` (ascending) that are edited from `t_edit` on, highest first; index 0 is the photo
+/// itself.
 pub fn edited_rungs(timesteps: &[i64], t_edit: i64) -> Vec<usize> {
     (1..timesteps.len()).rev().filter(|&k| timesteps[k] >= t_edit).collect()
 }

@@ -1,4 +1,4 @@
-//! This process among all, and the few things that the ranks exchange.
+//! This process and its rank, and the few things that the ranks exchange.
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use tch::{Device, Kind, Tensor};
 use crate::config::TrainSection;
 use crate::failure::{exit_code, refuse, BAD_INPUT};
 
-/// This process among all.
+/// This process among all processes.
 pub struct World {
     group: Box<dyn ProcessGroup>,
-    /// This process, among all.
+    /// Its rank among all processes.
     pub rank: usize,
-    /// All processes.
+    /// The number of all processes.
     pub size: usize,
-    /// This process, among those of this machine.
+    /// Its rank among the processes of this machine.
     pub local_rank: usize,
-    /// The processes of this machine.
+    /// The number of processes on this machine.
     pub local_size: usize,
-    /// Where this process computes.
+    /// The device that this process computes on.
     pub device: Device,
 }
 
 impl World {
-    /// Joins the others; a world of one without a rendezvous.
+    /// Joins the other processes; without a rendezvous it is the only one.
     pub fn join(rendezvous: Option<&Rendezvous>, train: &TrainSection) -> anyhow::Result<Self> {
         let (local_rank, local_size) = rendezvous.map_or((0, 1), |r| (r.local_rank, r.local_world_size));
         let device =
@@ -48,8 +48,8 @@ impl World {
         self.rank == 0
     }
 
-    /// What `work` gives on rank 0, where alone it is done. Where it fails there, every rank fails with the same exit code:
-    /// none waits in vain for the first.
+    /// The result of `work`, which only rank 0 does. If it fails there, every rank fails with the same exit code, so
+    /// that none waits for rank 0 in vain.
     pub fn on_first<T>(&self, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<Option<T>> {
         let done = self.is_first().then(work).transpose();
         let code = self.agree(&[done.as_ref().map_or_else(|error| exit_code(error).into(), |_| 0)])?[0];
@@ -65,12 +65,12 @@ impl World {
         Ok(self.group.all_reduce(tensor, ReduceOp::Sum)?)
     }
 
-    /// Starts to do so; until the work has been waited for, `tensor` must not be touched.
+    /// Starts to do so; `tensor` must not be touched until the work has been waited for.
     pub fn sum_start(&self, tensor: &Tensor) -> anyhow::Result<Work> {
         Ok(self.group.all_reduce_start(tensor, ReduceOp::Sum)?)
     }
 
-    /// The largest of all ranks' numbers.
+    /// The largest number of any rank.
     pub fn max(&self, number: u64) -> anyhow::Result<u64> {
         let tensor = Tensor::from_slice(&[number as i64]).to_device(self.device);
         self.group.all_reduce(&tensor, ReduceOp::Max)?;
@@ -110,14 +110,14 @@ impl World {
     }
 }
 
-/// Tensors, of which there may be none, as one flat tensor of `kind`.
+/// Tensors, possibly none, as one flat tensor of `kind`.
 pub fn flatten(tensors: &[Tensor], kind: Kind, device: Device) -> Tensor {
     let mut flat = vec![Tensor::zeros([0], (kind, device))];
     flat.extend(tensors.iter().map(|t| t.detach().flatten(0, -1).to_kind(kind).to_device(device)));
     Tensor::cat(&flat, 0)
 }
 
-/// The parts of `flat` in the shapes of `like`; what is left over at the end is left out.
+/// The parts of `flat` in the shapes of `like`; numbers left over at the end are ignored.
 pub fn split(flat: &Tensor, like: &[Tensor]) -> Vec<Tensor> {
     let mut at = 0;
     let part = |tensor: &Tensor| {

@@ -1,4 +1,5 @@
-//! The disk that checkpoints are written to, one method an operation that can fail; tests put faults in its place.
+//! The disk that checkpoints are written to, with one method for each operation that can fail. Tests replace it by
+//! one with faults.
 
 use std::fs::File;
 use std::io;
@@ -15,7 +16,7 @@ pub trait Disk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Creates a folder and those above it.
     fn create_folder(&self, path: &Path) -> io::Result<()>;
-    /// Removes a folder and all in it, if it is there.
+    /// Removes a folder and all its contents, if it exists.
     fn remove_folder(&self, path: &Path) -> io::Result<()>;
     /// Bytes that this user may still write to the disk of `folder`.
     fn free_bytes(&self, folder: &Path) -> io::Result<u64>;
@@ -27,7 +28,7 @@ pub trait Disk {
     fn entries(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
         std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
     }
-    /// Lets time pass before an operation is tried again.
+    /// Waits before an operation is tried again.
     fn wait(&self, time: Duration) {
         std::thread::sleep(time);
     }
@@ -73,11 +74,11 @@ impl Disk for RealDisk {
 pub enum Fault {
     /// With an error; the next ones succeed again.
     Refused,
-    /// Half done, and nothing after it is done.
+    /// Half done, and no later operation is done.
     PowerCut,
 }
 
-/// The real disk up to operation number `at`.
+/// The real disk up to operation number `at`, which fails.
 #[cfg(test)]
 pub struct Failing {
     at: usize,
@@ -91,7 +92,7 @@ impl Failing {
         Self { at, fault, done: std::cell::RefCell::default() }
     }
 
-    /// Whether the fault came.
+    /// Whether the fault has happened.
     pub fn reached(&self) -> bool {
         self.done.borrow().len() > self.at
     }
@@ -134,7 +135,7 @@ impl Disk for Failing {
         self.operation("create", path, || Ok(()), || RealDisk.create_folder(path))
     }
 
-    /// Half of a removal: the manifest is gone or the last file is, as the order of the entries has it.
+    /// Half of a removal: either the manifest or the last file is gone, whichever comes first in the folder's order.
     fn remove_folder(&self, path: &Path) -> io::Result<()> {
         let half = || match std::fs::read_dir(path).into_iter().flatten().flatten().next() {
             Some(entry) => std::fs::remove_file(entry.path()),
@@ -149,7 +150,7 @@ impl Disk for Failing {
     }
 }
 
-/// The real disk, on which reading fails so often before it works again.
+/// The real disk, but a number of reads fail before reading works again.
 #[cfg(test)]
 pub struct Hiccup {
     kind: io::ErrorKind,
@@ -163,7 +164,7 @@ impl Hiccup {
         Self { kind, left: times.into(), waits: 0.into() }
     }
 
-    /// How often it was waited for.
+    /// How often the caller waited.
     pub fn waits(&self) -> usize {
         self.waits.get()
     }

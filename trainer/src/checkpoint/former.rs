@@ -1,12 +1,12 @@
-//! Checkpoints of format version 1 as this version would have written them: there the tokens of all emotions lay in one
-//! tensor `tokens` (e, n, d), in the recipe's order, and one count of updates stood for every parameter's.
+//! Checkpoints of format version 1, converted to this version. There the tokens of all emotions lay in one tensor
+//! `tokens` (e, n, d), in the recipe's order, and one count of updates stood for every parameter's.
 
 use anyhow::{ensure, Context};
 use tch::{Kind, Tensor};
 
 use super::{Snapshot, Tensors};
 
-/// Names the tokens by their emotions, in every file, and gives each pair of moments its count of steps.
+/// Names the tokens by their emotions, in every file, and gives each pair of moments its own count of steps.
 pub fn upgrade(snapshot: &mut Snapshot) -> anyhow::Result<()> {
     let emotions = snapshot.state["config"]["emotions"].as_array().context("the state names no emotions")?;
     let emotions: Vec<String> = emotions.iter().filter_map(|e| Some(e.as_str()?.to_string())).collect();
@@ -26,7 +26,7 @@ pub fn upgrade(snapshot: &mut Snapshot) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `<stem>tokens<ending>` (e, n, d) as `<stem><emotion><ending>` (n, d) of each emotion.
+/// Splits `<stem>tokens<ending>` (e, n, d) into `<stem><emotion><ending>` (n, d) for each emotion.
 fn split(tensors: &mut Tensors, stem: &str, ending: &str, emotions: &[String]) -> anyhow::Result<()> {
     let name = format!("{stem}tokens{ending}");
     let Some(whole) = tensors.remove(&name) else { return Ok(()) };

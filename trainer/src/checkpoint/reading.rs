@@ -1,6 +1,6 @@
-//! Reading a checkpoint back. What is not what was written is damage; what cannot be read is not known to be any, and is
-//! tried again: a network's file system has its hiccups (EIO, ESTALE, EACCES, time-outs), and a checkpoint that is passed
-//! by for one is work lost.
+//! Reading a checkpoint back. A file that differs from what was written is damaged. A file that cannot be read may be
+//! whole, so reading is tried again: network file systems fail for moments (EIO, ESTALE, EACCES, time-outs), and
+//! skipping a good checkpoint would lose work.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,10 +14,10 @@ use crate::tensor_file;
 /// How long to wait before each further try.
 const PATIENCE: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(9)];
 
-/// Why a checkpoint cannot be taken.
+/// Why a checkpoint cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file is missing, or is not what the manifest says.
+    /// A file is missing or does not match the manifest.
     #[error("{}: {reason:#}", path.display())]
     Damaged {
         /// The file at fault.
@@ -25,7 +25,7 @@ pub enum Error {
         /// What is wrong with it.
         reason: anyhow::Error,
     },
-    /// The system could not read a file that is there.
+    /// The system could not read a file that exists.
     #[error(
         "{}: cannot be read ({source}), tried {} times; it is not taken for damaged: try again when the storage answers, or \
          begin elsewhere with --resume PATH or --resume none",
@@ -54,8 +54,7 @@ pub fn verify(disk: &dyn Disk, folder: &Path) -> Result<u64> {
     Ok(manifest.step)
 }
 
-/// Reads and verifies a checkpoint, one of an earlier version as this one would have written it; the error names the file
-/// at fault.
+/// Reads and verifies a checkpoint; one of an earlier version is converted. The error names the file at fault.
 pub fn load(disk: &dyn Disk, folder: &Path) -> Result<Snapshot> {
     let manifest = read_manifest(disk, folder)?;
     let mut snapshot = Snapshot { files: BTreeMap::new(), state: serde_json::Value::Null };
@@ -107,7 +106,7 @@ fn read_checked(disk: &dyn Disk, path: &Path, entry: &Entry) -> Result<Vec<u8>> 
     Ok(bytes)
 }
 
-/// A file's bytes; `without` says what the folder is where there is no such file.
+/// A file's bytes; if there is no such file, `without` says what the folder is.
 fn read(disk: &dyn Disk, path: &Path, without: &'static str) -> Result<Vec<u8>> {
     match patiently(disk, path, || disk.read(path)) {
         Ok(bytes) => Ok(bytes),
@@ -116,7 +115,7 @@ fn read(disk: &dyn Disk, path: &Path, without: &'static str) -> Result<Vec<u8>> 
     }
 }
 
-/// Does `work` again, a little later each time, as long as the system cannot say what is there.
+/// Repeats `work`, a little later each time, as long as the system cannot tell what is there.
 pub fn patiently<T>(disk: &dyn Disk, path: &Path, work: impl Fn() -> io::Result<T>) -> io::Result<T> {
     let mut waits = PATIENCE.iter();
     loop {

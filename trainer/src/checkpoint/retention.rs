@@ -34,20 +34,20 @@ fn one() -> usize {
     1
 }
 
-/// What a writer keeps, and how much of the disk it leaves.
+/// What a writer keeps, and how much of the disk it leaves free.
 #[derive(Clone, Debug)]
 pub struct Retention {
-    /// So many of the newest; the newest itself always.
+    /// How many of the newest; always at least one.
     pub limit: usize,
-    /// The rule for the best, and what each validated step scored.
+    /// The rule for the best, and the score of each validated step.
     pub best: Option<(KeepBest, BTreeMap<u64, f64>)>,
-    /// What stays free.
+    /// Bytes that stay free.
     pub min_free_bytes: u64,
 }
 
 impl Retention {
-    /// Those of `steps`, newest first, that are kept. A step that was not validated, or whose score is no number, is no
-    /// candidate for the best; of equals the newer is the better.
+    /// Which of `steps`, newest first, are kept. A step without a validation, or with a NaN score, cannot be the
+    /// best; among equals the newer one is better.
     pub fn kept(&self, steps: &[u64]) -> BTreeSet<u64> {
         let mut kept: BTreeSet<u64> = steps.iter().take(self.limit.max(1)).copied().collect();
         if let Some((rule, scores)) = &self.best {

@@ -1,4 +1,4 @@
-//! What is saved is found again, whatever fails while it is written and whatever happens to it afterwards.
+//! What is saved can be loaded, whatever fails while it is written and whatever happens to it afterwards.
 
 use super::disk::{Failing, Fault, RealDisk};
 use super::*;
@@ -60,7 +60,7 @@ fn half_written_folders_are_swept() -> anyhow::Result<()> {
 }
 
 /// One fault at every operation in turn: the disk refuses it, or the power fails in the middle of it. Either way the
-/// checkpoint before is whole, what is found is whole, and a later save succeeds.
+/// earlier checkpoint is whole, whatever is loaded is whole, and a later save succeeds.
 #[test]
 fn a_fault_at_any_operation_leaves_a_good_checkpoint() -> anyhow::Result<()> {
     for fault in [Fault::Refused, Fault::PowerCut] {

@@ -1,4 +1,4 @@
-//! Checkpoints written on a thread of their own, one at a time: the step that asks hands over a copy and goes on.
+//! Checkpoints are written one at a time on a thread of their own: the step hands over a copy and goes on.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,21 +18,22 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Writes below `output_dir`; `scores` is what earlier steps scored by the metric of `section.keep_best`.
+    /// Writes below `output_dir`; `scores` has each earlier step's value of the metric of `section.keep_best`.
     pub fn new(output_dir: PathBuf, section: CheckpointSection, scores: BTreeMap<u64, f64>) -> Self {
         Self { output_dir, section, scores, under_way: None, failed_before: false }
     }
 
-    /// Notes what validation found after `step`.
+    /// Records what validation measured after `step`.
     pub fn validated(&mut self, step: u64, scalars: &[(String, f64)]) {
         let Some(rule) = &self.section.keep_best else { return };
         self.scores.extend(scalars.iter().filter(|(tag, _)| *tag == rule.metric).map(|(_, score)| (step, *score)));
     }
 
-    /// Saves the state after `step`, once the save before is on the disk. With `wait` it returns when this one is too.
+    /// Saves the state after `step`, once the previous save is on the disk. With `wait` it returns when this save is
+    /// on the disk too.
     ///
-    /// A save that fails is reported and the run goes on, since the checkpoint before is whole; the second in a row, or
-    /// one that is waited for, is an error.
+    /// A failed save is reported and the run goes on, since the earlier checkpoint is whole. A second failure in a
+    /// row, or one with `wait`, is an error.
     pub fn save(&mut self, step: u64, snapshot: &Snapshot, wait: bool) -> anyhow::Result<()> {
         self.settle(false)?;
         let (output_dir, retention, snapshot) = (self.output_dir.clone(), self.retention(), snapshot.detached());
@@ -44,7 +45,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits for the save under way, and says how it ended.
+    /// Waits for the save in progress and returns its result.
     fn settle(&mut self, must_succeed: bool) -> anyhow::Result<()> {
         let Some(thread) = self.under_way.take() else { return Ok(()) };
         match thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the writer of checkpoints panicked"))) {
@@ -70,7 +71,7 @@ impl Writer {
     }
 }
 
-/// What is under way is finished, whatever else went wrong.
+/// The save in progress is finished, whatever else went wrong.
 impl Drop for Writer {
     fn drop(&mut self) {
         if let Err(error) = self.settle(true) {

@@ -21,10 +21,10 @@ pub struct LearningRates {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainSection {
-    /// Images per process and batch, of either stream.
+    /// Images in a batch of one process, for each of the two streams.
     pub train_batch_size: usize,
-    /// Images computed at once; a larger train_batch_size is cut into such pieces, which saves memory and makes the
-    /// weights the same, bit for bit, on one process and on several. The whole batch without it.
+    /// Images computed at once. A larger train_batch_size is cut into such pieces; that saves memory, and the weights
+    /// are then the same, bit for bit, on one process and on several. By default the whole batch.
     #[serde(default)]
     pub micro_batch_size: Option<usize>,
     /// Batches per optimiser step.
@@ -32,7 +32,7 @@ pub struct TrainSection {
     pub gradient_accumulation_steps: usize,
     /// Optimiser steps.
     pub max_train_steps: u64,
-    /// Of each group.
+    /// The learning rate of each group.
     pub learning_rate: LearningRates,
     /// constant, constant_with_warmup, linear, cosine, cosine_with_restarts or polynomial.
     #[serde(default = "default_lr_scheduler")]
@@ -40,10 +40,10 @@ pub struct TrainSection {
     /// Steps over which the rate rises.
     #[serde(default)]
     pub lr_warmup_steps: u64,
-    /// The share of the rate left at the last step.
+    /// The share of the rate that is left at the last step.
     #[serde(default)]
     pub lr_final_fraction: f64,
-    /// Cosines in a run of cosine_with_restarts.
+    /// The number of cosines in a run of cosine_with_restarts.
     #[serde(default = "default_lr_num_cycles")]
     pub lr_num_cycles: u64,
     /// The power of polynomial.
@@ -65,29 +65,30 @@ pub struct TrainSection {
     /// slower step, the same gradient.
     #[serde(default)]
     pub gradient_checkpointing: bool,
-    /// Lay UNet, VAE and preview decoder channels last, as a GPU's tensor cores want it in bf16 and f16; CPUs gain nothing.
+    /// Store UNet, VAE and preview decoder channels last, the format of a GPU's tensor cores in bf16 and f16; CPUs
+    /// gain nothing.
     #[serde(default)]
     pub channels_last: bool,
-    /// Let a GPU's f32 products run in TF32.
+    /// Let a GPU compute f32 products in TF32.
     #[serde(default)]
     pub allow_tf32: bool,
-    /// Ask for kernels that give the same bits each time; on the CPU they do in any case.
+    /// Ask for kernels that give the same bits each time; on the CPU they always do.
     #[serde(default)]
     pub deterministic: bool,
-    /// Steps with a gradient that is not finite, in a row, after which the run ends with an error.
+    /// How many steps in a row may have a gradient that is not finite before the run ends with an error.
     #[serde(default = "default_max_skipped")]
     pub max_skipped_steps: u64,
-    /// Seeds every draw.
+    /// Seeds every random draw.
     #[serde(default)]
     pub seed: u64,
     /// auto, cpu or cuda.
     #[serde(default)]
     pub device: DeviceChoice,
-    /// libtorch's threads per process; without it OMP_NUM_THREADS, or else the cores are shared among the processes of
-    /// this machine.
+    /// libtorch's threads per process; by default OMP_NUM_THREADS, or else the processes of this machine share its
+    /// cores.
     #[serde(default)]
     pub num_threads: Option<usize>,
-    /// How long a collective may take before the rank that is missing is named.
+    /// How long a collective may take, in seconds, before the run ends and names the missing rank.
     #[serde(default = "default_timeout")]
     pub timeout_secs: u64,
 }

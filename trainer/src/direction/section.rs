@@ -25,7 +25,7 @@ pub struct Template {
     pub target: String,
 }
 
-/// ΔT as the recipe has it.
+/// ΔT as written in the recipe.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DirectionSection {

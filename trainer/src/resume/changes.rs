@@ -1,7 +1,7 @@
-//! What of a recipe may change between a checkpoint and the run that goes on from it.
+//! Which keys of a recipe may change between a checkpoint and the run that resumes from it.
 //!
-//! A checkpoint's tensors are numbers; the recipe says of what. A change of that is refused, with the key, both values and
-//! the way out. Anything else may change, and is said.
+//! A checkpoint's tensors are numbers, and the recipe gives them their meaning. A change of that meaning is refused,
+//! with the key, both values and what to do. Other changes are allowed and reported.
 
 use std::fmt;
 use std::path::Path;
@@ -14,8 +14,9 @@ use crate::config::Config;
 use crate::failure::refuse;
 use crate::models::Models;
 
-/// The keys that say what the tensors are: whose tokens and deltas in which order, how they are spelled, shaped and
-/// conditioned, in which process and on which rungs they act, and what the moments are moments of.
+/// The keys that give the tensors their meaning: whose tokens and deltas, in which order, how they are spelled,
+/// shaped and conditioned, in which process and at which timesteps they act, and which quantities the moments
+/// average.
 const MEANING: [&str; 8] = [
     "emotions",
     "tokens",
@@ -27,7 +28,7 @@ const MEANING: [&str; 8] = [
     "train.optimizer.rule",
 ];
 
-/// The keys that a run may change without a word: how long, where to, and what is shown.
+/// The keys that may change without a report: how long to train, where to write, and what to show.
 const FREE: [&str; 9] = [
     "checkpoint",
     "validation",
@@ -40,10 +41,11 @@ const FREE: [&str; 9] = [
     "train.timeout_secs",
 ];
 
-/// The keys that decide which source a step sees on which rung: latents that are under way are of the former ones.
+/// The keys that decide which source a step sees at which timestep: the edited latents of a checkpoint belong to the
+/// old ones.
 const SOURCES: [&str; 4] = ["data.sources", "edit.trajectory", "edit.t_edit", "train.seed"];
 
-/// A key whose value is not the checkpoint's.
+/// A key whose value differs from the checkpoint's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
     key: String,
@@ -64,23 +66,25 @@ impl Change {
         keys.iter().any(|key| below(&key))
     }
 
-    /// Whether the tensors mean something else by it. A moving average that begins or ends has no past to go on from.
+    /// Whether it changes the meaning of the tensors. So does starting or ending a moving average, which has no past
+    /// to go on from.
     fn changes_the_meaning(&self) -> bool {
         self.is_of(&MEANING) || (self.key == "train.ema_decay" && (self.was.is_null() || self.is.is_null()))
     }
 
-    /// Whether the steps to come see other sources, or see them on other rungs.
+    /// Whether later steps see other sources, or see them at other timesteps.
     pub fn moves_the_sources(&self) -> bool {
         self.is_of(&SOURCES)
     }
 }
 
-/// The frozen networks that the tensors belong to, by blake3 of their weights: folders may move, weights may not change.
+/// The frozen networks that the tensors belong to, by blake3 of their weights: folders may move, weights may not
+/// change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frozen {
     /// The pipeline's.
     pub base: Hashes,
-    /// The losses' CLIP, where there is one: what it has seen of the tensors is part of every report on them.
+    /// The losses' CLIP, if there is one: every report on the tensors must know which CLIP trained them.
     pub clip: Option<String>,
 }
 
@@ -90,7 +94,7 @@ impl Frozen {
         Self { base: models.pipeline.hashes.clone(), clip: models.clip.as_ref().map(|clip| clip.hash.clone()) }
     }
 
-    /// What is not as it was, by key.
+    /// The networks that changed, by key.
     fn differences(&self, was: &Frozen) -> Vec<String> {
         let parts = [
             ("model.base: its unet", &was.base.unet, &self.base.unet),
@@ -104,15 +108,15 @@ impl Frozen {
     }
 }
 
-/// Refuses the checkpoint in `folder`, with this `state`, where `now` gives its tensors another meaning; else what has
-/// changed and is to be said.
+/// Refuses the checkpoint in `folder`, with this `state`, if `now` changes the meaning of its tensors; otherwise
+/// returns the changes to report.
 pub fn check(folder: &Path, state: &Value, now: &Config, frozen: &Frozen) -> anyhow::Result<Vec<Change>> {
     let changes = between(&state["config"], now)?;
     let mut refused: Vec<String> =
         changes.iter().filter(|change| change.changes_the_meaning()).map(Change::to_string).collect();
     match serde_json::from_value::<Frozen>(state["models"].clone()) {
         Ok(was) => refused.extend(frozen.differences(&was)),
-        // Checkpoints of format version 1 know the models by their names alone.
+        // Checkpoints of format version 1 name the models, without hashes.
         Err(_) => {
             let names = changes
                 .iter()
@@ -132,7 +136,7 @@ pub fn check(folder: &Path, state: &Value, now: &Config, frozen: &Frozen) -> any
     Ok(changes.into_iter().filter(|change| !change.is_of(&FREE) && !settled(change)).collect())
 }
 
-/// The keys whose values differ; one that the checkpoint's version did not know had its default.
+/// The keys whose values differ; a key that the checkpoint's version did not have counts as its default.
 fn between(before: &Value, now: &Config) -> anyhow::Result<Vec<Change>> {
     let before = match serde_json::from_value::<Config>(before.clone()) {
         Ok(config) => serde_json::to_value(config)?,
