@@ -1,10 +1,11 @@
-//! What a folder holds beside the images that are read or quarantined, so that every entry is accounted for.
+//! Counts of what a folder holds beside the images that are read or quarantined, so that every entry is accounted
+//! for.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Counts of entries; none of them is an image of its own.
+/// Counts of entries that are not read as images of their own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Account {
@@ -36,7 +37,7 @@ fn is_zero(count: &u64) -> bool {
 }
 
 impl Account {
-    /// Whether there is nothing to tell.
+    /// Whether every count is zero.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

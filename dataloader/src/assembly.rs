@@ -1,7 +1,7 @@
-//! A data set made shard by shard, by one process or by many that share its folder and never talk.
+//! A data set made shard by shard, by one process or by many that share its folder and never talk to each other.
 //!
-//! Each makes its share of the shards; the first waits for all and puts the data set in its place. Shards that are
-//! there already, in the old data set or left by a run that was killed, are kept if they are made of the same.
+//! Each makes its share of the shards; the first waits for all and puts the data set in its place. Shards that exist
+//! already, in the old data set or from a killed run, are kept if they were made from the same inputs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,49 +16,49 @@ use crate::staging::{in_place, is_cut_off, recover, Receipt, Staging};
 use crate::waiting::{wait_for, Patience};
 use crate::writer::measure;
 
-/// What the other processes sign when they have nothing left to do.
+/// What the other processes sign when their share is done.
 const FINISHED: &str = "finished";
 
-/// A shard to be.
+/// A shard that is to be made.
 #[derive(Debug)]
 pub struct Wanted {
     /// Its file's name.
     pub file: String,
-    /// Stands for all that decides about its bytes.
+    /// A hash of everything that decides its bytes.
     pub key: String,
     /// The paths of its images.
     pub paths: Vec<String>,
 }
 
-/// What all processes made.
+/// The result of all processes.
 #[derive(Debug)]
 pub struct Made {
-    /// One a shard, in order.
+    /// One for each shard, in order.
     pub receipts: Vec<Receipt>,
     /// Images that went through the models.
     pub encoded: usize,
-    /// Images taken from an earlier data set, or from an earlier run that did not end.
+    /// Images taken from an earlier data set, or from an earlier run that did not finish.
     pub reused: usize,
 }
 
-/// A data set under way.
+/// A data set that is being made.
 #[derive(Debug)]
 pub struct Assembly<'a> {
     output: &'a Path,
     share: &'a Share,
     patience: Patience,
-    /// Where shards lie until all are there.
+    /// Where shards lie until all of them are finished.
     pub staging: Staging,
     /// The data set that this one replaces.
     earlier: Option<Manifest>,
     /// The shards that an earlier run left.
     before: BTreeSet<String>,
-    /// Held by the first process for all of them: two runs would clear away each other's shards.
+    /// The first process holds it for all of them: two runs at once would remove each other's shards.
     _lock: Option<FolderLock>,
 }
 
 impl<'a> Assembly<'a> {
-    /// Begins a data set in `output`, or goes on with one.
+    /// Begins a data set in `output`, or continues one.
     pub fn begin(output: &'a Path, share: &'a Share, patience: Patience) -> Result<Self> {
         let lock = share.is_first().then(|| FolderLock::take(output, "dataloader")).transpose()?;
         if share.is_first() {
@@ -71,15 +71,16 @@ impl<'a> Assembly<'a> {
         Ok(Self { output, share, patience, staging, earlier: in_place(output), before, _lock: lock })
     }
 
-    /// Makes this process's part of `shards`, `make` those that are not there, `what` being what it does. For the first
-    /// process: all of them, the others' waited for.
+    /// Makes this process's part of `shards`; `make` makes the missing ones, and `what` names the work. For the first
+    /// process: returns all of them, after waiting for the others.
     pub fn make(
         &self, what: &'static str, shards: &[Wanted], make: impl FnMut(usize, &Progress) -> Result<Receipt>,
     ) -> Result<Option<Made>> {
         let receipts = self.make_mine(what, shards, make);
         if !self.share.is_first() {
             let signed = receipts.and_then(|_| self.staging.sign(FINISHED, self.share, &key_of_all(shards)));
-            // It may be late: the first process has put the data set together out of what an earlier run left of ours.
+            // This process may be late: the first process may have completed the data set with our shards of an
+            // earlier run.
             return signed.map(|()| None).or_else(|error| self.is_in_place(shards).then_some(None).ok_or(error));
         }
         let (receipts, anew) = receipts?;
@@ -118,7 +119,7 @@ impl<'a> Assembly<'a> {
         Ok((receipts, mine.into_iter().map(|k| shards[k].file.clone()).collect()))
     }
 
-    /// The shard of the data set in place, if it is made of the same.
+    /// The shard of the existing data set, if it was made from the same inputs.
     fn kept(&self, wanted: &Wanted) -> Option<Receipt> {
         let manifest = self.earlier.as_ref()?;
         let shard = manifest.shards.iter().find(|s| s.file == wanted.file && s.key == wanted.key)?;
@@ -135,7 +136,7 @@ impl<'a> Assembly<'a> {
         Some(Receipt { shard: shard.clone(), quarantined, encoded: 0, reused })
     }
 
-    /// Whether the data set in place has all of this process's shards, waiting for it to get there.
+    /// Whether the existing data set has all of this process's shards; waits while it is being put in place.
     fn is_in_place(&self, shards: &[Wanted]) -> bool {
         let moving = || is_cut_off(self.output).then(|| "rank 0 to put the data set in its place".to_string());
         if wait_for(self.output, self.patience, moving).is_err() {
@@ -146,7 +147,7 @@ impl<'a> Assembly<'a> {
         shards.iter().enumerate().filter(|(k, _)| self.share.owns(*k)).all(|(_, wanted)| listed.contains(&wanted.key))
     }
 
-    /// The receipts of all shards, those of the other processes waited for.
+    /// The receipts of all shards; waits for those of the other processes.
     fn collect(&self, shards: &[Wanted], mut receipts: BTreeMap<String, Receipt>) -> Result<Vec<Receipt>> {
         for wanted in shards {
             if !receipts.contains_key(&wanted.file) {
@@ -158,7 +159,7 @@ impl<'a> Assembly<'a> {
             let k = *waited_for.iter().find(|&&k| !self.staging.is_left(&shards[k].file, &shards[k].key))?;
             Some(format!("rank {} to write {}", k % self.share.size, shards[k].file))
         })?;
-        // Nobody may still be looking when the data set moves into its place.
+        // No process may still be reading when the data set moves to its place.
         let key = key_of_all(shards);
         let others = || self.staging.unsigned(FINISHED, self.share, &key).into_iter().filter(|&rank| rank > 0);
         wait_for(&self.staging.path(), self.patience, || others().next().map(|rank| format!("rank {rank} to end")))?;
@@ -177,7 +178,7 @@ impl<'a> Assembly<'a> {
     }
 }
 
-/// Stands for all shards of a data set.
+/// A hash over all shards of a data set.
 fn key_of_all(shards: &[Wanted]) -> String {
     let keys: String = shards.iter().map(|wanted| wanted.key.as_str()).collect();
     blake3::hash(keys.as_bytes()).to_hex()[..16].to_string()

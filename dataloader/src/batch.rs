@@ -1,4 +1,5 @@
-//! Rows as they go to a device: one array a column, each row's numbers read from its page into their place.
+//! Rows as they go to a device: one array for each column; each row's numbers are read from its page to their place
+//! in it.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use half::f16;
 use crate::row::Entry;
 use crate::schema::Widths;
 
-/// Several whole rows. A batch that is filled again keeps its memory.
+/// Several whole rows. A batch that is filled again reuses its memory.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     /// The light columns of each row.
@@ -34,7 +35,7 @@ pub struct Encodings {
     pub clip_embedding: Option<Vec<f16>>,
 }
 
-/// Where one row's numbers belong.
+/// Where one row's numbers go.
 pub struct Slot<'a> {
     /// In the order of [`crate::schema::LATENTS`].
     pub latents: [&'a mut [f16]; 4],
@@ -43,7 +44,7 @@ pub struct Slot<'a> {
 }
 
 impl Encodings {
-    /// Room for `rows` rows, one slot each; what was there is overwritten, not cleared.
+    /// Room for `rows` rows, one slot each. Old values are overwritten, not cleared.
     pub(crate) fn slots(&mut self, rows: usize, widths: Widths) -> Vec<Slot<'_>> {
         let Self { latent_mean, latent_std, flip_mean, flip_std, clip_embedding } = self;
         *clip_embedding = widths.clip.map(|_| clip_embedding.take().unwrap_or_default());

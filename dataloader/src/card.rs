@@ -16,10 +16,10 @@ const PAIRS: &str = "\nPictures with the same `subject` are of one person or pho
      emotion, `neutral`, or another word. Several pictures of one subject in one state are alternative drawings, each of \
      them true. All pictures of a subject lie in one split. Rows by state:\n\n";
 
-/// What tells our card from one that somebody wrote.
+/// The mark by which a card of ours is told from one that a person wrote.
 const MARK: &str = "<!-- written by `dataloader shard`; delete this line to keep your own -->";
 
-/// Writes the card, unless somebody has written one.
+/// Writes the card, unless a person has written one.
 pub fn write(config: &ShardConfig, manifest: &Manifest) -> Result<()> {
     let path = config.output.join(FILE);
     match std::fs::read_to_string(&path) {
@@ -74,7 +74,7 @@ fn card(source: &SourceConfig, manifest: &Manifest) -> String {
     text
 }
 
-/// Rows by split and by what `of` counts, as a table.
+/// A table of rows by split and by what `of` counts.
 fn counts(what: &str, manifest: &Manifest, of: fn(&Split) -> &BTreeMap<String, u64>) -> String {
     let labels: BTreeSet<&String> = manifest.splits.values().flat_map(|s| of(s).keys()).collect();
     let row = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
@@ -89,7 +89,7 @@ fn counts(what: &str, manifest: &Manifest, of: fn(&Split) -> &BTreeMap<String, u
     text + &row(heading("all").chain(all).collect())
 }
 
-/// Where the images come from, what may be done with them, and whose emotion the labels are.
+/// Where the images come from, what may be done with them, and whose emotion the labels name.
 fn origin(source: &SourceConfig) -> (&'static str, &'static str, &'static str) {
     match source {
         SourceConfig::Emoset(_) => (

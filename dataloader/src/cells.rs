@@ -1,8 +1,8 @@
-//! Single cells of the heavy columns, taken out of their Parquet pages as they lie there.
+//! Single cells of the heavy columns, read directly from their Parquet pages.
 //!
-//! Training asks for rows in random order. Shards hold one row's latents, or image, to a page, and the file's offset
-//! index says where each page lies: a row costs its own bytes and nothing else, whatever the size of its row group.
-//! Files that hold several rows to a page, compressed or not, read as well, only slower.
+//! Training asks for rows in random order. A page holds one row's latents, or its image, and the file's offset index
+//! says where each page lies. So a row costs its own bytes only, whatever the size of its row group. Files with
+//! several rows in a page, compressed or not, can be read too, only slower.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub struct Cells<'a> {
 
 /// The values of the page that holds a cell.
 struct PageOf {
-    /// What lies in the page, levels and all.
+    /// The page's content, with its levels.
     bytes: Bytes,
     /// The cell's row, counted from the page's first.
     row: usize,
@@ -54,7 +54,7 @@ impl<'a> Cells<'a> {
         Ok(Self { pieces, chunk: group.column(leaf), pages, rows: group.num_rows() as usize })
     }
 
-    /// Fills `numbers` with the list in `row`, which must be as long.
+    /// Fills `numbers` from the list in `row`, which must have the same length.
     pub fn list<T: Pod>(&self, row: usize, numbers: &mut [T]) -> Result<()> {
         const { assert!(cfg!(target_endian = "little"), "Parquet's numbers are little-endian and are taken as they are") };
         if self.chunk.compression() == Compression::UNCOMPRESSED {
@@ -62,7 +62,7 @@ impl<'a> Cells<'a> {
         }
         let bytes = size_of_val(numbers);
         let page = self.page(row)?;
-        // A list's page begins with its repetition and its definition levels.
+        // A page of lists begins with the repetition levels and the definition levels.
         let found = behind_levels(&page.bytes, 2)?;
         if found.len() != page.rows * bytes {
             return Err(format!("{} bytes of numbers, {} belong there", found.len(), page.rows * bytes));
@@ -71,8 +71,8 @@ impl<'a> Cells<'a> {
         Ok(())
     }
 
-    /// As [`Cells::list`], where nothing is compressed: a page ends with its last row's numbers, so that its head need
-    /// not be read.
+    /// As [`Cells::list`], for pages that are not compressed: a page ends with its last row's numbers, so its
+    /// beginning need not be read.
     fn list_in_place<T: Pod>(&self, row: usize, numbers: &mut [T]) -> Result<()> {
         let width = numbers.len();
         let plain = |encoding: Encoding| matches!(encoding, Encoding::PLAIN | Encoding::RLE);
@@ -92,7 +92,7 @@ impl<'a> Cells<'a> {
     /// The bytes in `row`.
     pub fn bytes(&self, row: usize) -> Result<Bytes> {
         let page = self.page(row)?;
-        // What may be null has definition levels.
+        // A column that may hold nulls has definition levels.
         let mut rest = behind_levels(&page.bytes, 1)?;
         for _ in 0..page.row {
             rest = split_prefixed(rest)?.1;
@@ -124,7 +124,7 @@ impl<'a> Cells<'a> {
         let reader = SerializedPageReader::new(self.pieces.clone(), self.chunk, self.rows, pages);
         let mut reader = reader.map_err(|e| e.to_string())?;
         if location.offset as u64 != self.chunk.byte_range().0 {
-            // The reader takes all that lies before its first page for a dictionary.
+            // The reader takes everything before its first page for a dictionary.
             reader.skip_next_page().map_err(|e| e.to_string())?;
         }
         reader.get_next_page().map_err(|e| e.to_string())?.ok_or_else(|| "a page is missing".into())
@@ -139,7 +139,7 @@ fn behind_levels(mut page: &[u8], count: usize) -> Result<&[u8]> {
     Ok(page)
 }
 
-/// The bytes whose number the first four state, and the rest.
+/// The bytes whose length stands in the first four, and the rest.
 fn split_prefixed(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
     let prefixed = bytes.split_first_chunk::<4>();
     let split = prefixed.and_then(|(length, rest)| rest.split_at_checked(u32::from_le_bytes(*length) as usize));

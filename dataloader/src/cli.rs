@@ -18,7 +18,7 @@ pub struct Cli {
     /// How log lines look.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// Seconds between two lines of progress where there is no terminal.
+    /// Seconds between two lines of progress when there is no terminal.
     #[arg(long, global = true, value_name = "SECONDS", default_value = "15", value_parser = program::progress::seconds)]
     pub progress_every: Duration,
 }
@@ -31,13 +31,14 @@ pub enum Command {
         /// The recipe.
         #[arg(long)]
         config: PathBuf,
-        /// Overrides a key, for example resolution=256 or source.path=photos.
+        /// Sets a key of the recipe, for example resolution=256 or source.path=photos.
         #[arg(long = "set", value_name = "KEY=VALUE")]
         sets: Vec<String>,
         /// Counts what the source lists, by label, emotion and split, and encodes nothing.
         #[arg(long)]
         dry_run: bool,
-        /// Shares the work among so many processes here, or one a GPU. Not under torchrun or Slurm, which start them.
+        /// Shares the work among this many processes here, or one for each GPU. Not under torchrun or Slurm, which
+        /// start them.
         #[arg(long, value_name = "N|gpu")]
         nproc_per_node: Option<Processes>,
     },
@@ -47,14 +48,15 @@ pub enum Command {
         /// The recipe.
         #[arg(long)]
         config: PathBuf,
-        /// Overrides a key, for example num_inversion_steps=50.
+        /// Sets a key of the recipe, for example num_inversion_steps=50.
         #[arg(long = "set", value_name = "KEY=VALUE")]
         sets: Vec<String>,
-        /// Shares the work among so many processes here, or one a GPU. Not under torchrun or Slurm, which start them.
+        /// Shares the work among this many processes here, or one for each GPU. Not under torchrun or Slurm, which
+        /// start them.
         #[arg(long, value_name = "N|gpu")]
         nproc_per_node: Option<Processes>,
     },
-    /// Downloads the images that a data set publishes as URLs; a second run fetches only what is not there.
+    /// Downloads the images that a data set publishes as URLs; a second run fetches only the missing ones.
     Fetch {
         /// Which data set.
         #[command(subcommand)]
@@ -86,7 +88,7 @@ pub enum Fetchable {
     Findingemo(FetchArgs),
 }
 
-/// Where to, and how politely.
+/// Where to write, and how to treat the servers.
 #[derive(Args)]
 pub struct FetchArgs {
     /// The unpacked package, which holds data/dataset_urls_exploded.json.
@@ -95,7 +97,7 @@ pub struct FetchArgs {
     /// The folder for the images and fetch-report.jsonl.
     #[arg(long)]
     pub output: PathBuf,
-    /// Requests at once; each host gets one at a time.
+    /// How many requests run at once; each host gets one at a time.
     #[arg(long, default_value_t = 16)]
     pub concurrency: usize,
     /// Milliseconds between two requests to one host.
@@ -104,10 +106,10 @@ pub struct FetchArgs {
     /// Seconds for a server to answer.
     #[arg(long, default_value_t = 20)]
     pub timeout_s: u64,
-    /// Attempts at a URL that fails for the moment.
+    /// Attempts at a URL that fails for a temporary reason.
     #[arg(long, default_value_t = 3)]
     pub attempts: u32,
-    /// Tries again what an earlier run found dead.
+    /// Tries again what an earlier run reported as dead.
     #[arg(long)]
     pub retry_dead: bool,
 }

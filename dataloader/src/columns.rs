@@ -99,7 +99,7 @@ struct LightColumns<'a> {
     emotion: &'a StringArray,
     namespace: &'a StringArray,
     label: &'a StringArray,
-    // Shards that were written before there were pairs lack these two.
+    // Shards from before pairs existed lack these two.
     subject: Option<&'a StringArray>,
     state: Option<&'a StringArray>,
     valence: &'a Float32Array,

@@ -1,4 +1,4 @@
-//! What each sub-command does; the answer is the exit code.
+//! What each sub-command does; returns the exit code.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -51,7 +51,7 @@ pub fn run(command: Command, env: Lookup<'_>) -> Result<u8> {
     }
 }
 
-/// Prints what was asked for; a reader that has seen enough, such as `head`, is no error.
+/// Prints the requested output; a reader that stops early, such as `head`, is no error.
 fn print(text: &str) -> Result<u8> {
     match output::print(text.as_bytes()) {
         Ok(_) => Ok(0),
@@ -59,7 +59,7 @@ fn print(text: &str) -> Result<u8> {
     }
 }
 
-/// The course of a check on standard output.
+/// The progress of a check on standard output.
 struct Printed(Option<Progress>);
 
 impl verify::Report for Printed {
@@ -72,7 +72,7 @@ impl verify::Report for Printed {
     }
 }
 
-/// Prints a line of work that goes on only for the lines' sake, and ends the program where nobody reads them any more.
+/// Prints a line of work that is done only for its reader, and ends the program if nobody reads any more.
 fn print_or_leave(line: &str) {
     match output::print(format!("{line}\n").as_bytes()) {
         Ok(true) => {}
@@ -84,7 +84,8 @@ fn print_or_leave(line: &str) {
     }
 }
 
-/// One of the processes that work on a data set, or their launcher. The first prints what `work` says.
+/// Runs as one of the processes that work on a data set, or as their launcher. The first process prints the result of
+/// `work`.
 fn share_work(
     nproc_per_node: Option<Processes>, env: Lookup<'_>, work: impl FnOnce(&Share) -> Result<Option<String>>,
 ) -> Result<u8> {
@@ -102,7 +103,7 @@ fn share_work(
     Ok(0)
 }
 
-/// Fetches what can be had; 1 if some of it may be had another time.
+/// Fetches what is available; 1 if some of it may be available another time.
 fn fetch(args: &FetchArgs) -> Result<u8> {
     let manners = Manners {
         concurrency: args.concurrency,

@@ -18,7 +18,7 @@ pub struct ShardConfig {
     pub resolution: u32,
     /// The autoencoder: a folder, a pipeline's folder that has `vae/`, or a hub id.
     pub vae: String,
-    /// A CLIP whose image embeddings are stored: a folder or hub id. None are stored without it.
+    /// A CLIP whose image embeddings are stored: a folder or hub id. Without it none are stored.
     #[serde(default)]
     pub clip: Option<String>,
     /// The data set's folder.
@@ -38,10 +38,11 @@ pub struct ShardConfig {
     /// What to do about unusable images.
     #[serde(default)]
     pub quarantine: Quarantine,
-    /// Which images are unusable even if they can be read.
+    /// Limits beyond which images are unusable even if they can be read.
     #[serde(default)]
     pub limits: PhotoLimits,
-    /// With several processes: how long one waits while nothing at all happens before it takes the others for dead.
+    /// With several processes: how long one waits without any change in the folder before it takes the others for
+    /// dead.
     #[serde(default = "default_rank_timeout_s")]
     pub rank_timeout_s: u64,
 }
@@ -96,7 +97,7 @@ impl Default for Quarantine {
     }
 }
 
-/// What a photo may be at most, and at least; what is beyond is quarantined before it takes the memory it claims.
+/// The limits of a photo; photos beyond them are quarantined before they take the memory that they claim.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PhotoLimits {
@@ -115,7 +116,7 @@ impl Default for PhotoLimits {
 }
 
 impl PhotoLimits {
-    /// Whether a photo of this size, in a file of this size, is within them.
+    /// Whether a photo of this size, in a file of this size, is within the limits.
     pub fn allow(&self, bytes: u64, width: u32, height: u32) -> bool {
         let pixels = f64::from(width) * f64::from(height);
         bytes as f64 <= self.max_megabytes * 1e6

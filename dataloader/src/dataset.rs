@@ -57,12 +57,12 @@ impl Dataset {
         Widths { latent: self.manifest().latent.len(), clip }
     }
 
-    /// Hashes every shard that has not been; fails at the first damaged one.
+    /// Hashes every shard that has not been hashed yet; fails at the first damaged one.
     pub fn verify(&self) -> Result<()> {
         (0..self.manifest().shards.len()).try_for_each(|shard| self.shards.file(shard).map(drop))
     }
 
-    /// Refuses a data set whose latents another autoencoder made.
+    /// Refuses a data set whose latents were made by another autoencoder.
     pub fn check_vae(&self, hash: &str) -> Result<()> {
         let vae = &self.manifest().vae;
         if vae.hash == hash {
@@ -78,12 +78,12 @@ impl Dataset {
         ))
     }
 
-    /// The light columns of the rows that pass, in the data set's order.
+    /// The light columns of the rows that pass the filter, in the data set's order.
     pub fn rows(&self, filter: &Filter) -> Result<Vec<RowRef>> {
         Ok(self.light()?.iter().filter(|row| filter.passes(row)).cloned().collect())
     }
 
-    /// The whole row that `reference` stands for.
+    /// The whole row of `reference`.
     pub fn read(&self, reference: &RowRef) -> Result<Row> {
         let entry = reference.entry.clone();
         Ok(Row { entry, image: self.image(reference)?, encoding: self.encoding(reference)? })
@@ -103,7 +103,7 @@ impl Dataset {
         self.shards.file(shard as usize)?.image(group as usize, row as usize)
     }
 
-    /// A row's latents and embedding, read into `slot`, whose sizes are the manifest's.
+    /// Reads a row's latents and embedding into `slot`, whose sizes are the manifest's.
     pub fn fill(&self, reference: &RowRef, slot: Slot<'_>) -> Result<()> {
         let Place { shard, group, row } = reference.place;
         self.shards.file(shard as usize)?.fill(group as usize, row as usize, slot)
@@ -129,7 +129,7 @@ impl Dataset {
         Ok(self.light.get_or_init(|| rows))
     }
 
-    /// The rows of one shard by their light columns.
+    /// The light columns of one shard's rows.
     pub(crate) fn references(&self, shard: usize) -> Result<Vec<RowRef>> {
         let (file, stated) = (self.shards.file(shard)?, &self.manifest().shards[shard]);
         let mut rows = Vec::with_capacity(stated.rows as usize);
@@ -164,7 +164,7 @@ mod tests {
         folder.to_string_lossy().into_owned()
     }
 
-    /// Everything a reader does.
+    /// All the ways to read.
     fn read_all(folder: &Path) -> Result<usize> {
         let dataset = Dataset::open(&url(folder))?;
         let rows = dataset.rows(&Filter::default())?;
@@ -205,7 +205,7 @@ mod tests {
         }
     }
 
-    /// The hash stands before the pages. Behind it, pages that were made wrong are an error too, and never a panic.
+    /// The hash is checked before pages are read. Behind it, wrong pages must be an error too, never a panic.
     #[test]
     fn pages_whose_hash_was_made_to_fit_are_read_or_refused() {
         let folder = tempfile::tempdir().expect("a folder");

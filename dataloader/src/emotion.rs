@@ -60,7 +60,7 @@ impl Emotion {
         self as usize
     }
 
-    /// Whether a valence (below 0: unpleasant) has this emotion's sign; 0 has neither.
+    /// Whether a valence (below 0: unpleasant) has this emotion's sign; 0 agrees with neither.
     pub fn agrees_with(self, valence: f32) -> bool {
         match self.is_positive() {
             true => valence > 0.0,

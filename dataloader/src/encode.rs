@@ -53,7 +53,7 @@ impl Models {
         Ok(Self { vae, clip, vae_model, clip_model, device })
     }
 
-    /// Loads them.
+    /// Loads the models.
     pub fn load(&self) -> Result<Encoder> {
         let vae = AutoencoderKl::load(&self.vae, self.device, Kind::Float)?;
         let clip = match &self.clip {
@@ -64,7 +64,7 @@ impl Models {
     }
 }
 
-/// A pipeline's component where `folder` is a pipeline, else `folder` itself.
+/// A pipeline's component if `folder` is a pipeline, otherwise `folder` itself.
 fn component(folder: &Path, name: &str) -> PathBuf {
     let inner = folder.join(name);
     if inner.join("config.json").is_file() {
@@ -94,7 +94,7 @@ impl Encoder {
         Ok(Latent { channels, height: side, width: side, scaling_factor: self.vae.scaling_factor() })
     }
 
-    /// Encodes square images of one size. An image whose latents are not finite comes back as the reason.
+    /// Encodes square images of one size. For an image whose latents are not finite, the reason is returned instead.
     pub fn encode(&self, batch: &[RgbImage]) -> Result<Vec<std::result::Result<Encoding, String>>> {
         tch::no_grad(|| {
             let tensors: Vec<Tensor> = batch.iter().map(images::to_tensor).collect();

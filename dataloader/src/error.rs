@@ -89,7 +89,7 @@ pub enum Error {
     #[cfg(feature = "encode")]
     #[error(transparent)]
     Model(#[from] diffusion::Error),
-    /// A model is not to be had.
+    /// A model cannot be found or fetched.
     #[cfg(feature = "encode")]
     #[error(transparent)]
     Hub(#[from] hub::Error),
@@ -108,12 +108,12 @@ impl Error {
         Error::Shard { url: url.into(), message: message.to_string() }
     }
 
-    /// A value at fault, and what is wrong with it.
+    /// A wrong value, and what is wrong with it.
     pub fn invalid(what: impl Into<String>, message: impl Into<String>) -> Self {
         Error::Invalid { what: what.into(), message: message.into() }
     }
 
-    /// Whether the input is at fault (a process should exit with 2) rather than the run.
+    /// Whether the input is wrong (a process should exit with 2), rather than the run.
     pub fn is_bad_input(&self) -> bool {
         match self {
             Error::Store { .. } => false,

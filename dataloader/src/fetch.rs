@@ -1,7 +1,8 @@
-//! `dataloader fetch findingemo`: the images behind the annotated URLs, politely.
+//! `dataloader fetch findingemo`: downloads the images behind the annotated URLs without straining their servers.
 //!
-//! A bounded number of requests at once, one at a time and a pause for each host; what is there is not fetched again,
-//! what is dead is tried at its other URLs and reported, what failed for the moment is retried with growing pauses.
+//! The number of requests at once is bounded, and each host gets one at a time, with pauses. Images that exist are
+//! not fetched again. Dead URLs are replaced by an image's other URLs and reported. Temporary failures are retried
+//! with growing pauses.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, OpenOptions};
@@ -19,24 +20,24 @@ use crate::sources::inside;
 use crate::staging::write_whole;
 use crate::text_file;
 
-/// What became of every image, one JSON object a line.
+/// The result for every image, one JSON object a line.
 pub const REPORT: &str = "fetch-report.jsonl";
 
-/// What a server is told about who asks.
+/// How requests name the program to servers.
 const USER_AGENT: &str = concat!("emotion-editor-dataloader/", env!("CARGO_PKG_VERSION"), " (research dataset fetch)");
 
-/// How to ask.
+/// How to make requests.
 #[derive(Clone, Debug)]
 pub struct Manners {
     /// Requests at once.
     pub concurrency: usize,
-    /// Between two requests to one host.
+    /// The pause between two requests to one host.
     pub pause: Duration,
-    /// For one request to answer, and between two pieces of its body.
+    /// The limit for a request's answer, and between two pieces of its body.
     pub timeout: Duration,
-    /// Attempts at a URL that fails for the moment.
+    /// Attempts at a URL that fails for a temporary reason.
     pub attempts: u32,
-    /// Before the second attempt; doubles with each.
+    /// The pause before the second attempt; it doubles with each.
     pub backoff: Duration,
     /// The largest image.
     pub max_bytes: u64,
@@ -66,24 +67,24 @@ struct Address {
     url: String,
 }
 
-/// An image and where it may be had, the best place first.
+/// An image and its URLs, the best first.
 #[derive(Clone, Debug, PartialEq)]
 struct Wanted {
     path: String,
     urls: Vec<String>,
 }
 
-/// What became of an image.
+/// The result for an image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// It is on the disk.
+    /// It is on the disk now.
     Fetched,
-    /// It was before.
+    /// It was on the disk before.
     There,
-    /// It cannot be had: every URL is gone or gives no image.
+    /// It is not available: every URL is gone or gives no image.
     Dead,
-    /// It may be had another time.
+    /// It may be available another time.
     Failed,
 }
 
@@ -92,11 +93,11 @@ pub enum Outcome {
 pub struct Line {
     /// The image's path below the output folder.
     pub path: String,
-    /// What became of it.
+    /// The result for it.
     pub outcome: Outcome,
     /// The URL that gave it, or the last one tried.
     pub url: String,
-    /// Why not.
+    /// Why there is no image.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }
@@ -106,15 +107,15 @@ pub struct Line {
 pub struct Summary {
     /// Newly fetched.
     pub fetched: usize,
-    /// There before.
+    /// Fetched before.
     pub there: usize,
     /// Dead, now or in an earlier run.
     pub dead: usize,
-    /// Worth another run.
+    /// Another run may get them.
     pub failed: usize,
 }
 
-/// Fetches what the URL list `urls` names into `output`, as far as it can be had.
+/// Fetches the images of the URL list `urls` into `output`, as far as they are available.
 pub fn fetch(urls: &Path, output: &Path, manners: &Manners) -> Result<Summary> {
     let wanted = read_urls(urls)?;
     fs::create_dir_all(output).map_err(|e| Error::file(output, e))?;
@@ -195,9 +196,9 @@ fn is_web(url: &str) -> bool {
 
 /// Why a URL gave no image.
 enum Refusal {
-    /// It never will.
+    /// For a lasting reason.
     Dead(String),
-    /// It may another time, perhaps not before so long.
+    /// For a temporary reason, perhaps for at least this long.
     Later(String, Option<Duration>),
 }
 
@@ -235,7 +236,7 @@ impl<'a> Client<'a> {
                     return Ok(line(Outcome::Fetched, url, String::new()));
                 }
                 Err(Refusal::Later(reason, _)) => last = line(Outcome::Failed, url, reason),
-                // A place that may answer another time outweighs one that is gone.
+                // A URL that may answer another time counts more than one that is gone.
                 Err(Refusal::Dead(reason)) if last.outcome != Outcome::Failed => {
                     last = line(Outcome::Dead, url, reason)
                 }
@@ -245,7 +246,7 @@ impl<'a> Client<'a> {
         Ok(last)
     }
 
-    /// The image at `url`, after as many attempts as it takes and manners allow.
+    /// The image at `url`, after as many attempts as are needed and allowed.
     fn get_url(&self, url: &str) -> std::result::Result<Vec<u8>, Refusal> {
         let mut backoff = self.manners.backoff;
         let mut attempt = 1;
@@ -261,7 +262,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// One request, when the host's turn has come.
+    /// One request, once it is the host's turn.
     fn ask(&self, url: &str) -> std::result::Result<Vec<u8>, Refusal> {
         let host = url::Url::parse(url).ok().and_then(|u| u.host_str().map(str::to_string)).unwrap_or_default();
         let turn = self.hosts.lock().unwrap_or_else(PoisonError::into_inner).entry(host).or_default().clone();

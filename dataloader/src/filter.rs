@@ -1,4 +1,4 @@
-//! Which rows of a data set take part: a section of the trainer's and the evaluator's recipes.
+//! Filters of a data set's rows: a section of the trainer's and the evaluator's recipes.
 
 use std::collections::BTreeMap;
 
@@ -15,15 +15,15 @@ use crate::row::Entry;
 pub struct Filter {
     /// The split's name, such as `train`.
     pub split: Option<String>,
-    /// Any of these, as the row's emotion or among its attribute `emotions`.
+    /// The row's emotion, or one of its attribute `emotions`, must be one of these.
     pub emotions: Vec<Emotion>,
-    /// Not this one, neither as the row's emotion nor among its attribute `emotions`.
+    /// Neither the row's emotion nor any of its attribute `emotions` may be this one.
     pub without_emotion: Option<Emotion>,
     /// Only labels of this kind: `evoked` in viewers or `expressed` by people in the picture.
     pub namespace: Option<String>,
-    /// Annotators' doubt, 0 to 6, at most; rows that state none pass.
+    /// The highest ambiguity that annotators may have given, 0 to 6; rows without a value pass.
     pub max_ambiguity: Option<f32>,
-    /// Only rows with an emotion whose sign their valence has; rows that state no valence pass.
+    /// Only rows whose valence has the sign of their emotion; rows without a valence pass.
     pub valence_agrees: bool,
     /// Exact values in the row's attributes, such as `kind: face`.
     pub attributes: BTreeMap<String, String>,

@@ -1,19 +1,19 @@
-//! Parsers under random input: whatever comes is read or refused, and nothing panics.
+//! Parsers under random input: everything is read or refused, and nothing panics.
 //!
 //! FUZZ_SECONDS=600 cargo test --release --workspace fuzz      (make fuzz; a second each without it)
 //!
-//! Inputs are changed copies of good ones. A change that brings a new answer, digits aside, is changed further: what a
-//! parser says stands for where in it the input got to.
+//! Inputs are changed copies of good ones. A change that leads to a new answer (digits ignored) is changed further:
+//! the parser's answer shows how far into it the input got.
 
 #![cfg(test)]
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// Answers kept to go on from, at most.
+/// The most answers that are kept for further changes.
 const CORPUS: usize = 512;
 
-/// Bytes that mean something to JSON, CSV or YAML.
+/// Bytes that have a meaning in JSON, CSV or YAML.
 const TOKENS: [&[u8]; 20] = [
     b"\"",
     b"{",
@@ -37,7 +37,7 @@ const TOKENS: [&[u8]; 20] = [
     b"- ",
 ];
 
-/// Feeds `parse` changed copies of `seeds`; `parse` says what came of one.
+/// Feeds changed copies of `seeds` to `parse`, which returns the parser's answer.
 pub fn fuzz(name: &str, seeds: &[&[u8]], parse: impl Fn(&[u8]) -> String) {
     let seconds = std::env::var("FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     let end = Instant::now() + Duration::from_secs(seconds);

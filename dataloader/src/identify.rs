@@ -1,4 +1,4 @@
-//! What pixels each file holds. A file is decoded once: its identity is remembered with its size and modification time,
+//! Which pixels each file holds. A file is decoded once: its identity is stored with its size and modification time,
 //! for the next run and for the other processes of this one.
 
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ use crate::waiting::{wait_for, Patience};
 /// The identities of a data set's files, beside its manifest.
 const FILE: &str = ".identities.jsonl";
 
-/// Files decoded between two writes: what a killed run loses.
+/// Files decoded between two writes; a killed run loses at most this many.
 const BLOCK: usize = 512;
 
 /// A readable image's pixels.
@@ -35,7 +35,7 @@ pub struct Identity {
     pub height: u32,
 }
 
-/// What tells a file from what it was before.
+/// What shows whether a file has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Stamp {
     bytes: u64,
@@ -43,7 +43,7 @@ struct Stamp {
 }
 
 impl Stamp {
-    /// That of the file an image lies in; none for images in memory.
+    /// The state of the file that an image lies in; none for images in memory.
     fn of(item: &Item) -> Option<Self> {
         let path = match &item.content {
             Content::File(path) => path,
@@ -56,13 +56,13 @@ impl Stamp {
     }
 }
 
-/// What a file was found to be.
+/// What was found in a file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Found {
     /// An image.
     Image(Identity),
-    /// No image, or none within these limits.
+    /// No image, or one outside these limits.
     Unusable { reason: String, limits: PhotoLimits },
 }
 
@@ -74,7 +74,7 @@ struct Line {
     found: Found,
 }
 
-/// What files were found to be, by path.
+/// What was found in each file, by path.
 #[derive(Debug, Default)]
 struct Memory(HashMap<String, (Stamp, Found)>);
 
@@ -82,7 +82,7 @@ impl Memory {
     fn read(&mut self, path: &Path) {
         let Ok(file) = File::open(path) else { return };
         for line in BufReader::new(file).lines().map_while(std::result::Result::ok) {
-            // The last line of a killed run may be cut.
+            // The last line of a killed run may be incomplete.
             if let Ok(line) = serde_json::from_str::<Line>(&line) {
                 self.0.insert(line.path, (line.stamp, line.found));
             }
@@ -98,12 +98,12 @@ impl Memory {
         items.iter().filter_map(line).collect()
     }
 
-    /// None for a file that has changed, or that other limits may judge otherwise.
+    /// None if the file has changed, or if other limits may decide differently.
     fn get(
         &self, item: &Item, stamp: Option<Stamp>, limits: &PhotoLimits,
     ) -> Option<std::result::Result<Identity, String>> {
         let (known, found) = self.0.get(&item.path).filter(|(known, _)| Some(*known) == stamp)?;
-        // A Parquet file's size is not that of one image in it, which is looked at when it is read.
+        // A Parquet file's size is not that of one image in it; such an image is checked when it is read.
         let bytes = if matches!(item.content, Content::Parquet(_)) { 0 } else { known.bytes };
         match found {
             Found::Image(identity) => {
@@ -114,8 +114,8 @@ impl Memory {
     }
 }
 
-/// The identity of every item, or why it has none: this process decodes its share of what is not known yet and waits
-/// for the others'. `each` is called after every image that it decoded.
+/// The identity of every item, or why it has none. This process decodes its share of the unknown ones and waits for
+/// the others'. `each` is called after every image that it has decoded.
 pub fn identify(
     items: &[Item], folder: &Path, staging: &Staging, share: &Share, limits: &PhotoLimits, patience: Patience,
     each: impl Fn() + Sync,
@@ -151,7 +151,7 @@ pub fn identify(
         let others = found.iter().any(Option::is_none);
         meet_others(items, &stamps, staging, share, others.then_some(patience))?;
         (0..share.size).for_each(|rank| memory.read(&notes(staging, rank)));
-        memory.read(&folder.join(FILE)); // where the first process has put it all by now, if it was quick
+        memory.read(&folder.join(FILE)); // if the first process was quick, it has put everything there by now
     }
     if share.is_first() {
         write_whole(&folder.join(FILE), memory.lines(items).as_bytes())?;
@@ -165,17 +165,17 @@ pub fn identify(
         .collect())
 }
 
-/// What became of looking at a file.
+/// The result of looking at a file.
 enum Looked {
     Image(Identity),
-    /// Its bytes are no usable image, and will not be one before they change.
+    /// Its bytes are no usable image and will not be one until they change.
     Unusable(String),
-    /// Its bytes could not be had, which may pass.
+    /// Its bytes could not be read; that may pass.
     Unread(String),
 }
 
 impl Looked {
-    /// What is worth remembering.
+    /// The part that is worth storing.
     fn lasting(&self, limits: &PhotoLimits) -> Option<Found> {
         match self {
             Looked::Image(identity) => Some(Found::Image(identity.clone())),
@@ -232,7 +232,7 @@ struct Notes {
 impl Notes {
     fn open(path: &Path) -> Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(|e| Error::file(path, e))?;
-        // The line that a killed run left cut must not swallow ours.
+        // Our line must not be joined to an incomplete line of a killed run.
         Ok(Self { path: path.into(), file, pending: "\n".into() })
     }
 
@@ -243,7 +243,8 @@ impl Notes {
     }
 }
 
-/// Says that this process's share is done, and, if `patience` is given, waits until all have said so of the same files.
+/// Signs that this process's share is done. If `patience` is given, waits until every process has signed for the same
+/// files.
 fn meet_others(
     items: &[Item], stamps: &[Option<Stamp>], staging: &Staging, share: &Share, patience: Option<Patience>,
 ) -> Result<()> {
@@ -256,7 +257,7 @@ fn meet_others(
     let Some(patience) = patience else { return Ok(()) };
     wait_for(&staging.path(), patience, || {
         let waiting = staging.unsigned("identified", share, &listing);
-        // A signature that is gone has served: the first process has seen all, and has put the data set together.
+        // If our own signature is gone, the first process has read it and has completed the data set.
         let is_over = waiting.contains(&share.rank);
         (!waiting.is_empty() && !is_over).then(|| format!("ranks {waiting:?} to identify their images"))
     })

@@ -16,7 +16,7 @@ use crate::store::Access;
 
 const EXAMPLES: usize = 3;
 
-/// A description of the data set at `url`, with the rows of these numbers, or the first few.
+/// A description of the data set at `url`, with the rows of these numbers, or else the first few.
 pub fn inspect(url: &str, access: &Access, numbers: &[usize]) -> Result<String> {
     let shards = Shards::open(url, access)?;
     if shards.manifest().inversion.is_some() {
@@ -63,7 +63,7 @@ fn summary(dataset: &Dataset) -> String {
     )
 }
 
-/// A table of the manifest's splits: the rows of each that `of` counts under a name, and all of them.
+/// A table by split: the counts that `of` takes from the manifest, and the sum.
 fn counts(
     what: &str, manifest: &Manifest, of: fn(&Split) -> &BTreeMap<String, u64>, all: impl Fn(&Split) -> u64,
 ) -> String {
@@ -80,7 +80,7 @@ fn counts(
     text + &line("all", &|split| all(split).to_string()) + "\n"
 }
 
-/// Rows by split and state, and how many subjects they are of; nothing where no row names a subject.
+/// Rows by split and state, and the number of their subjects; empty if no row names a subject.
 fn pairs(manifest: &Manifest, rows: &[RowRef]) -> String {
     let mut subjects: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for row in rows {

@@ -2,8 +2,8 @@
 //!
 //! Reading needs no libtorch; encoding is behind the feature `encode`.
 //!
-//! Reading, from the outside in: [`Dataset`] opens a folder or object store and checks hashes, [`Filter`] chooses
-//! rows, [`Order`] says which row each position of training holds, [`Stream`] fetches them ahead of time.
+//! The parts of reading: [`Dataset`] opens a folder or object store and checks hashes, [`Filter`] chooses rows,
+//! [`Order`] says which row each position of training holds, [`Stream`] fetches them ahead of time.
 
 pub mod account;
 #[cfg(feature = "encode")]

@@ -1,4 +1,5 @@
-//! manifest.json: what a data set holds and the hashes that prove it. Written last; without it there is no data set.
+//! manifest.json: the content of a data set, and hashes to check it. It is written last; without it there is no data
+//! set.
 
 use std::collections::BTreeMap;
 
@@ -17,14 +18,14 @@ pub const FORMAT_VERSION: u32 = 2;
 /// The version of data sets without pairs, which every release reads. Their shards may lack `subject` and `state`.
 pub const WITHOUT_PAIRS: u32 = 1;
 
-/// No manifest of a real data set comes near this size.
+/// The manifest of a real data set stays far below this size.
 const MAX_BYTES: usize = 256 << 20;
 
 /// The description of a data set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// [`FORMAT_VERSION`], or [`WITHOUT_PAIRS`] where that says all there is.
+    /// [`FORMAT_VERSION`], or [`WITHOUT_PAIRS`] if that version is enough.
     pub format_version: u32,
     /// The shards, in reading order.
     pub shards: Vec<Shard>,
@@ -40,7 +41,7 @@ pub struct Manifest {
     pub clip: Option<Model>,
     /// Images that could not be used.
     pub quarantined: Vec<Quarantined>,
-    /// Images that the source describes and that were not there.
+    /// Images that the source describes but does not contain.
     #[serde(default)]
     pub missing: u64,
     /// What the source's folder holds beside its images.
@@ -66,17 +67,17 @@ pub struct Shard {
     /// Rows by emotion; rows without one are counted under "none".
     #[serde(default)]
     pub labels: BTreeMap<String, u64>,
-    /// Rows that name a subject, by their state; those whose state is not known are counted under "none".
+    /// Rows that name a subject, by their state; a subject without a known state is counted under "none".
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub states: BTreeMap<String, u64>,
-    /// The images whose trajectories it holds, a row group each.
+    /// The images whose trajectories it holds, one row group each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub image_ids: Vec<String>,
     /// Size of the file.
     pub bytes: u64,
     /// blake3 of the file. Parquet's pages carry no checksum of their own here.
     pub blake3: String,
-    /// blake3 of all that the shard is made of: a run that would make the same keeps it.
+    /// blake3 of everything that the shard was made from: a run with the same inputs keeps it.
     #[serde(default)]
     pub key: String,
 }
@@ -89,13 +90,13 @@ pub struct Split {
     pub rows: u64,
     /// Rows by emotion; rows without one are counted under "none".
     pub labels: BTreeMap<String, u64>,
-    /// Rows that name a subject, by their state; those whose state is not known are counted under "none".
+    /// Rows that name a subject, by their state; a subject without a known state is counted under "none".
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub states: BTreeMap<String, u64>,
 }
 
 impl Split {
-    /// Counts a row.
+    /// Counts one row.
     pub fn count(&mut self, row: &Entry) {
         self.rows += 1;
         *self.labels.entry(row.emotion.map_or("none", |e| e.name()).to_string()).or_default() += 1;
@@ -114,7 +115,7 @@ impl Split {
     }
 }
 
-/// The version that says all there is of these splits.
+/// The lowest version that can describe these splits.
 pub fn version_of(splits: &BTreeMap<String, Split>) -> u32 {
     match splits.values().any(|split| !split.states.is_empty()) {
         true => FORMAT_VERSION,
@@ -136,7 +137,7 @@ pub struct Transform {
     pub image_format: String,
 }
 
-/// Which part of a photo is taken.
+/// Which part of a photo is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Crop {
@@ -154,7 +155,7 @@ pub struct Latent {
     pub height: u32,
     /// Columns.
     pub width: u32,
-    /// What the UNet's latents are multiplied by; the stored ones are not.
+    /// The factor from stored latents to the UNet's; stored latents are not scaled.
     pub scaling_factor: f64,
 }
 
@@ -183,7 +184,8 @@ pub struct Model {
     pub dimension: Option<u32>,
 }
 
-/// How trajectories were made: with what the manifest says of latents, transform and VAE, all that decides about them.
+/// How trajectories were made. Together with the latents, transform and VAE in the manifest, this decides their
+/// values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Inversion {
@@ -191,13 +193,13 @@ pub struct Inversion {
     pub unet: String,
     /// blake3 of the text encoder's weights.
     pub text_encoder: String,
-    /// The prompt of the way up.
+    /// The source prompt.
     pub prompt: String,
-    /// The rungs, ascending.
+    /// The timesteps, ascending.
     pub timesteps: Vec<i64>,
-    /// blake3 of the schedule's ᾱ at each rung.
+    /// blake3 of the schedule's ᾱ at each timestep.
     pub alpha_bars: String,
-    /// What the UNet predicts, which is what is recorded: epsilon, v_prediction or predicted_sample.
+    /// What the UNet predicts, and so what is recorded: epsilon, v_prediction or predicted_sample.
     pub prediction: String,
     /// The networks' element type, as recipes name it.
     pub precision: String,
@@ -209,7 +211,7 @@ pub struct Inversion {
 pub struct Quarantined {
     /// Its path in the source.
     pub path: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
@@ -230,7 +232,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The bytes of manifest.json, sealed with their checksum.
+    /// The bytes of manifest.json, with their checksum.
     pub fn to_bytes(&self) -> Vec<u8> {
         let zeros = "0".repeat(64);
         let open = Manifest { checksum: zeros.clone(), ..self.clone() };
@@ -383,7 +385,7 @@ pub(crate) mod tests {
             ..example()
         };
         crate::fuzz::fuzz("manifests", &[&bytes, &trajectories.to_bytes()], |input| {
-            // The checksum stands before all else: it is made to fit, or nothing behind it is ever reached.
+            // The checksum is checked first; the test makes it valid, or the checks behind it would never be reached.
             let sealed = std::str::from_utf8(input).ok().and_then(|text| {
                 let manifest: Manifest = serde_json::from_str(text).ok()?;
                 let seal = checksum(text, &manifest.checksum);

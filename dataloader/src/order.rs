@@ -1,11 +1,12 @@
-//! Which row each position of training holds: a pure function of (seed, position), so that any number of ranks, and
-//! any resume, sees the same samples in the same order.
+//! Which row each position of training holds: a pure function of (seed, position). So any number of ranks, and any
+//! resume, sees the same samples in the same order.
 //!
 //! Position p lies in epoch p / len; each epoch is a fresh permutation. The permutation is a keyed Feistel network
-//! over the smallest even power of two that holds `len`, walked until it lands inside: Black & Rogaway, *Ciphers with
-//! Arbitrary Finite Domains* (CT-RSA 2002), sections 4 and 5. It needs no memory and any position is reached at once.
+//! over the smallest even power of two that holds `len`, repeated until the result is below `len`: Black & Rogaway,
+//! *Ciphers with Arbitrary Finite Domains* (CT-RSA 2002), sections 4 and 5. It needs no memory, and any position can
+//! be computed at once.
 
-/// The mixing of one Feistel round is weak by itself; six rounds leave no visible structure even in small sets.
+/// One Feistel round mixes little; six rounds leave no visible structure even in small sets.
 const NUM_ROUNDS: u64 = 6;
 
 /// A seeded sequence of permutations of `len` rows.
@@ -63,7 +64,7 @@ fn mix(x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// The part of each global batch that one rank takes.
+/// The part of each global batch that belongs to one rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slice {
     /// This rank, in 0..world_size.
@@ -75,8 +76,8 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// The positions this rank takes of global batch `batch`: with G = world_size · batch_size, global batch g covers
-    /// [g·G, (g+1)·G) and rank r takes the r-th run of `batch_size` within.
+    /// The positions of this rank in global batch `batch`. With G = world_size · batch_size, global batch g covers
+    /// [g·G, (g+1)·G), and rank r takes the r-th `batch_size` of them.
     pub fn positions(&self, batch: u64) -> std::ops::Range<u64> {
         let first = batch * self.global_batch_size() + (self.rank * self.batch_size) as u64;
         first..first + self.batch_size as u64
@@ -147,6 +148,6 @@ mod tests {
         assert_eq!(found, GOLDEN);
     }
 
-    /// Checkpoints record positions: a changed order would silently change what a resumed run sees.
+    /// Checkpoints record positions: another order would silently change what a resumed run sees.
     const GOLDEN: [usize; 10] = [0, 7, 4, 2, 1, 3, 6, 8, 5, 9];
 }

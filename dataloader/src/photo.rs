@@ -43,7 +43,7 @@ pub fn decode(item: &Item, bytes: &[u8], limits: &PhotoLimits) -> Result<RgbImag
     decode_own(item, bytes, limits).map(Photo::into_srgb)
 }
 
-/// As [`decode`], in the photo's own colours, with what is to be said of it.
+/// As [`decode`], in the photo's own colours, with its warnings.
 pub fn decode_own(item: &Item, bytes: &[u8], limits: &PhotoLimits) -> Result<Photo, String> {
     let max_pixels = (limits.max_megapixels * 1e6) as u64;
     let photo = Photo::decode(bytes, Path::new(&item.path), max_pixels).map_err(|e| match e {
@@ -73,14 +73,14 @@ pub fn prepare(
     Ok((image, bytes.into()))
 }
 
-/// blake3 of the decoded pixels and their arrangement: equal for copies in any lossless format.
+/// blake3 of the decoded pixels and the image's size: equal for copies in any lossless format.
 pub fn image_id(photo: &RgbImage) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&photo.width().to_le_bytes()).update(&photo.height().to_le_bytes()).update(photo.as_raw());
     hasher.finalize().to_hex().to_string()
 }
 
-/// The part of a photo of this size that is taken: x, y, width, height.
+/// The part of a photo of this size that is used: x, y, width, height.
 pub fn crop(transform: &Transform, width: u32, height: u32) -> [u32; 4] {
     let Crop::Center = transform.crop;
     let side = width.min(height);

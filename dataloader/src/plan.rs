@@ -1,4 +1,4 @@
-//! Which images go into which split and shard: everything that is decided before anything is encoded.
+//! Which images go into which split and shard, decided before anything is encoded.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use crate::identify::Identity;
 use crate::manifest::Quarantined;
 use crate::sources::{HashSplit, Item};
 
-/// Images that can be read, in the order of the data set, and those that cannot.
+/// The readable images, in the order of the data set, and the unreadable ones.
 #[derive(Debug, Default)]
 pub struct Plan {
     /// By split, sorted by path.
@@ -24,7 +24,7 @@ pub struct Planned {
     pub identity: Identity,
 }
 
-/// One shard to be.
+/// One shard that is to be made.
 #[derive(Debug)]
 pub struct PlannedShard<'a> {
     /// Its file's name.
@@ -36,7 +36,7 @@ pub struct PlannedShard<'a> {
 }
 
 impl Plan {
-    /// Divides the images of a source, each with its identity or the reason why it has none.
+    /// Divides a source's images into splits; each comes with its identity or the reason why it has none.
     pub fn new(
         items: Vec<Item>, identities: Vec<Result<Identity, String>>, quarantined: Vec<Quarantined>, splits: &HashSplit,
     ) -> Self {
@@ -74,8 +74,9 @@ impl Plan {
     }
 }
 
-/// The split of each image. What belongs together, copies of an image and pictures of one subject, all goes to the split
-/// that is held out most strictly of those that its images were published in, so that nothing tested on was trained on.
+/// The split of each image. Images that belong together (copies of an image, pictures of one subject) all go to one
+/// split: of those that they were published in, the one held out most strictly. So nothing that is tested on was
+/// trained on.
 fn splits_of(images: &[Planned], splits: &HashSplit) -> Vec<String> {
     let alone = |Planned { item, identity }: &Planned| {
         let name = item.subject.as_ref().unwrap_or(&identity.image_id);
@@ -101,8 +102,8 @@ fn splits_of(images: &[Planned], splits: &HashSplit) -> Vec<String> {
     groups.iter().map(|group| of_group[group].clone()).collect()
 }
 
-/// A group's number for each image: images are in one group if they have the same pixels or the same subject, or are so
-/// joined by others.
+/// A group number for each image: images are in one group if they have the same pixels or the same subject, directly
+/// or through other images.
 fn inseparable(images: &[Planned]) -> Vec<usize> {
     let mut parent: Vec<usize> = (0..images.len()).collect();
     fn root(parent: &mut [usize], mut n: usize) -> usize {
@@ -185,7 +186,7 @@ mod tests {
                 image("a", "1", Some("Ada"), Some("train")),
                 image("b", "2", Some("Ada"), Some("test")),
                 image("c", "3", Some("Bob"), Some("train")),
-                // Bob has a picture that is a copy of one of Cy's, who is held out.
+                // Bob has a copy of one of Cy's pictures, and Cy is held out.
                 image("d", "4", Some("Bob"), Some("train")),
                 image("e", "4", Some("Cy"), Some("val")),
                 image("f", "5", None, Some("train")),

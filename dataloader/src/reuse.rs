@@ -1,4 +1,4 @@
-//! Rows of an earlier run: an image is encoded again only if its pixels, the transform, the VAE or CLIP changed.
+//! Rows of an earlier run: an image is encoded again only if its pixels, the transform, the VAE or CLIP has changed.
 //!
 //! Transform and models are the same for all rows of a data set, so the content key blake3(pixels, transform, VAE,
 //! CLIP) is compared in two parts: the manifest's once, the pixels' per image.
@@ -12,7 +12,7 @@ use crate::filter::Filter;
 use crate::manifest::{Model, Transform};
 use crate::row::{Row, RowRef};
 
-/// What must be equal for rows to be used again.
+/// What must be equal so that rows can be used again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// How photos become training images.
@@ -24,7 +24,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key of a data set made with these.
+    /// The key of a data set that was made with these.
     pub fn new(transform: &Transform, vae: &Model, clip: Option<&Model>) -> Self {
         Self { transform: transform.clone(), vae: vae.hash.clone(), clip: clip.map(|c| c.hash.clone()) }
     }
@@ -38,7 +38,7 @@ pub struct Reuse {
 }
 
 impl Reuse {
-    /// The rows in `folder`, or none if there is no data set of the same key or it is damaged.
+    /// The rows in `folder`; none if there is no data set of the same key, or if it is damaged.
     pub fn open(folder: &Path, key: &Key) -> Self {
         let none = Self { earlier: None, rows: HashMap::new() };
         match Self::try_open(folder, key) {

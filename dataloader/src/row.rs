@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::emotion::Emotion;
 use crate::error::{Error, Result};
 
-/// The state of a subject that shows no emotion.
+/// The state of a subject without an emotion.
 pub const NEUTRAL: &str = "neutral";
 
 /// The light columns: everything but pixels, latents and embeddings.
@@ -19,7 +19,7 @@ pub const NEUTRAL: &str = "neutral";
 pub struct Entry {
     /// blake3 of the decoded pixels of the whole photo.
     pub image_id: String,
-    /// The kind of source it came from.
+    /// The kind of its source.
     pub source: String,
     /// Path in the source; with it, unique within a data set.
     pub path: String,
@@ -33,7 +33,7 @@ pub struct Entry {
     pub namespace: Option<String>,
     /// The source's own label.
     pub label: Option<String>,
-    /// Who or what the picture is of, where the source tells: pictures of one subject in several states are pairs.
+    /// Who or what the picture shows, if the source says: pictures of one subject in several states are pairs.
     pub subject: Option<String>,
     /// The state the subject is in: an emotion's name, or another word such as [`NEUTRAL`].
     pub state: Option<String>,
@@ -49,7 +49,7 @@ pub struct Entry {
     pub width: u32,
     /// The photo's height in pixels, upright.
     pub height: u32,
-    /// The part of the photo that was taken: x, y, width, height.
+    /// The part of the photo that is used: x, y, width, height.
     pub crop: [u32; 4],
 }
 
@@ -60,13 +60,13 @@ impl Entry {
     }
 }
 
-/// The attribute `emotions` as categories; words that are none of the eight are left out.
+/// The attribute `emotions` as categories; other words than the eight are left out.
 pub fn emotions_of(attributes: &Value) -> Vec<Emotion> {
     let listed = attributes.get("emotions").and_then(Value::as_array);
     listed.into_iter().flatten().filter_map(|v| v.as_str()?.parse().ok()).collect()
 }
 
-/// Where a row lies in a data set.
+/// The position of a row in a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// Index into the manifest's shards.
@@ -77,10 +77,10 @@ pub struct Place {
     pub row: u32,
 }
 
-/// A row's light columns and where the rest lies.
+/// A row's light columns and its position.
 #[derive(Clone, Debug)]
 pub struct RowRef {
-    /// Where the row lies.
+    /// The row's position.
     pub place: Place,
     /// Its light columns.
     pub entry: Arc<Entry>,
@@ -101,12 +101,11 @@ pub struct Row {
     pub entry: Arc<Entry>,
     /// The training image, compressed.
     pub image: Bytes,
-    /// What the models say of it.
+    /// The models' output for it.
     pub encoding: Encoding,
 }
 
-/// What the models say of one image. Latents are the unscaled posterior as the autoencoder gives it, (c, h, w)
-/// row-major.
+/// The models' output for one image. Latents are the unscaled posterior of the autoencoder, (c, h, w) row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Encoding {
     /// Posterior mean.
@@ -135,7 +134,7 @@ impl Encoding {
         [&self.latent_mean, &self.latent_std, &self.flip_mean, &self.flip_std]
     }
 
-    /// Whether it has no number that is infinite or none at all.
+    /// Whether every number is finite.
     pub fn is_finite(&self) -> bool {
         let embedding = self.clip_embedding.as_deref().unwrap_or(&[]);
         self.latents().into_iter().chain([embedding]).flatten().all(|v| v.is_finite())

@@ -1,8 +1,8 @@
-//! How often each emotion comes: data sets hold ten photos of one for every photo of another.
+//! How often each emotion is drawn: some data sets have ten photos of one emotion for each photo of another.
 //!
-//! Like [`Order`], a pure function of (seed, position). Positions are cut into cycles; within a cycle each class has a
-//! fixed number of places, in a fresh order, and fills them from its own sequence of permutations: frequencies are
-//! exact over every cycle, and no row of a class comes twice before all have come once.
+//! Like [`Order`], a pure function of (seed, position). Positions are cut into cycles. In a cycle each class has a
+//! fixed number of positions, in a fresh order, and fills them from its own sequence of permutations. So frequencies
+//! are exact over every cycle, and no row of a class comes twice before all have come once.
 
 use std::collections::BTreeMap;
 
@@ -13,24 +13,24 @@ use crate::emotion::Emotion;
 use crate::error::{Error, Result};
 use crate::order::Order;
 
-/// What a row without an emotion is called among the weights.
+/// The name of rows without an emotion among the weights.
 const NONE: &str = "none";
 
-/// Places in a cycle where shares are not all equal: they are met to a thousandth.
+/// Positions in a cycle if shares are not all equal: shares are met to a thousandth.
 const CYCLE: usize = 1000;
 
-/// Shares of the emotions; by default every row comes equally often.
+/// Shares of the emotions; by default every row is drawn equally often.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sampling {
     /// Every emotion equally often, however many rows it has.
     pub balanced: bool,
-    /// Factors on an emotion's share, by its name or `none`; 1 where nothing is said, 0 leaves it out.
+    /// Factors on an emotion's share, by its name or `none`; 1 by default, and 0 leaves it out.
     pub weights: BTreeMap<String, f64>,
 }
 
 impl Sampling {
-    /// Refuses weights that are no emotion's, or no weights.
+    /// Refuses names that are no emotions, and values that are no weights.
     pub fn check(&self) -> Result<()> {
         for (name, weight) in &self.weights {
             let key = || format!("sampling.weights.{name}");
@@ -61,13 +61,13 @@ pub struct Sampler {
 struct Class {
     rows: Vec<usize>,
     order: Order,
-    /// Its places in a cycle: how many, and how many lie before them.
+    /// Its positions in a cycle: how many it has, and how many come before them.
     places: usize,
     before: usize,
 }
 
 impl Sampler {
-    /// A sampler of rows with these emotions, of which there is at least one. Fails if the weights leave no row.
+    /// A sampler of rows with these emotions, at least one row. Fails if the weights leave no row.
     pub fn new(seed: u64, emotions: &[Option<Emotion>], sampling: &Sampling) -> Result<Self> {
         sampling.check()?;
         if *sampling == Sampling::default() {
@@ -115,8 +115,8 @@ impl Sampler {
     }
 }
 
-/// Whole places for shares: one each where all are equal, else of [`CYCLE`] or more by the largest remainders, but at
-/// least one.
+/// Whole numbers of positions for shares: 1 each if all are equal, otherwise [`CYCLE`] or more by the largest
+/// remainders, but at least 1 each.
 fn places_of(shares: &[f64]) -> Vec<usize> {
     if shares.iter().all(|share| share == &shares[0]) {
         return vec![1; shares.len()];

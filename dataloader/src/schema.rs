@@ -11,7 +11,7 @@ pub const IMAGE: &str = "image";
 /// The four latent columns: mean and standard deviation of the posterior, plain and mirrored.
 pub const LATENTS: [&str; 4] = ["latent_mean", "latent_std", "flip_mean", "flip_std"];
 
-/// CLIP's image embedding; there only if a CLIP was configured.
+/// CLIP's image embedding; it exists only if a CLIP was configured.
 pub const CLIP: &str = "clip_embedding";
 
 /// The key under which `datasets` finds its features in a Parquet file.
@@ -54,13 +54,13 @@ pub fn schema(widths: Widths) -> Schema {
     fields.extend(LATENTS.map(|name| Field::new(name, half_list(widths.latent), false)));
     fields.extend(widths.clip.map(|width| Field::new(CLIP, half_list(width), false)));
     let schema = Schema::new(fields);
-    // pyarrow, and with it `datasets`, looks for metadata in the Arrow schema, other readers in the file's footer.
+    // pyarrow, and so `datasets`, looks for metadata in the Arrow schema; other readers look in the file's footer.
     let features = hugging_face_features(&schema);
     schema.with_metadata([(HUGGING_FACE_KEY.to_string(), features)])
 }
 
-/// The fields of the column `image`. `datasets` takes a column for an image only if its storage, down to what may be
-/// null, is its own.
+/// The fields of the column `image`. `datasets` accepts a column as images only if its storage type equals its own,
+/// including which fields may be null.
 pub fn image_fields() -> Fields {
     vec![Field::new("bytes", DataType::Binary, true), Field::new("path", DataType::Utf8, true)].into()
 }

@@ -1,6 +1,7 @@
-//! `dataloader shard`: images to a data set. Lists, identifies, divides, then encodes what was not encoded before.
+//! `dataloader shard`: images to a data set. Lists, identifies and divides the images, then encodes those that were
+//! not encoded before.
 //!
-//! Any number of processes do it together: each identifies its share of the images and encodes its share of the
+//! Any number of processes work together: each identifies its share of the images and encodes its share of the
 //! shards. A run that was killed goes on after its last finished shard.
 
 use std::collections::BTreeMap;
@@ -33,21 +34,21 @@ use crate::staging::{Receipt, Staging};
 use crate::waiting::Patience;
 use crate::writer::LAYOUT;
 
-/// What a run of `shard` did.
+/// The result of a run of `shard`.
 #[derive(Clone, Debug)]
 pub struct Summary {
     /// The data set's manifest.
     pub manifest: Manifest,
     /// Rows that went through the models.
     pub encoded: usize,
-    /// Rows taken from an earlier data set, or from an earlier run that did not end.
+    /// Rows taken from an earlier data set, or from an earlier run that did not finish.
     pub reused: usize,
     /// Wall time.
     pub seconds: f64,
 }
 
 impl Summary {
-    /// The run on one line, and a line for each kind of entry that is no image; `output` is where the data set lies.
+    /// The run on one line, and a line for each kind of entry that is no image; `output` is the data set's folder.
     pub fn describe(&self, output: &Path) -> String {
         let missing = match self.manifest.missing {
             0 => String::new(),
@@ -67,7 +68,7 @@ impl Summary {
     }
 }
 
-/// Does this process's share of a recipe's data set; the first process puts it together and has a summary.
+/// Makes this process's share of a recipe's data set; the first process completes it and returns a summary.
 pub fn run(config: &ShardConfig, hub: &Hub, share: &Share) -> Result<Option<Summary>> {
     config.check()?;
     let started = Instant::now();
@@ -98,7 +99,7 @@ pub fn run(config: &ShardConfig, hub: &Hub, share: &Share) -> Result<Option<Summ
     Ok(Some(Summary { manifest, encoded, reused, seconds: started.elapsed().as_secs_f64() }))
 }
 
-/// What becomes of the source's images.
+/// The result of planning the source's images.
 fn plan(config: &ShardConfig, listing: Listing, staging: &Staging, share: &Share, patience: Patience) -> Result<Plan> {
     let mine = listing.items.len().div_ceil(share.size) as u64;
     let progress = Progress::new("identifying", "images", mine, share.is_first());
@@ -123,7 +124,7 @@ fn check_quarantine(config: &ShardConfig, quarantined: &[Quarantined], usable: u
     }
 }
 
-/// A run under way.
+/// A run of `shard`.
 struct Run<'a> {
     config: &'a ShardConfig,
     models: &'a Models,
@@ -185,7 +186,7 @@ impl<'a> Run<'a> {
         Ok(Receipt { shard: writer.finish()?, quarantined, encoded, reused })
     }
 
-    /// The data set's description, its shards still to be listed.
+    /// The data set's manifest, without the list of shards.
     fn manifest(
         &self, mut quarantined: Vec<Quarantined>, receipts: &[Receipt], missing: u64, account: Account,
     ) -> Result<Manifest> {

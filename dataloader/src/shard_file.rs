@@ -1,4 +1,4 @@
-//! One shard, opened only after its bytes have proved to be the manifest's.
+//! One shard, opened only after its bytes match the manifest's hash.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub struct ShardFile {
 }
 
 impl ShardFile {
-    /// Opens the shard that `stated` describes, hashing it whole.
+    /// Opens the shard that `stated` describes, and hashes all of it.
     pub fn open(store: &Store, stated: &Shard) -> Result<Self> {
         let url = store.url_of(&stated.file);
         let damaged = |message: String| Error::shard(&url, message);
@@ -70,7 +70,7 @@ impl ShardFile {
         self.of_column(IMAGE, |leaf| self.cells(group, leaf)?.bytes(row))
     }
 
-    /// The latents of one row, and its embedding if `slot` has room for one, read into their places.
+    /// Reads the latents of one row into their places, and its embedding if `slot` has room for one.
     pub fn fill(&self, group: usize, row: usize, slot: Slot<'_>) -> Result<()> {
         for (name, numbers) in LATENTS.into_iter().zip(slot.latents) {
             self.fill_list(name, group, row, numbers)?;
@@ -118,7 +118,7 @@ impl ShardFile {
         Cells::new(&self.pieces, self.metadata.metadata(), group, leaf)
     }
 
-    /// What `read` makes of the first leaf of the column `name`.
+    /// What `read` gets from the first leaf of the column `name`.
     fn of_column<T>(&self, name: &str, read: impl FnOnce(usize) -> std::result::Result<T, String>) -> Result<T> {
         let leaves = self.metadata.parquet_schema().columns();
         let leaf = leaves.iter().position(|leaf| leaf.path().parts()[0] == name).ok_or("it is missing".to_string());

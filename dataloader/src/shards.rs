@@ -48,7 +48,7 @@ impl Shards {
         Ok(file)
     }
 
-    /// The shard at `index` is not what it should be.
+    /// The error of a shard at `index` that is not what the manifest says.
     pub fn damaged(&self, index: usize, message: impl ToString) -> Error {
         Error::shard(self.store.url_of(&self.manifest.shards[index].file), message)
     }

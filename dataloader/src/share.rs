@@ -1,5 +1,5 @@
-//! Which part of the encoding is this process's. Processes share a folder and never talk: under torchrun, Slurm,
-//! Kubeflow, a Kubernetes Indexed Job (JOB_COMPLETION_INDEX and WORLD_SIZE), or `--nproc-per-node`.
+//! Which part of the encoding belongs to this process. Processes share a folder and never talk to each other: under
+//! torchrun, Slurm, Kubeflow, a Kubernetes Indexed Job (JOB_COMPLETION_INDEX and WORLD_SIZE), or `--nproc-per-node`.
 
 use collective::rendezvous::{Lookup, Rendezvous};
 use collective::DeviceChoice;
@@ -10,13 +10,13 @@ use crate::error::{Error, Result};
 /// This process among those that encode one data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// This process, from 0; the first puts the data set together.
+    /// This process's rank, from 0; the first completes the data set.
     pub rank: usize,
-    /// How many there are.
+    /// The number of processes.
     pub size: usize,
-    /// Among those of this machine: the index of its GPU.
+    /// The rank on this machine, which is the index of its GPU.
     pub local_rank: usize,
-    /// How many there are on this machine.
+    /// The number of processes on this machine.
     pub local_size: usize,
 }
 
@@ -24,7 +24,7 @@ impl Share {
     /// One process that does everything.
     pub const ALONE: Share = Share { rank: 0, size: 1, local_rank: 0, local_size: 1 };
 
-    /// What a launcher's variables say; [`Share::ALONE`] without any.
+    /// The share that a launcher's variables say; [`Share::ALONE`] without any.
     pub fn from_env(env: Lookup<'_>) -> Result<Self> {
         let refused = |message: String| Error::invalid("environment", message);
         if let (Some(index), None) = (env("JOB_COMPLETION_INDEX"), env("RANK")) {
@@ -49,12 +49,12 @@ impl Share {
         }))
     }
 
-    /// Whether this process puts the data set together.
+    /// Whether this process completes the data set.
     pub fn is_first(&self) -> bool {
         self.rank == 0
     }
 
-    /// The device that a recipe's key `device` gives this process, its cores shared with those beside it.
+    /// The device of this process by a recipe's key `device`; the machine's processes share its cores.
     pub fn device(&self, wanted: DeviceChoice) -> Result<Device> {
         let refused = |e| Error::invalid("device", format!("{e}; auto and cpu work"));
         let device = wanted.device(self.local_rank).map_err(refused)?;
@@ -64,11 +64,11 @@ impl Share {
         Ok(device)
     }
 
-    /// Leaves the other processes of this machine their cores: decoding gets its own part of them.
+    /// Limits decoding to this process's part of the cores, so that the other processes have theirs.
     pub fn divide_cores(&self) {
         if self.local_size > 1 {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            // Where a pool stands already, whoever made it knows better.
+            // A thread pool that exists already is kept: whoever made it chose its size.
             let _ = rayon::ThreadPoolBuilder::new().num_threads((cores / self.local_size).max(1)).build_global();
         }
     }

@@ -1,8 +1,8 @@
-//! How a new data set comes into being: shard by shard, and then all at once.
+//! How a new data set is made: shard by shard, and then published as a whole.
 //!
-//! Finished shards lie in `.staging`, each with a receipt beside it; a run that was killed goes on after the last of
-//! them. Several processes may fill one folder. Committing withdraws the old manifest, moves the shards, and puts the
-//! new manifest last; a commit that was cut off anywhere is completed by [`recover`].
+//! Finished shards lie in `.staging`, each with a receipt beside it; a killed run goes on after the last of them.
+//! Several processes may fill one folder. A commit removes the old manifest, moves the shards, and writes the new
+//! manifest last. A commit that was interrupted anywhere is completed by [`recover`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -21,23 +21,23 @@ use crate::share::Share;
 use crate::writer::{measure, RowWriter, ShardWriter};
 
 const STAGING: &str = ".staging";
-/// What a receipt's name adds to its shard's.
+/// The suffix that a receipt's name adds to its shard's.
 const RECEIPT: &str = ".receipt.json";
 /// A staging folder that is being deleted.
 const SPENT: &str = ".staging.spent";
 
-/// A data set in the making.
+/// A data set that is being made.
 #[derive(Debug)]
 pub struct Staging {
     folder: PathBuf,
 }
 
-/// A finished shard, and what became of the images that were to be in it.
+/// A finished shard, and the results for the images that were to be in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Receipt {
     /// The shard as the manifest will list it.
     pub shard: Shard,
-    /// Images that turned out to be unusable when they were encoded.
+    /// Images that turned out to be unusable during encoding.
     pub quarantined: Vec<Quarantined>,
     /// Images that went through the models.
     pub encoded: usize,
@@ -46,14 +46,14 @@ pub struct Receipt {
 }
 
 impl Staging {
-    /// Begins, or goes on with, a data set in `folder`.
+    /// Begins a data set in `folder`, or continues one.
     pub fn open(folder: &Path) -> Result<Self> {
         let staging = Self { folder: folder.into() };
         fs::create_dir_all(staging.path()).map_err(|e| Error::file(&staging.path(), e))?;
         Ok(staging)
     }
 
-    /// Where files in the making lie.
+    /// The folder of unfinished files.
     pub fn path(&self) -> PathBuf {
         self.folder.join(STAGING)
     }
@@ -63,12 +63,12 @@ impl Staging {
         RowWriter::create(&self.path(), file, split, key, widths)
     }
 
-    /// Starts a shard of another schema than images have.
+    /// Starts a shard with another schema than that of images.
     pub fn start(&self, file: &str, split: &str, key: &str, schema: &Arc<Schema>) -> Result<ShardWriter> {
         ShardWriter::create(&self.path(), file, split, key, schema)
     }
 
-    /// The receipt of the shard `file` if it is here, whole, and made of what `key` stands for.
+    /// The receipt of the shard `file`, if the shard exists, is whole, and was made from the inputs of `key`.
     pub fn receipt(&self, file: &str, key: &str) -> Result<Option<Receipt>> {
         let Ok(bytes) = fs::read(self.receipt_path(file)) else { return Ok(None) };
         let Ok(receipt) = serde_json::from_slice::<Receipt>(&bytes) else { return Ok(None) };
@@ -80,13 +80,13 @@ impl Staging {
         Ok((bytes == receipt.shard.bytes && blake3 == receipt.shard.blake3).then_some(receipt))
     }
 
-    /// Says that process `share` has done `what` with what `key` stands for.
+    /// Signs that process `share` has done `what` with the inputs of `key`.
     #[cfg(feature = "encode")]
     pub fn sign(&self, what: &str, share: &Share, key: &str) -> Result<()> {
         write_whole(&self.signature(what, share.rank, share.size, key), b"")
     }
 
-    /// The processes that have not said so.
+    /// The processes that have not signed that yet.
     #[cfg(feature = "encode")]
     pub fn unsigned(&self, what: &str, share: &Share, key: &str) -> Vec<usize> {
         (0..share.size).filter(|&rank| !self.signature(what, rank, share.size, key).exists()).collect()
@@ -97,28 +97,28 @@ impl Staging {
         self.path().join(format!("{what}-{rank}-of-{size}-{key}"))
     }
 
-    /// The shards that have receipts, whatever they are worth.
+    /// The shards that have receipts, valid or not.
     pub fn left(&self) -> BTreeSet<String> {
         let entries = fs::read_dir(self.path()).into_iter().flatten().flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
         names.filter_map(|name| name.strip_suffix(RECEIPT).map(str::to_string)).collect()
     }
 
-    /// Whether the shard `file` of this key has been left, its bytes not looked at.
+    /// Whether a finished shard `file` of this key exists; its bytes are not read.
     pub fn is_left(&self, file: &str, key: &str) -> bool {
         let receipt = fs::read(self.receipt_path(file)).ok();
         let receipt = receipt.and_then(|bytes| serde_json::from_slice::<Receipt>(&bytes).ok());
         receipt.is_some_and(|receipt| receipt.shard.key == key)
     }
 
-    /// Leaves the receipt of a finished shard, the last thing to be written of it.
+    /// Writes the receipt of a finished shard, after everything else of it.
     pub fn leave(&self, receipt: &Receipt) -> Result<()> {
         let bytes = serde_json::to_vec_pretty(receipt).expect("a receipt is plain data");
         write_whole(&self.receipt_path(&receipt.shard.file), &bytes)?;
         sync_folder(&self.path())
     }
 
-    /// Seals `manifest` with the shards' facts and puts the data set in its place.
+    /// Completes `manifest` with the shards' facts and puts the data set in its place.
     pub fn commit(self, shards: Vec<Shard>, manifest: Manifest) -> Result<Manifest> {
         let splits = splits_of(&shards);
         let format_version = manifest::version_of(&splits);
@@ -135,12 +135,12 @@ impl Staging {
     }
 }
 
-/// Whether a commit in `folder` was cut off, and [`recover`] has something to do.
+/// Whether a commit in `folder` was interrupted, so that [`recover`] has something to do.
 pub fn is_cut_off(folder: &Path) -> bool {
     folder.join(STAGING).join(manifest::FILE).exists()
 }
 
-/// Completes a commit that was cut off in `folder`, if there is one.
+/// Completes an interrupted commit in `folder`, if there is one.
 pub fn recover(folder: &Path) -> Result<()> {
     let (staging, spent) = (folder.join(STAGING), folder.join(SPENT));
     if spent.exists() {
@@ -162,7 +162,7 @@ pub fn recover(folder: &Path) -> Result<()> {
         }
     }
     for Shard { file, .. } in stale.iter().filter(|old| manifest.shards.iter().all(|s| s.file != old.file)) {
-        // A stale shard that stays is listed nowhere and harms nothing.
+        // A stale shard that remains is listed nowhere and does no harm.
         let _ = fs::remove_file(folder.join(file));
     }
     sync_folder(folder)?;
@@ -186,7 +186,7 @@ pub fn in_place(folder: &Path) -> Option<Manifest> {
     Manifest::parse("", &bytes).ok()
 }
 
-/// Writes a file that is either whole or not there.
+/// Writes a file that is either whole or absent.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(format!(".{}.part", std::process::id()));
@@ -212,7 +212,7 @@ pub(crate) mod tests {
 
     const WIDTHS: Widths = Widths { latent: 16, clip: Some(8) };
 
-    /// A manifest for rows of [`row`], shards and counts open.
+    /// A manifest for rows of [`row`], without shards and counts.
     pub(crate) fn open_manifest() -> Manifest {
         let mut manifest = manifest::tests::example();
         manifest.transform.resolution = 8;
@@ -313,7 +313,7 @@ pub(crate) mod tests {
             let (old, new) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
             write_dataset(old.path(), &[("test", 4), ("train", 5)]);
             let manifest = write_dataset(new.path(), &[("test", 6), ("train", 7)]);
-            // As if killed after withdrawing the manifest and moving some shards.
+            // As if killed after the manifest was removed and some shards were moved.
             let staging = old.path().join(STAGING);
             fs::create_dir(&staging).expect("made");
             fs::rename(new.path().join(manifest::FILE), staging.join(manifest::FILE)).expect("moved");

@@ -1,6 +1,6 @@
 //! Where a data set's files lie: a folder, or whatever a URL names (`file`, `s3`, `gs`, `az`, `http`).
 //!
-//! A file of an object store is brought to the disk piece by piece before it is read: its hash is checked before its
+//! A file of an object store is copied to the disk piece by piece before it is read: its hash is checked before its
 //! first use, so all of it is needed, and memory stays bounded whatever its size.
 
 mod access;
@@ -27,15 +27,15 @@ pub use access::{Access, CacheSection};
 use cache::Cache;
 use client::client;
 
-/// Bytes of one request; a request that fails is repeated, not the file.
+/// Bytes of one request. A failed request is repeated, not the whole file.
 const PIECE: u64 = 8 << 20;
-/// Requests at once: with [`PIECE`], the memory that a download takes.
+/// Requests at once; times [`PIECE`], this is the memory of a download.
 const PIECES_AT_ONCE: usize = 4;
-/// Attempts at a piece, beyond what the store's own client repeats.
+/// Attempts at a piece, in addition to the repeats of the store's own client.
 const ATTEMPTS: u32 = 3;
 const BACKOFF: Duration = Duration::from_millis(250);
 
-/// A folder of files, near or far.
+/// A folder of files, local or remote.
 #[derive(Debug)]
 pub struct Store {
     url: String,
@@ -85,8 +85,8 @@ impl Store {
         }
     }
 
-    /// A file to read pieces of, or None if there is no such file. `blake3` is the hash it should have, which names it
-    /// in the cache.
+    /// A file of which pieces can be read, or None if there is no such file. `blake3` is its expected hash, which is
+    /// its name in the cache.
     pub fn open_file(&self, name: &str, blake3: &str) -> Result<Option<Pieces>> {
         let failed = |e: std::io::Error| Error::store(self.url_of(name), e);
         match &self.place {
@@ -109,7 +109,7 @@ impl Store {
         }
     }
 
-    /// Forgets what the cache holds under `blake3`: its bytes were not what they should be.
+    /// Removes the file of `blake3` from the cache: its bytes were wrong.
     pub fn forget(&self, blake3: &str) {
         if let PlaceOf::Objects { cache, .. } = &self.place {
             cache.forget(blake3);
@@ -130,7 +130,7 @@ enum Broken {
     Disk(std::io::Error),
 }
 
-/// Brings an object of `size` bytes into `file`, in order, in pieces that are repeated when they fail.
+/// Copies an object of `size` bytes into `file`, in order, in pieces that are repeated when they fail.
 async fn download(
     store: &Arc<dyn ObjectStore>, path: &ObjectPath, size: u64, file: &mut File,
 ) -> std::result::Result<(), Broken> {
@@ -159,8 +159,8 @@ async fn download(
     Ok(())
 }
 
-/// Asks again after failures that may pass, with growing pauses. The store's client has then already repeated what it
-/// knows to be repeatable; bodies that break off or stall are what is left.
+/// Repeats after failures that may pass, with growing pauses. The store's client has already repeated what it can;
+/// what is left are bodies that break off or stall.
 async fn patiently<T, F, W>(ask: F) -> object_store::Result<T>
 where
     F: Fn() -> W,
@@ -179,7 +179,7 @@ where
     ask().await
 }
 
-/// None for what is not there.
+/// None for a file that does not exist.
 fn found<T>(answer: object_store::Result<T>, url: impl Fn() -> String) -> Result<Option<T>> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
@@ -218,7 +218,7 @@ impl Pieces {
         Ok(hasher.finalize().to_hex().to_string())
     }
 
-    /// Fills `buffer` with what lies at `offset`.
+    /// Fills `buffer` with the bytes at `offset`.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
         self.file.read_exact_at(buffer, offset)
     }
@@ -229,7 +229,7 @@ impl Pieces {
     }
 }
 
-/// Reads on from an offset without moving the file's cursor, which all handles on a file share.
+/// Reads from an offset without moving the file's cursor, which all handles on a file share.
 struct ReadFrom {
     file: File,
     offset: u64,

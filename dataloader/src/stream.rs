@@ -1,7 +1,7 @@
 //! Rows by position of training, read one by one from verified shards and fetched ahead of time.
 //!
-//! Nothing here has state that a resume would have to restore: any position can be fetched at any time. Nothing is
-//! held in memory but the batches under way; what was read before is in the system's page cache.
+//! A stream has no state that a resume would have to restore: any position can be fetched at any time. Only the
+//! current batches are held in memory; earlier reads are in the system's page cache.
 
 use std::sync::mpsc::{sync_channel, Receiver};
 use std::sync::Arc;
@@ -27,12 +27,12 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The rows of `dataset` that pass `filter`, each once an epoch, ordered by `seed`. Fails if none passes.
+    /// The rows of `dataset` that pass `filter`, each once in an epoch, ordered by `seed`. Fails if none passes.
     pub fn new(dataset: Arc<Dataset>, filter: &Filter, seed: u64) -> Result<Self> {
         Self::sampled(dataset, filter, &Sampling::default(), seed)
     }
 
-    /// As [`Stream::new`], each emotion as often as `sampling` says.
+    /// As [`Stream::new`], with each emotion as often as `sampling` says.
     pub fn sampled(dataset: Arc<Dataset>, filter: &Filter, sampling: &Sampling, seed: u64) -> Result<Self> {
         let rows = dataset.rows(filter)?;
         if rows.is_empty() {
@@ -43,17 +43,17 @@ impl Stream {
         Ok(Self { dataset, rows, sampler })
     }
 
-    /// The rows that take part, in the data set's order: what [`Stream::sample`] indexes.
+    /// The rows of the stream, in the data set's order: what [`Stream::sample`] indexes.
     pub fn rows(&self) -> &[RowRef] {
         &self.rows
     }
 
-    /// Which of the rows is at `position`.
+    /// The index of the row at `position`.
     pub fn sample(&self, position: u64) -> usize {
         self.sampler.sample(position)
     }
 
-    /// The row at `position`, by its light columns.
+    /// The light columns of the row at `position`.
     pub fn at(&self, position: u64) -> &RowRef {
         &self.rows[self.sample(position)]
     }
@@ -86,17 +86,17 @@ impl Stream {
         Ok(encodings)
     }
 
-    /// The whole row that `reference` stands for.
+    /// The whole row of `reference`.
     pub fn read(&self, reference: &RowRef) -> Result<Row> {
         self.dataset.read(reference)
     }
 
-    /// The latents and embedding of the row that `reference` stands for.
+    /// The latents and embedding of the row of `reference`.
     pub fn encoding(&self, reference: &RowRef) -> Result<Encoding> {
         self.dataset.encoding(reference)
     }
 
-    /// The embedding of the row that `reference` stands for, if the data set has them.
+    /// The embedding of the row of `reference`, if the data set has them.
     pub fn clip_embedding(&self, reference: &RowRef) -> Result<Option<Vec<f16>>> {
         self.dataset.clip_embedding(reference)
     }
@@ -113,7 +113,7 @@ impl Stream {
             for positions in batches {
                 let batch = stream.fetch(&positions);
                 let stop = batch.is_err();
-                // The receiver is gone when the consumer has had enough.
+                // The receiver is gone once the consumer has stopped.
                 if sender.send(batch).is_err() || stop {
                     break;
                 }
@@ -142,7 +142,7 @@ impl Drop for Prefetch {
     fn drop(&mut self) {
         drop(self.receiver.take());
         if let Some(worker) = self.worker.take() {
-            // A panicking worker has already printed why; the channel's end told the consumer.
+            // A worker that panicked has printed why; the closed channel has told the consumer.
             let _ = worker.join();
         }
     }

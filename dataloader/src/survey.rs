@@ -1,4 +1,4 @@
-//! `dataloader shard --dry-run`: what a source lists, before anything is decoded.
+//! `dataloader shard --dry-run`: a count of what a source lists, before anything is decoded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -28,8 +28,8 @@ impl Count {
     }
 }
 
-/// Whether an item passes the strict filter: one of the eight emotions, a valence whose sign agrees, little ambiguity.
-/// What a source does not say is not held against it.
+/// Whether an item passes the strict filter: one of the eight emotions, a valence whose sign agrees, little
+/// ambiguity. A missing value passes.
 fn is_strict(item: &Item) -> bool {
     agrees(item.emotion, item.valence) && item.ambiguity.is_none_or(|a| a <= MAX_AMBIGUITY)
 }

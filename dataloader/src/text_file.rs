@@ -1,4 +1,4 @@
-//! Texts that people and other programs write: UTF-8, with or without the byte-order mark that Windows puts first.
+//! Text files of people and other programs: UTF-8, with or without the byte-order mark that Windows writes first.
 
 use std::io::{Error, ErrorKind, Result};
 use std::path::Path;
@@ -14,7 +14,7 @@ pub fn read(path: &Path) -> Result<String> {
     decode(std::fs::read(path)?)
 }
 
-/// The text of these bytes, as [`read`] gives it.
+/// The text of these bytes, as [`read`] returns it.
 pub fn decode(mut bytes: Vec<u8>) -> Result<String> {
     if UTF_16.iter().any(|mark| bytes.starts_with(mark)) {
         return Err(Error::new(ErrorKind::InvalidData, "the text is UTF-16; save it as UTF-8"));

@@ -25,7 +25,7 @@ impl Verdict {
         self.faults.is_empty()
     }
 
-    /// The verdict on one line.
+    /// The result on one line.
     pub fn describe(&self) -> String {
         match self.faults.len() {
             0 => format!("sound: {} rows, all hashes, numbers and counts as the manifest states", self.rows),
@@ -34,7 +34,7 @@ impl Verdict {
     }
 }
 
-/// Who is told how the check goes.
+/// Receives the progress of the check.
 pub trait Report {
     /// A line on a shard or a fault.
     fn line(&mut self, line: &str);
@@ -50,7 +50,7 @@ impl<F: FnMut(&str)> Report for F {
     fn rows(&mut self, _: u64, _: u64) {}
 }
 
-/// Checks the data set at `url`, going on after a damaged shard. `report` gets one line per shard.
+/// Checks the data set at `url`, and continues after a damaged shard. `report` gets one line for each shard.
 pub fn verify(url: &str, access: &Access, report: &mut impl Report) -> Result<Verdict> {
     let shards = Shards::open(url, access)?;
     if shards.manifest().inversion.is_some() {

@@ -1,4 +1,4 @@
-//! Waiting for what other processes leave in a folder.
+//! Waiting for files that other processes write into a folder.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,14 +9,14 @@ use program::Progress;
 
 use crate::error::{Error, Result};
 
-/// Between two looks.
+/// The pause between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// How long nothing at all may change in the folder before the others are taken for dead.
+/// How long nothing may change in the folder before the other processes are taken for dead.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Patience(pub Duration);
 
-/// Returns when `missing` has nothing to name any more; fails when nothing in `folder` has changed for too long.
+/// Returns once `missing` names nothing more; fails if nothing in `folder` has changed for too long.
 pub fn wait_for(folder: &Path, patience: Patience, mut missing: impl FnMut() -> Option<String>) -> Result<()> {
     let (mut seen, mut since) = (BTreeMap::new(), Instant::now());
     let mut progress = None;

@@ -21,18 +21,18 @@ use crate::manifest::{Shard, Split};
 use crate::row::Row;
 use crate::schema::{hugging_face_features, schema, Widths, HUGGING_FACE_KEY, IMAGE};
 
-/// Rows per row group, at most: what a reader decodes at once.
+/// The most rows in a row group, which is what a reader decodes at once.
 pub const ROWS_PER_GROUP: usize = 256;
 
-/// How rows lie in pages. Shards of another layout are written again, their rows not encoded again.
+/// How rows lie in pages. Shards of another layout are written again, without encoding their rows again.
 pub const LAYOUT: u32 = 2;
 
 const ZSTD_LEVEL: i32 = 3;
 
-/// A shard in the making. It is written beside its place, which it takes when it is whole.
+/// A shard that is being written. It is written beside its final path and renamed when it is whole.
 pub struct ShardWriter {
     folder: PathBuf,
-    /// What the manifest will say of it.
+    /// Its entry in the manifest.
     pub(crate) shard: Shard,
     part: PathBuf,
     parquet: ArrowWriter<BufWriter<File>>,
@@ -45,7 +45,7 @@ impl std::fmt::Debug for ShardWriter {
 }
 
 impl ShardWriter {
-    /// Starts the shard `file` in `folder`, whose rows are all of `split`; `key` stands for what it is made of.
+    /// Starts the shard `file` in `folder`; all its rows are of `split`, and `key` stands for its inputs.
     pub fn create(folder: &Path, file: &str, split: &str, key: &str, schema: &Arc<Schema>) -> Result<Self> {
         let part = folder.join(format!("{file}.{}.part", std::process::id()));
         let sink = BufWriter::new(File::create(&part).map_err(|e| Error::file(&part, e))?);
@@ -65,7 +65,7 @@ impl ShardWriter {
         Ok(Self { folder: folder.into(), shard, part, parquet })
     }
 
-    /// Adds rows as a row group of their own.
+    /// Adds rows as one row group.
     pub fn write_group(&mut self, rows: &RecordBatch) -> Result<()> {
         self.shard.rows += rows.num_rows() as u64;
         let written: std::result::Result<(), ParquetError> =
@@ -73,7 +73,7 @@ impl ShardWriter {
         written.map_err(|e| Error::file(&self.part, e))
     }
 
-    /// Brings the file to the disk and into its place.
+    /// Syncs the file to the disk and renames it.
     pub fn finish(self) -> Result<Shard> {
         let Self { folder, mut shard, part, parquet } = self;
         let sink = parquet.into_inner().map_err(|e| Error::file(&part, e))?;
@@ -85,7 +85,7 @@ impl ShardWriter {
     }
 }
 
-/// A shard of images in the making.
+/// A shard of images that is being written.
 #[derive(Debug)]
 pub struct RowWriter {
     writer: ShardWriter,
@@ -116,7 +116,7 @@ impl RowWriter {
         }
     }
 
-    /// Brings the file to the disk and into its place.
+    /// Syncs the file to the disk and renames it.
     pub fn finish(mut self) -> Result<Shard> {
         self.flush()?;
         (self.writer.shard.labels, self.writer.shard.states) = (self.counts.labels, self.counts.states);
@@ -140,12 +140,13 @@ fn properties(schema: &Schema) -> WriterProperties {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL).expect("a valid level")))
         .set_max_row_group_row_count(Some(ROWS_PER_GROUP))
-        .set_write_batch_size(1) // page limits are looked at after so many rows
+        .set_write_batch_size(1) // page limits are checked after this many rows
         .set_key_value_metadata(Some(vec![features]))
         .set_created_by(concat!("dataloader ", env!("CARGO_PKG_VERSION")).to_string());
     for path in schema.fields().iter().filter_map(|field| heavy(field)) {
-        // A row of these is read by itself: it has a page of its own. Images are compressed already and latents shrink
-        // by a tenth, which is not worth the time to undo it; nothing repeats and nobody compares.
+        // These rows are read one at a time, so each has a page of its own. Images are compressed already, and
+        // latents would shrink by a tenth, which is not worth the time to decompress them. A dictionary and
+        // statistics would be of no use.
         properties = properties
             .set_column_data_page_row_count_limit(path.clone(), 1)
             .set_column_compression(path.clone(), Compression::UNCOMPRESSED)

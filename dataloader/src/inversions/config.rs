@@ -17,9 +17,9 @@ pub struct InvertConfig {
     pub base: String,
     /// The images.
     pub sources: Sources,
-    /// The prompt of the way up; the trainer's `prompts.source`.
+    /// The source prompt of the inversion; the trainer's `prompts.source`.
     pub prompt: String,
-    /// Rungs; the trainer's `edit.num_inversion_steps`.
+    /// Timesteps of the inversion; the trainer's `edit.num_inversion_steps`.
     #[serde(default = "default_num_inversion_steps")]
     pub num_inversion_steps: usize,
     /// Element type of the networks; the trainer's `train.mixed_precision`.
@@ -36,10 +36,11 @@ pub struct InvertConfig {
     pub device: DeviceChoice,
     /// The folder of the trajectories.
     pub output: PathBuf,
-    /// How the sources' shards are reached, where they are in an object store.
+    /// How the sources' shards are reached if they are in an object store.
     #[serde(default)]
     pub store: Access,
-    /// With several processes: how long one waits while nothing at all happens before it takes the others for dead.
+    /// With several processes: how long one waits without any change in the folder before it takes the others for
+    /// dead.
     #[serde(default = "default_rank_timeout_s")]
     pub rank_timeout_s: u64,
 }
@@ -50,7 +51,7 @@ pub struct InvertConfig {
 pub struct Sources {
     /// Folder or URL with a manifest.json.
     pub shards: String,
-    /// Which rows.
+    /// A filter of the rows.
     #[serde(default)]
     pub filter: Filter,
 }
@@ -72,7 +73,7 @@ fn default_rank_timeout_s() -> u64 {
 }
 
 impl InvertConfig {
-    /// Refuses values that nothing can be inverted with.
+    /// Refuses values that make an inversion impossible.
     pub fn check(&self) -> Result<()> {
         if !(2..=1000).contains(&self.num_inversion_steps) {
             return Err(Error::invalid(

@@ -1,6 +1,6 @@
-//! `dataloader invert`: every source's way up the ladder, by one process or many.
+//! `dataloader invert`: the inversion of every source, by one process or many.
 //!
-//! Shapes: n rungs, b batch, (c, h, w) a latent.
+//! Shapes: n timesteps, b batch, (c, h, w) a latent.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use crate::waiting::Patience;
 use crate::writer::LAYOUT;
 
 impl Inversion {
-    /// What trajectories with these weights, schedule, rungs and prompt are made with.
+    /// What trajectories depend on, for these weights, schedule, timesteps and prompt.
     pub fn new(hashes: &Hashes, schedule: &Schedule, ladder: &Ladder, prompt: &str, precision: MixedPrecision) -> Self {
         let mut alpha_bars = blake3::Hasher::new();
         for &timestep in ladder.timesteps() {
@@ -48,7 +48,7 @@ impl Inversion {
     }
 }
 
-/// What a trajectory records of each rung beside the latent: the UNet's own output.
+/// What a trajectory records at each timestep beside the latent: the UNet's own output.
 fn recorded(prediction: Prediction) -> &'static str {
     match prediction {
         Prediction::Epsilon => "epsilon",
@@ -58,28 +58,28 @@ fn recorded(prediction: Prediction) -> &'static str {
     }
 }
 
-/// What trajectories are computed with.
+/// What is needed to compute trajectories.
 #[derive(Clone, Copy, Debug)]
 pub struct Inverter<'a> {
     /// The networks.
     pub pipeline: &'a Pipeline,
-    /// The rungs.
+    /// The timesteps.
     pub ladder: &'a Ladder,
-    /// The prompt of the way up.
+    /// The source prompt.
     pub prompt: &'a str,
     /// The networks' element type.
     pub precision: MixedPrecision,
-    /// Images at once.
+    /// Images computed at once.
     pub batch_size: usize,
-    /// Where the networks are.
+    /// The networks' device.
     pub device: Device,
 }
 
 impl Inverter<'_> {
     /// The trajectories of at most `batch_size` images, given as unscaled latents of the shape `latent`.
     ///
-    /// The batch is always `batch_size` images, the last one repeated, so that an image's bits do not depend on its
-    /// company.
+    /// The batch is always `batch_size` images, with the last one repeated, so that an image's bits do not depend on
+    /// the others in its batch.
     pub fn invert(&self, latents: &[Vec<f16>], latent: &Latent) -> Trajectory {
         let _no_grad = tch::no_grad_guard();
         let Self { pipeline, ladder, .. } = *self;
@@ -93,11 +93,12 @@ impl Inverter<'_> {
     }
 }
 
-/// What a run of `invert` did, on one line.
+/// A summary of a run of `invert`, on one line.
 #[derive(Clone, Debug)]
 pub struct Summary(pub String);
 
-/// Does this process's share of a recipe's trajectories; the first process puts them together and has a summary.
+/// Makes this process's share of a recipe's trajectories; the first process completes the data set and returns a
+/// summary.
 pub fn run(config: &InvertConfig, hub: &Hub, share: &Share) -> Result<Option<Summary>> {
     config.check()?;
     let started = Instant::now();
@@ -152,7 +153,7 @@ fn images(config: &InvertConfig, sources: &Dataset) -> Result<Vec<RowRef>> {
     }
 }
 
-/// A shard to be.
+/// A shard that is to be made.
 struct Planned<'a> {
     file: String,
     split: &'a str,
@@ -174,7 +175,7 @@ fn planned(images: &[RowRef], images_per_shard: usize) -> Vec<Planned<'_>> {
     shards
 }
 
-/// A run under way.
+/// A run of `invert`.
 struct Run<'a> {
     inverter: Inverter<'a>,
     sources: &'a Dataset,
@@ -214,7 +215,7 @@ impl Run<'_> {
         Ok(Receipt { shard: writer.finish()?, quarantined: vec![], encoded: shard.images.len(), reused: 0 })
     }
 
-    /// The trajectories' description, their shards still to be listed.
+    /// The trajectories' manifest, without the list of shards.
     fn manifest(&self) -> Manifest {
         let sources = self.sources.manifest();
         Manifest {

@@ -1,7 +1,7 @@
 //! DDIM-inverted trajectories of the sources, made once and read by every run on the same weights.
 //!
-//! A data set of its own: a row is one rung of one image's way up the ladder, its latent and the UNet's output there, and
-//! each image's rungs are one row group. Reading needs no libtorch.
+//! A data set of its own. A row is one timestep of one image's inversion: its latent and the UNet's output there.
+//! Each image's timesteps are one row group. Reading needs no libtorch.
 
 #[cfg(feature = "encode")]
 pub mod config;
@@ -19,9 +19,9 @@ use crate::manifest::{Inversion, Manifest};
 use crate::shards::Shards;
 use crate::store::Access;
 
-/// The column of the latent on a rung.
+/// The column of the latent at a timestep.
 const LATENT: &str = "latent";
-/// The column of the UNet's output there, named after the most usual one.
+/// The column of the UNet's output there, named after the most common kind of output.
 const NOISE: &str = "noise";
 
 /// Trajectories of many images.
@@ -54,7 +54,7 @@ impl Inversions {
         Ok(Self { shards, inversion, places })
     }
 
-    /// Refuses trajectories that were made otherwise than `wanted`, or of other latents than those of `sources`.
+    /// Refuses trajectories that were not made as `wanted` says, or from other latents than those of `sources`.
     pub fn check(&self, wanted: &Inversion, sources: &Manifest) -> Result<()> {
         let manifest = self.shards.manifest();
         let here = serde_json::json!({"inversion": wanted, "transform": sources.transform, "vae": sources.vae.hash});
@@ -86,7 +86,7 @@ impl Inversions {
         self.places.is_empty()
     }
 
-    /// Latent and the UNet's output, (c·h·w) each, on rung `rung` of an image that [`Inversions::has`].
+    /// The latent and the UNet's output, (c·h·w) each, at timestep index `rung` of an image that [`Inversions::has`].
     pub fn rung(&self, image_id: &str, rung: usize) -> Result<(Vec<f32>, Vec<f32>)> {
         let unknown = || Error::invalid(self.shards.url(), format!("it has no trajectory of image {image_id}"));
         let &(shard, group) = self.places.get(image_id).ok_or_else(unknown)?;
@@ -98,7 +98,7 @@ impl Inversions {
         }
     }
 
-    /// Hashes every shard and decodes every rung; the number of rungs. Fails at the first damage.
+    /// Hashes every shard and decodes every timestep; returns their number. Fails at the first damage.
     pub fn verify(&self) -> Result<u64> {
         for (shard, stated) in self.shards.manifest().shards.iter().enumerate() {
             for id in &stated.image_ids {
@@ -113,7 +113,7 @@ impl Inversions {
         Ok(self.shards.manifest().rows())
     }
 
-    /// What it holds, for people.
+    /// A description of its content, for people.
     pub fn describe(&self) -> String {
         let Inversion { prompt, timesteps, prediction, precision, unet, .. } = &self.inversion;
         format!(
@@ -129,7 +129,7 @@ impl Inversions {
     }
 }
 
-/// The first key at which two values differ, and both sides of it.
+/// The first key at which two values differ, and both values.
 fn difference(key: &str, there: &Value, here: &Value) -> Option<(String, String, String)> {
     match (there, here) {
         (Value::Object(a), Value::Object(b)) => {

@@ -1,4 +1,4 @@
-//! Making the columns of a trajectory's rungs.
+//! The columns of a trajectory's timesteps.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ fn item() -> Arc<Field> {
     Arc::new(Field::new("item", DataType::Float32, false))
 }
 
-/// One image's rungs; `latents` and `noises` hold (n, c·h·w) numbers each.
+/// One image's timesteps; `latents` and `noises` hold (n, c·h·w) numbers each.
 pub fn batch(
     image_id: &str, split: &str, timesteps: &[i64], latents: Vec<f32>, noises: Vec<f32>,
 ) -> Result<RecordBatch, String> {

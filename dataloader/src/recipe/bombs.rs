@@ -1,4 +1,4 @@
-//! Documents that expand to more than any recipe ("billion laughs"), refused before anything of them is kept.
+//! Refuses documents that expand to more than any recipe ("billion laughs"), before any of it is kept in memory.
 
 use std::cell::Cell;
 use std::fmt;
@@ -8,10 +8,10 @@ use serde::de::{DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess,
 
 use super::{wrong, RecipeError, MAX_BYTES};
 
-/// More nodes than this, aliases expanded, are no recipe but a YAML bomb.
+/// A document with more nodes than this, aliases expanded, is a YAML bomb and not a recipe.
 const MAX_NODES: usize = 100_000;
 
-/// Refuses a document that is too large, or that is no YAML.
+/// Refuses a document that is too large or is not YAML.
 pub fn refuse(path: &Path, text: &str) -> Result<(), RecipeError> {
     let too_large = |message: String| RecipeError::TooLarge { path: path.to_path_buf(), message };
     if text.len() as u64 > MAX_BYTES {
@@ -27,7 +27,7 @@ pub fn refuse(path: &Path, text: &str) -> Result<(), RecipeError> {
     }
 }
 
-/// Walks a document, aliases expanded, keeping nothing and counting down; fails at zero.
+/// Walks through a document with its aliases expanded, keeps nothing and counts down; fails at zero.
 #[derive(Clone, Copy)]
 struct Nodes<'a>(&'a Cell<usize>);
 

@@ -1,14 +1,14 @@
-//! A recipe by its name.
+//! Finds a recipe by its name.
 
 use std::path::{Path, PathBuf};
 
 /// Where recipes lie beside the programs.
 const FOLDER: &str = "configs";
 
-/// Recipes that a message lists, at most.
+/// The most recipes that a message lists.
 const LISTED: usize = 4;
 
-/// Where the recipe named `path` is: there, or in configs/. The error is what to write instead.
+/// The path of the recipe named `path`: that path, or the one in configs/. The error suggests what to write instead.
 pub fn recipe(path: &Path) -> Result<PathBuf, String> {
     recipe_in(Path::new(""), path)
 }
@@ -29,7 +29,7 @@ fn recipe_in(here: &Path, path: &Path) -> Result<PathBuf, String> {
     }
 }
 
-/// The recipes of configs/ whose names are near that of `path`, the nearest first.
+/// The recipes of configs/ with names similar to `path`, the most similar first.
 fn nearest(here: &Path, path: &Path) -> Vec<String> {
     let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
     let wanted = stem(path);

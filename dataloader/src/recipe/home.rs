@@ -1,10 +1,10 @@
-//! `~/` in a recipe's paths, which no shell has seen.
+//! `~/` in a recipe's paths, which no shell has replaced.
 
 use std::path::Path;
 
 use serde_yaml::Value;
 
-/// Replaces `~/` at the beginning of any text by the folder `home`. No other text begins so.
+/// Replaces `~/` at the beginning of any string by the folder `home`. Strings that are no paths never begin with it.
 pub fn expand(value: &mut Value, home: Option<&Path>) -> Result<(), String> {
     match value {
         Value::String(text) => {

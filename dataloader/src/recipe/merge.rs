@@ -1,12 +1,12 @@
-//! Merge keys (<https://yaml.org/type/merge.html>): `<<: *other` takes over the keys of another mapping, `<<: [*a, *b]`
-//! those of several, the first of which wins. A mapping's own keys win over all.
+//! Merge keys (<https://yaml.org/type/merge.html>): `<<: *other` inserts the keys of another mapping, `<<: [*a, *b]`
+//! those of several, where the first wins. A mapping's own keys win over all.
 
 use serde_yaml::{Mapping, Value};
 
 /// The key.
 pub const MERGE: &str = "<<";
 
-/// Resolves every merge key of a document. The error has the key's path and what is wrong with it.
+/// Resolves every merge key of a document. The error names the key's path and says what is wrong with it.
 pub fn apply(value: &mut Value) -> Result<(), (Vec<String>, String)> {
     resolve(value, &mut Vec::new())
 }
@@ -45,7 +45,7 @@ fn below(item: &mut Value, key: String, path: &mut Vec<String>) -> Result<(), (V
     Ok(())
 }
 
-/// What a merge key's value takes over, or what stands there instead.
+/// The mappings that a merge key's value inserts; the error is the value that is no mapping.
 fn mappings(value: Value) -> Result<Vec<Mapping>, &'static str> {
     let mapping = |value| match value {
         Value::Mapping(map) => Ok(map),

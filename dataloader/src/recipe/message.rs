@@ -1,4 +1,4 @@
-//! What serde_yaml says, in the words of a recipe's reader.
+//! serde_yaml's messages in words for the reader of a recipe.
 
 /// serde_yaml appends ` at line 3 column 5`; the line is reported beside the file instead.
 pub fn without_place(error: &serde_yaml::Error) -> String {
@@ -18,7 +18,7 @@ fn quoted<'a>(message: &'a str, before: &str) -> Option<&'a str> {
     rest.split('`').next()
 }
 
-/// The message with the nearest of the keys that it says are expected.
+/// The message with the most similar of the keys that it lists as expected.
 pub fn with_hint(message: &str) -> String {
     let Some(key) = unknown_key(message) else {
         return message.to_string();

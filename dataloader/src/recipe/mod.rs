@@ -1,8 +1,8 @@
 //! YAML recipes, read strictly: every binary loads its configuration here.
 //!
-//! An unknown key is an error that names file, line and key and suggests the nearest known one. Merge keys (`<<`) are
-//! resolved, `--set a.b=value` overrides are laid over the file, and `~/` becomes the user's folder, before it is
-//! checked. Files are limited in size and in what aliases expand to.
+//! An unknown key is an error that names file, line and key and suggests the most similar known one. Before the
+//! check, merge keys (`<<`) are resolved, `--set a.b=value` replaces values of the file, and `~/` becomes the user's
+//! folder. Files are limited in size and in what their aliases expand to.
 
 mod bombs;
 mod find;
@@ -31,12 +31,12 @@ pub enum RecipeError {
     /// The file cannot be read.
     #[error("{}: {message}", path.display())]
     Unreadable {
-        /// The file as it was named.
+        /// The file's name as the user wrote it.
         path: PathBuf,
-        /// The system's reason, and which recipes there are.
+        /// The system's reason, and which recipes exist.
         message: String,
     },
-    /// The file is larger, or its aliases expand to more, than any recipe.
+    /// The file is larger than any recipe, or its aliases expand to more.
     #[error("{}: {message}", path.display())]
     TooLarge {
         /// The file.
@@ -49,7 +49,7 @@ pub enum RecipeError {
     Wrong {
         /// The file.
         path: PathBuf,
-        /// The line, unless a `--set` is at fault.
+        /// The line, unless a `--set` caused the error.
         line: Option<usize>,
         /// The key's path and what is wrong with it.
         message: String,
@@ -71,19 +71,19 @@ pub struct Reader {
     pub home: Option<PathBuf>,
 }
 
-/// As [`Reader::load`], for nobody: `~/` is refused.
+/// As [`Reader::load`], without a home folder: `~/` is refused.
 pub fn load<T: DeserializeOwned>(path: &Path, sets: &[String]) -> Result<T, RecipeError> {
     Reader::default().load(path, sets)
 }
 
-/// As [`Reader::parse`], for nobody.
+/// As [`Reader::parse`], without a home folder.
 pub fn parse<T: DeserializeOwned>(path: &Path, text: &str, sets: &[String]) -> Result<T, RecipeError> {
     Reader::default().parse(path, text, sets)
 }
 
 impl Reader {
-    /// Reads the recipe at `path`, or at `configs/path` where there is none, with `sets` (each `a.b.c=value`, the value
-    /// in YAML) laid over it.
+    /// Reads the recipe at `path`, or at `configs/path` if there is none. `sets` (each `a.b.c=value`, the value in
+    /// YAML) replace its values.
     pub fn load<T: DeserializeOwned>(&self, path: &Path, sets: &[String]) -> Result<T, RecipeError> {
         let found = find::recipe(path).map_err(|message| RecipeError::Unreadable { path: path.into(), message })?;
         if found != path {
@@ -92,7 +92,7 @@ impl Reader {
         self.parse(&found, &read(&found)?, sets)
     }
 
-    /// As [`Reader::load`], from text; `path` is what errors name.
+    /// As [`Reader::load`], from text; errors name `path`.
     pub fn parse<T: DeserializeOwned>(&self, path: &Path, text: &str, sets: &[String]) -> Result<T, RecipeError> {
         let text = text.trim_start_matches('\u{feff}');
         bombs::refuse(path, text)?;
@@ -102,7 +102,7 @@ impl Reader {
             return serde_yaml::from_str(text).map_err(|error| wrong(path, text, &error));
         }
         typed(&value).map_err(|message| {
-            // The file by itself may be at fault in the same way: then a line can be named.
+            // If the file alone has the same error, its line can be named.
             let alone =
                 || self.resolved(path, text, written, &[]).is_ok_and(|v| typed::<T>(&v).err() == Some(message.clone()));
             match sets.is_empty() || alone() {
@@ -143,8 +143,8 @@ pub fn to_yaml<T: Serialize>(value: &T) -> String {
     serde_yaml::to_string(value).expect("configurations are plain data")
 }
 
-/// A recipe of a resolved document, or what is wrong with it, beginning with the key. It goes through text: what is read
-/// from a document in memory names no keys.
+/// A recipe from a resolved document, or what is wrong with it, starting with the key. The document is written as
+/// text and parsed again, since errors of a document in memory name no keys.
 fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, String> {
     let text = serde_yaml::to_string(value).map_err(|error| error.to_string())?;
     serde_yaml::from_str(&text).map_err(|error| without_place(&error))
@@ -152,7 +152,7 @@ fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, String> {
 
 fn wrong(path: &Path, text: &str, error: &serde_yaml::Error) -> RecipeError {
     let message = without_place(error);
-    // A buffered choice loses an unknown key's own place.
+    // serde buffers the content of an untagged choice, and then an unknown key's own place is lost.
     let key = message::unknown_key(&message).and_then(|_| place::line_at_fault(text, &message));
     let line = key.or(error.location().map(|place| place.line()));
     RecipeError::Wrong { path: path.into(), line, message: with_hint(&message) }

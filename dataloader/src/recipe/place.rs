@@ -1,4 +1,4 @@
-//! The line of a key: the parser is sent through the document once more, and fails on purpose where the key is.
+//! The line of a key: the document is parsed once more, and the parser fails on purpose at the key.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, M
 use super::merge::MERGE;
 use super::message::unknown_key;
 
-/// The line that a message of serde_yaml's is about. It begins with a key's path (`train.seed: …`) unless it is about the
-/// whole document; an unknown key or choice is named after that.
+/// The line that a message of serde_yaml is about. The message begins with a key's path (`train.seed: …`), unless it
+/// is about the whole document, and then names the unknown key or choice.
 pub fn line_at_fault(text: &str, message: &str) -> Option<usize> {
     let path = message.split_once(": ").map_or("", |(path, _)| path);
     let path = if path.contains([' ', '`']) { Vec::new() } else { steps(path) };
@@ -51,7 +51,7 @@ pub fn line_of(text: &str, path: &[String]) -> Option<usize> {
 struct Seeker<'a> {
     path: &'a [String],
     through_merges: bool,
-    /// Whether this is the value of a merge key, whose items take the place of the mapping it stands in.
+    /// Whether this is the value of a merge key, whose items belong to the mapping around it.
     is_merged: bool,
 }
 

@@ -1,8 +1,8 @@
-//! `--set a.b=value`: overrides, laid over a document.
+//! `--set a.b=value`: replaces values of a document.
 
 use serde_yaml::{Mapping, Value};
 
-/// Lays `set` over the document.
+/// Applies `set` to the document.
 pub fn apply(root: &mut Value, set: &str) -> Result<(), String> {
     let (keys, value) = set.split_once('=').ok_or("write key=value, for example train.seed=1")?;
     let value: Value = serde_yaml::from_str(value).map_err(|e| format!("the value is not YAML: {e}"))?;

@@ -1,5 +1,5 @@
-//! EmoSet-118K (Yang et al., *EmoSet: A Large-scale Visual Emotion Dataset with Rich Attributes*, ICCV 2023) as it is
-//! released: split files that list images, and one annotation file an image. Its labels are what viewers felt.
+//! EmoSet-118K (Yang et al., *EmoSet: A Large-scale Visual Emotion Dataset with Rich Attributes*, ICCV 2023) as
+//! released: split files that list images, and an annotation file for each image. Its labels are what viewers felt.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ use crate::text_file;
 /// The split files, the one held out most strictly first: an image that is listed twice stays there.
 const SPLITS: [&str; 3] = ["test", "val", "train"];
 
-/// Keys of an annotation that the columns hold already.
+/// Keys of an annotation that have columns of their own.
 const IN_COLUMNS: [&str; 2] = ["image_id", "emotion"];
 
 /// The section `source` of kind `emoset`.
@@ -48,7 +48,7 @@ struct Listed {
     split: &'static str,
 }
 
-/// The images of every split file there is.
+/// The images of every split file that exists.
 pub(super) fn list(config: &EmosetConfig) -> Result<Listing> {
     let root = &config.path;
     let mut images: BTreeMap<String, Listed> = BTreeMap::new();
@@ -115,8 +115,8 @@ fn brief(row: &Value) -> String {
     row.to_string().chars().take(80).collect()
 }
 
-/// The image with its annotation. A missing annotation leaves the attributes empty; one that contradicts the split
-/// file's label makes the image unusable.
+/// The image with its annotation. Without an annotation the attributes are empty; an annotation that contradicts the
+/// split file's label makes the image unusable.
 fn item(root: &Path, listed: Listed) -> std::result::Result<Item, Quarantined> {
     let Listed { emotion, image, annotation, split } = listed;
     let mut attributes = match fs::read(root.join(&annotation)) {

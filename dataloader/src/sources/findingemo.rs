@@ -18,9 +18,9 @@ use crate::text_file;
 pub struct FindingemoConfig {
     /// `annotations_single.ann` of PyPI's findingemo-light.
     pub annotations: PathBuf,
-    /// The folder that holds Run_1/ and Run_2/. Images that are not there are counted, and that is all.
+    /// The folder that holds Run_1/ and Run_2/. Images that are missing there are only counted.
     pub images: PathBuf,
-    /// No split is published: how the images are divided.
+    /// How the images are divided, since no split is published.
     #[serde(default)]
     pub splits: HashSplit,
 }
@@ -61,7 +61,7 @@ pub(super) fn list(config: &FindingemoConfig) -> Result<Listing> {
     Ok(listing)
 }
 
-/// The rows of the annotations `name`, their content not yet placed.
+/// The rows of the annotations `name`; images are looked up later.
 fn parse(name: &str, bytes: &[u8]) -> Result<Vec<Item>> {
     let mut reader = csv::Reader::from_reader(text_file::without_mark(bytes));
     let mut seen = BTreeSet::new();

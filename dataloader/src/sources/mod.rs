@@ -1,5 +1,5 @@
-//! Where images and labels come from. Each kind of source is one file that lists its images as [`Item`]s; nothing
-//! after that knows which kind it was.
+//! Where images and labels come from. Each kind of source is one file that lists its images as [`Item`]s; the code
+//! after that does not depend on the kind.
 
 mod emoset;
 mod findingemo;
@@ -32,7 +32,7 @@ pub use pocket::PocketConfig;
 pub enum SourceConfig {
     /// EmoSet-118K as released.
     Emoset(EmosetConfig),
-    /// FindingEmo's annotations and the images that could be had.
+    /// FindingEmo's annotations, and the images that could be fetched.
     Findingemo(FindingemoConfig),
     /// A folder of images, by label if it has sub-folders.
     Folder(FolderConfig),
@@ -64,7 +64,7 @@ impl SourceConfig {
         }
     }
 
-    /// Lists the images, unread, sorted by path.
+    /// Lists the images, sorted by path, without reading them.
     pub fn list(&self) -> Result<Listing> {
         let mut listing = match self {
             SourceConfig::Emoset(config) => emoset::list(config)?,
@@ -88,16 +88,16 @@ impl SourceConfig {
     }
 }
 
-/// What a source holds.
+/// The content of a source.
 #[derive(Debug, Default)]
 pub struct Listing {
     /// Images to read.
     pub items: Vec<Item>,
-    /// Images that the source describes and that are not there, which is no fault of theirs.
+    /// Images that the source describes but does not contain; that is no error.
     pub missing: Vec<Item>,
     /// Images that are known to be unusable before they are read.
     pub quarantined: Vec<Quarantined>,
-    /// What lies there beside images.
+    /// What the source holds beside images.
     pub account: Account,
 }
 
@@ -112,11 +112,11 @@ pub struct Item {
     pub split: Option<String>,
     /// Mikels' category, if any.
     pub emotion: Option<Emotion>,
-    /// `evoked` or `expressed`, where there is a label.
+    /// `evoked` or `expressed`, if there is a label.
     pub namespace: Option<String>,
     /// The source's own label.
     pub label: Option<String>,
-    /// Who or what the picture is of, where the source tells.
+    /// Who or what the picture shows, if the source says.
     pub subject: Option<String>,
     /// The state the subject is in: an emotion's name, `neutral`, or another word.
     pub state: Option<String>,
@@ -130,7 +130,7 @@ pub struct Item {
     pub attributes: Value,
 }
 
-/// A compressed image that has not been read, or already has.
+/// A compressed image, read already or not yet.
 #[derive(Clone, Debug)]
 pub enum Content {
     /// A file.
@@ -141,7 +141,8 @@ pub enum Content {
     Parquet(ParquetImage),
 }
 
-/// Names of folders, files and cells that mean a split, and the split: the words of `datasets` (SPLIT_KEYWORDS).
+/// Words in names of folders, files and cells that name a split, and the split: the words of `datasets`
+/// (SPLIT_KEYWORDS).
 const SPLITS: [(&str, &str); 10] = [
     ("train", "train"),
     ("training", "train"),
@@ -155,12 +156,12 @@ const SPLITS: [(&str, &str); 10] = [
     ("evaluation", "test"),
 ];
 
-/// The split that a folder or file of this name means, if any.
+/// The split that the name of a folder or file stands for, if any.
 fn split_named(name: &str) -> Option<&'static str> {
     SPLITS.iter().find(|(known, _)| *known == name).map(|(_, split)| *split)
 }
 
-/// Whose emotion a label is.
+/// Whose emotion a label names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Namespace {
@@ -180,7 +181,7 @@ impl Namespace {
     }
 }
 
-/// Refuses a path that leads outside the folder it is to be joined to.
+/// Refuses a path that would lead outside of its folder.
 pub(crate) fn inside(path: &str) -> std::result::Result<(), String> {
     let ordinary = |part: Component<'_>| matches!(part, Component::Normal(_));
     if !path.is_empty() && !path.contains('\0') && Path::new(path).components().all(ordinary) {
@@ -189,8 +190,8 @@ pub(crate) fn inside(path: &str) -> std::result::Result<(), String> {
     Err(format!("the path {path:?} leads outside the data set's folder"))
 }
 
-/// A split by content where none is published: a pure function of `seed` and an image's subject, or its pixels where it
-/// names none, so copies of an image and pictures of one subject fall together and adding images moves none.
+/// Splits by content if none is published: a pure function of `seed` and an image's subject, or its pixels if it has
+/// none. So copies of an image and pictures of one subject fall into one split, and new images move no others.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HashSplit {
@@ -198,7 +199,7 @@ pub struct HashSplit {
     pub test_fraction: f64,
     /// Share of the images held out as `val`.
     pub val_fraction: f64,
-    /// Another seed is another division.
+    /// Another seed gives another division.
     pub seed: u64,
 }
 

@@ -1,5 +1,5 @@
-//! Pairs: pictures of one *subject* (a person, a photo) in several *states* (an emotion, or none). Where a data set has
-//! them, an edit of one picture can be held against the true other one.
+//! Pairs: pictures of one *subject* (a person, a photo) in several *states* (an emotion, or none). If a data set has
+//! them, an edit of one picture can be compared with the true other one.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -8,13 +8,13 @@ use super::Item;
 use crate::emotion::{Emotion, UnknownEmotion};
 use crate::row::NEUTRAL;
 
-/// The keys of an image's metadata that say whose picture it is.
+/// The keys of an image's metadata that name its subject and state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PairKeys {
     /// Names the subject.
     pub subject: String,
-    /// Names the state; where it is missing, the image's emotion or label is its subject's state.
+    /// Names the state; if it is missing, the image's emotion or label is the state.
     pub state: String,
 }
 
@@ -31,7 +31,7 @@ impl PairKeys {
     }
 }
 
-/// A word, or a number that stands for one.
+/// A word, or a number used as one.
 fn text(metadata: &mut Map<String, Value>, key: &str) -> Result<Option<String>, String> {
     match metadata.shift_remove(key) {
         None | Some(Value::Null) => Ok(None),
@@ -41,7 +41,7 @@ fn text(metadata: &mut Map<String, Value>, key: &str) -> Result<Option<String>, 
     }
 }
 
-/// The category that a source's `emotion` names; `neutral` and nothing at all name none.
+/// The category that a source's `emotion` names; `neutral` and an empty value name none.
 pub(super) fn emotion_of(word: &str) -> Result<Option<Emotion>, UnknownEmotion> {
     match word.trim() {
         "" => Ok(None),
@@ -51,9 +51,9 @@ pub(super) fn emotion_of(word: &str) -> Result<Option<Emotion>, UnknownEmotion> 
 }
 
 impl Item {
-    /// The item with its pair settled: empty names are none; the name of an emotion is written as everywhere; a subject
-    /// whose state is not said is in that of its emotion or label; and a picture of a state that is one of the eight
-    /// has that emotion, unless it has another.
+    /// The item with subject and state completed. Empty names become none. Names of emotions get their usual
+    /// spelling. A subject without a state has its emotion or label as state. A picture whose state is one of the
+    /// eight emotions has that emotion, unless it has another.
     pub(super) fn with_pair(mut self) -> Self {
         let word = |text: Option<String>| text.map(|t| t.trim().to_string()).filter(|t| !t.is_empty());
         self.subject = word(self.subject.take());

@@ -70,7 +70,7 @@ fn items_of(batch: &RecordBatch, path: &Path) -> Result<Vec<Item>> {
     (0..batch.num_rows()).map(item).collect()
 }
 
-/// A column of text with gaps.
+/// A column of text with nulls.
 struct Texts<'a>(&'a arrow::array::StringArray);
 
 impl<'a> Texts<'a> {

@@ -1,4 +1,4 @@
-//! How object stores are reached: a section of the recipes, and what the environment adds to it.
+//! How object stores are reached: a section of the recipes, completed by the environment.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The clouds' own variables that are heeded.
+/// The clouds' own variables that are used.
 const VARIABLES: [&str; 25] = [
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -39,22 +39,22 @@ const VARIABLES: [&str; 25] = [
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Access {
-    /// Settings by object_store's names, such as `aws_endpoint` or `allow_http`. Secrets belong into the environment.
+    /// Settings by object_store's names, such as `aws_endpoint` or `allow_http`. Secrets belong in the environment.
     pub settings: BTreeMap<String, String>,
-    /// Where shards of object stores are kept.
+    /// Where copies of an object store's shards are kept.
     pub cache: CacheSection,
     /// The environment's settings; never written to a resolved recipe.
     #[serde(skip)]
     env: Vec<(String, String)>,
 }
 
-/// Where shards of object stores are kept, shared by all processes of a machine.
+/// Where copies of an object store's shards are kept, shared by all processes of a machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CacheSection {
     /// A local folder.
     pub folder: PathBuf,
-    /// What it may hold; the least recently used leaves first. 0 keeps nothing.
+    /// Its size limit; the least recently used file is removed first. 0 keeps nothing.
     pub max_gigabytes: f64,
 }
 
@@ -65,13 +65,13 @@ impl Default for CacheSection {
 }
 
 impl Access {
-    /// This, with the clouds' own variables, as `env` looks them up, below it.
+    /// These settings, completed by the clouds' own variables, as `env` looks them up.
     pub fn with_env(self, env: &dyn Fn(&str) -> Option<String>) -> Self {
         let set = VARIABLES.iter().filter_map(|name| Some((name.to_ascii_lowercase(), env(name)?)));
         Self { env: set.collect(), ..self }
     }
 
-    /// All settings, the recipe's last, so that they win.
+    /// All settings; the recipe's come last, so that they win.
     pub(super) fn options(&self) -> impl Iterator<Item = (&str, &str)> {
         let env = self.env.iter().map(|(k, v)| (k.as_str(), v.as_str()));
         env.chain(self.settings.iter().map(|(k, v)| (k.as_str(), v.as_str())))

@@ -1,4 +1,4 @@
-//! Shards of object stores on the local disk, named by their hash, within a size.
+//! Copies of an object store's shards on the local disk, named by their hash, within a size limit.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use super::access::CacheSection;
 
-/// A download that has not grown for so long has lost its process.
+/// A download that has not grown for this long belongs to a process that is gone.
 const ABANDONED: Duration = Duration::from_secs(60 * 60);
 
 /// A folder of shards.
@@ -18,11 +18,11 @@ pub(super) struct Cache {
     max_bytes: u64,
 }
 
-/// A place for a file on its way.
+/// A file that is being downloaded.
 #[derive(Debug)]
 pub(super) struct Room {
     file: File,
-    /// Where it is, and where it is to be; none for a file that nobody else will see.
+    /// Its path, and its final path; none for a file that nobody else will see.
     places: Option<(PathBuf, PathBuf)>,
 }
 
@@ -31,15 +31,15 @@ impl Cache {
         Self { folder: section.folder.clone(), max_bytes: (section.max_gigabytes * 1e9) as u64 }
     }
 
-    /// The file of this hash, if it is here. It counts as just used.
+    /// The file of this hash, if it is in the cache. It counts as just used.
     pub(super) fn get(&self, hash: &str) -> Option<File> {
         let file = File::open(self.path(hash)).ok()?;
-        // A file that cannot be marked only leaves earlier than it should.
+        // A file whose time cannot be set is only removed earlier than it should be.
         let _ = file.set_modified(SystemTime::now());
         Some(file)
     }
 
-    /// Makes room for a file of `bytes`. One that is larger than the whole cache is not kept.
+    /// Makes room for a file of `bytes`. A file that is larger than the whole cache is not kept.
     pub(super) fn room(&self, hash: &str, bytes: u64) -> io::Result<Room> {
         if bytes > self.max_bytes {
             return Ok(Room { file: tempfile::tempfile()?, places: None });
@@ -52,7 +52,7 @@ impl Cache {
     }
 
     pub(super) fn forget(&self, hash: &str) {
-        // What cannot be removed is found damaged again.
+        // A damaged file that cannot be removed is found damaged again.
         let _ = fs::remove_file(self.path(hash));
     }
 
@@ -60,8 +60,8 @@ impl Cache {
         self.folder.join(format!("{hash}.parquet"))
     }
 
-    /// Removes the least recently used files until the rest fits, and what killed downloads left. Who has a file open
-    /// can go on reading it.
+    /// Removes what killed downloads left, and the least recently used files until the rest fits. Processes that have
+    /// a removed file open can go on reading it.
     fn shrink_to(&self, most: u64) -> io::Result<()> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
@@ -93,7 +93,7 @@ impl Room {
         &mut self.file
     }
 
-    /// The whole file, from its beginning, in its place.
+    /// The whole file, rewound, at its final path.
     pub(super) fn keep(mut self) -> io::Result<File> {
         self.file.rewind()?;
         if let Some((aside, place)) = self.places.take() {
@@ -106,7 +106,7 @@ impl Room {
 impl Drop for Room {
     fn drop(&mut self) {
         if let Some((aside, _)) = &self.places {
-            // A download that failed leaves nothing.
+            // A failed download leaves nothing.
             let _ = fs::remove_file(aside);
         }
     }

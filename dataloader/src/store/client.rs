@@ -1,4 +1,4 @@
-//! The client of each kind of object store, patient with servers but not for ever.
+//! The client of each kind of object store. It waits for slow servers, but not for ever.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub(super) fn client(url: &str, access: &Access) -> Result<(Arc<dyn ObjectStore>
         ($builder:expr) => {{
             let builder = access.options().fold($builder, |builder, (key, value)| match key.parse() {
                 Ok(key) => builder.with_config(key, value),
-                Err(_) => builder, // another cloud's
+                Err(_) => builder, // another cloud's setting
             });
             builder.with_retry(retry()).build().map(|store| Arc::new(store) as Arc<dyn ObjectStore>)
         }};

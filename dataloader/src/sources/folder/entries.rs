@@ -1,7 +1,8 @@
-//! Every entry below a folder, looked at once: images, metadata tables, and what is neither, counted or named.
+//! Every entry below a folder, looked at once: images, metadata tables, and everything else, which is counted or
+//! named.
 //!
-//! Folders are told apart by device and inode, not by path, so that a link to a parent leads nowhere twice. Names that
-//! are links give way to the real ones, whatever the order in which the system lists them.
+//! Folders are told apart by device and inode, not by path, so that a link to a parent leads nowhere twice. If an
+//! entry has a real name and links to it, the real name is used, in whatever order the system lists them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
@@ -21,14 +22,15 @@ pub struct Entries {
     pub images: BTreeSet<String>,
     /// Metadata tables, by path.
     pub tables: BTreeMap<String, Table>,
-    /// Pictures and folders that cannot be used, and why.
+    /// Pictures and folders that cannot be used, with the reason.
     pub quarantined: Vec<Quarantined>,
-    /// What is neither.
+    /// Everything else.
     pub account: Account,
 }
 
 impl Entries {
-    /// The entries below `root`. Fails if it cannot be listed itself; what cannot be read below it is quarantined.
+    /// The entries below `root`. Fails if `root` itself cannot be listed; what cannot be read below it is
+    /// quarantined.
     pub fn below(root: &Path) -> Result<Self> {
         let failed = |e: std::io::Error| Error::store(root.display().to_string(), e);
         let place = fs::canonicalize(root).map_err(failed)?;
@@ -40,7 +42,7 @@ impl Entries {
     }
 }
 
-/// Device and inode: what a file or folder is, whatever it is called.
+/// Device and inode: the identity of a file or folder under any name.
 type Identity = (u64, u64);
 
 fn identity(metadata: &Metadata) -> Identity {
@@ -58,7 +60,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// The folder `path` and all folders below it. Links are only noted.
+    /// The folder `path` and all folders below it. Links are only collected.
     fn folder(&mut self, path: String) -> Result<()> {
         let mut folders = vec![path];
         while let Some(path) = folders.pop() {
@@ -82,7 +84,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The entries of a folder in the order of their names; none of one that was visited.
+    /// The entries of a folder, sorted by name; none if the folder was visited before.
     fn entries(&mut self, path: &str) -> std::io::Result<Vec<(OsString, FileType)>> {
         let full = self.root.join(path);
         if !self.visited.insert(identity(&fs::metadata(&full)?)) {
@@ -95,7 +97,7 @@ impl Walk<'_> {
         Ok(entries)
     }
 
-    /// The path of an entry that is to be looked at; none of one that is hidden, or whose name no column can hold.
+    /// The path of an entry to look at; none if it is hidden, or if its name cannot be stored in a column.
     fn path_of(&mut self, folder: &str, name: &OsStr) -> Option<String> {
         let lossy = name.to_string_lossy();
         if lossy.starts_with('.') {
@@ -147,7 +149,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Reads what links lead to and nothing else does.
+    /// Reads what can only be reached through links.
     fn follow_links(&mut self) -> Result<()> {
         if self.links.is_empty() {
             return Ok(());
@@ -173,7 +175,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Whether a folder is yet to be visited and does not hold the root, which would be all over again.
+    /// Whether a folder is still to be visited and does not contain the root, which would be read again.
     fn is_new(&self, full: &Path, metadata: &Metadata) -> bool {
         let holds_root = fs::canonicalize(full).is_ok_and(|place| self.place.starts_with(place));
         !holds_root && !self.visited.contains(&identity(metadata))
@@ -184,7 +186,7 @@ impl Walk<'_> {
         self.found.account.links += 1;
     }
 
-    /// A picture or a folder is missed; a link of another kind is none.
+    /// A broken link to a picture or a folder is quarantined; one to a file of another kind is only counted.
     fn dead_link(&mut self, path: &str, full: &Path, error: &std::io::Error) {
         let name = path.rsplit('/').next().unwrap_or_default();
         match suffix(name).filter(|_| !Kind::of(name).is_picture()) {
@@ -253,11 +255,11 @@ mod tests {
         for (target, link) in [
             ("..", "awe/up"),                     // the root, from below it
             (".", "all"),                         // the root
-            ("../..", "fear/above"),              // what holds the root
+            ("../..", "fear/above"),              // contains the root
             ("fear", "a_happy"),                  // a sibling, listed before it
             ("awe/0.jpg", "a.jpg"),               // a file that is read
             ("../elsewhere", "outside"),          // read: nothing else leads there
-            ("../elsewhere/deep", "z_again"),     // what is read by then
+            ("../elsewhere/deep", "z_again"),     // read by then
             ("../elsewhere/3.jpg", "single.jpg"), // two names of one outside file are two images, as copies are
             ("gone", "dead.jpg"),
             ("loop", "loop"),
@@ -299,7 +301,7 @@ mod tests {
         put(root, &["a/0.jpg", "b/1.jpg"]);
         let locked = root.join("a");
         fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).expect("locked");
-        let is_root = fs::read_dir(&locked).is_ok(); // whom no permission keeps out
+        let is_root = fs::read_dir(&locked).is_ok(); // root can read it whatever its permissions
         let entries = Entries::below(root).expect("listed");
         fs::set_permissions(&locked, fs::Permissions::from_mode(0o755)).expect("unlocked");
         match is_root {

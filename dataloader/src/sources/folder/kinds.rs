@@ -1,13 +1,13 @@
-//! What a file is by its name alone.
+//! The kind of a file by its name alone.
 
-/// Pictures. Which of them can be decoded, the decoder says: what it refuses is quarantined with its reason.
+/// Pictures. The decoder decides which can be read; what it refuses is quarantined with its reason.
 const PICTURES: [&str; 33] = [
     "jpg", "jpeg", "jpe", "jfif", "jif", "pjpeg", "pjp", "png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff",
     "avif", "avifs", "heic", "heif", "heics", "hif", "jp2", "j2k", "jpf", "jpx", "jxl", "ico", "tga", "ppm", "pgm",
     "pbm", "pnm", "qoi",
 ];
 
-/// Files whose bytes hold a picture only after development or rendering: decoders find a thumbnail in them at best.
+/// Files whose pixels need developing or rendering: decoders find a thumbnail in them at best.
 const UNDEVELOPED: [(&str, &str); 25] = [
     ("dng", RAW),
     ("cr2", RAW),
@@ -42,7 +42,7 @@ const DRAWING: &str = "a drawing or a project of layers; export it as PNG or JPE
 const METADATA: [(&str, Table); 3] =
     [("metadata.jsonl", Table::Jsonl), ("metadata.csv", Table::Csv), ("metadata.parquet", Table::Parquet)];
 
-/// Suffixes of tables that it does not read, though their name says that they are meant for it.
+/// Suffixes of tables that imagefolder does not read, although their names say that they are metadata.
 const FOREIGN_TABLES: [&str; 9] = ["json", "jsonl", "ndjson", "csv", "tsv", "parquet", "xlsx", "arrow", "feather"];
 
 /// How a metadata table is written.
@@ -50,7 +50,7 @@ const FOREIGN_TABLES: [&str; 9] = ["json", "jsonl", "ndjson", "csv", "tsv", "par
 pub enum Table {
     /// One JSON object a line.
     Jsonl,
-    /// Comma-separated values under a heading.
+    /// Comma-separated values with a header line.
     Csv,
     /// Apache Parquet.
     Parquet,
@@ -61,11 +61,11 @@ pub enum Table {
 pub enum Kind {
     /// A picture for the decoder.
     Picture,
-    /// A picture that is not to be had without another program; what to do.
+    /// A picture that needs another program; the text says what to do.
     Undeveloped(&'static str),
     /// A metadata table.
     Metadata(Table),
-    /// A table that is named as if it were metadata and is none.
+    /// A table with a metadata name in a format that is not read.
     ForeignTable,
     /// Anything else.
     Other,

@@ -11,7 +11,7 @@ use super::kinds::Table;
 use crate::error::{Error, Result};
 use crate::text_file;
 
-/// Ends the names of columns that name images; `file_name` alone names the row's own.
+/// The end of names of columns that name images; `file_name` alone names the row's own image.
 const NAMES_AN_IMAGE: &str = "_file_name";
 
 /// A row; keys beyond these become attributes.
@@ -21,7 +21,7 @@ pub struct Row {
     /// File and line, for messages.
     #[serde(skip)]
     pub place: String,
-    /// The image, from the table's folder on.
+    /// The image's path from the table's folder.
     #[serde(deserialize_with = "word")]
     pub file_name: Option<String>,
     #[serde(deserialize_with = "word")]
@@ -47,7 +47,7 @@ impl Row {
         Ok(Self { place, ..row })
     }
 
-    /// The image of a row without `file_name`, where a single other column names one, as `datasets` allows.
+    /// The image of a row without `file_name`, if exactly one other column names one, as `datasets` allows.
     fn only_image(&self) -> std::result::Result<String, String> {
         let named: Vec<(&String, &str)> = self.other_images().collect();
         match named[..] {
@@ -70,7 +70,7 @@ impl Row {
     }
 }
 
-/// Text, or a number or truth value as text: a class is often a number.
+/// Text, or a number or boolean as text: a class is often a number.
 fn word<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<String>, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::Null => Ok(None),
@@ -81,7 +81,7 @@ fn word<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Optio
     }
 }
 
-/// The rows of the table at `path`. A table without any is refused: it was meant to say something.
+/// The rows of the table at `path`. An empty table is refused: it was meant to say something.
 pub fn read(path: &Path, table: Table) -> Result<Vec<Row>> {
     let name = path.display().to_string();
     let rows = match table {
@@ -127,7 +127,7 @@ fn csv(name: &str, text: &str) -> Result<Vec<Row>> {
     }
 }
 
-/// A cell: a number or a truth value where it reads as one and its column is not one of words.
+/// A cell: a number or a boolean if it can be read as one and its column is not for words.
 fn value(column: &str, cell: &str) -> Value {
     let words = ["file_name", "split", "emotion", "label"];
     if words.contains(&column) || column.ends_with(NAMES_AN_IMAGE) {

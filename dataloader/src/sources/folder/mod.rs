@@ -1,6 +1,6 @@
-//! Plain folders of images as Hugging Face's imagefolder has them (`datasets`, folder_based_builder.py):
-//! `<root>/[<split>/][<label>/]*.jpg`, with or without tables (metadata.jsonl, .csv or .parquet, in any folder) whose rows
-//! add to what the folders say. Every entry below the root is read, quarantined or counted.
+//! Plain folders of images in the layout of Hugging Face's imagefolder (`datasets`, folder_based_builder.py):
+//! `<root>/[<split>/][<label>/]*.jpg`, with or without tables (metadata.jsonl, .csv or .parquet, in any folder),
+//! whose rows add to what the folders say. Every entry below the root is read, quarantined or counted.
 
 mod entries;
 mod kinds;
@@ -31,10 +31,10 @@ pub struct FolderConfig {
     /// What its labels mean: what viewers felt, or what people in the picture show.
     #[serde(default)]
     pub namespace: Namespace,
-    /// The metadata's keys that name an image's subject and the subject's state.
+    /// The keys of the metadata that name an image's subject and the subject's state.
     #[serde(default)]
     pub pairs: PairKeys,
-    /// How images that no folder and no metadata puts into a split are divided.
+    /// How to divide images that neither a folder nor metadata puts into a split.
     #[serde(default)]
     pub splits: HashSplit,
     /// Images to leave out, by file name without its suffix.
@@ -97,7 +97,8 @@ impl<'a> Described<'a> {
         Self { names, rows: BTreeMap::new(), parts: BTreeSet::new(), missing: Vec::new() }
     }
 
-    /// Takes the rows of the table at `path` in `folder`. One of which no row is of use lies in the wrong place.
+    /// Applies the rows of the table at `path` in `folder`. A table without any row that matches an image is an
+    /// error: it lies in the wrong place.
     fn take(&mut self, path: &Path, folder: &str, rows: Vec<Row>) -> Result<()> {
         let before = self.rows.len();
         let count = rows.len();
@@ -137,7 +138,7 @@ impl<'a> Described<'a> {
 struct Excluded(BTreeSet<String>);
 
 impl Excluded {
-    /// Every name must be that of an image: a list for another data set, or a misspelt name, would go unnoticed.
+    /// Every name must be an image's: otherwise a list for another data set, or a misspelt name, would go unnoticed.
     fn new(names: &[String], paths: &[String]) -> Result<Self> {
         let there: BTreeSet<String> =
             if names.is_empty() { BTreeSet::new() } else { paths.iter().map(|p| stem(p)).collect() };
@@ -162,7 +163,8 @@ fn composed(name: &str) -> String {
     name.nfc().collect()
 }
 
-/// The split and the label that a file's folders mean: the label is the folder after the split's, or the one before it.
+/// The split and the label that a file's folders name: the label is the folder after the split's, or the one before
+/// it.
 fn said_by_folders(path: &str) -> (Option<&'static str>, Option<String>) {
     let mut folders: Vec<&str> = path.split('/').collect();
     folders.pop();

@@ -1,4 +1,4 @@
-//! From a name in a metadata table to the image on the disk that it means.
+//! From a name in a metadata table to the image on the disk.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ pub struct Names<'a> {
     place: PathBuf,
     /// By path as the disk has it.
     exact: HashMap<&'a str, usize>,
-    /// By path in Unicode's form C; none where two paths have the same one.
+    /// By path in Unicode's form C; none if two paths have the same form.
     composed: HashMap<String, Option<usize>>,
 }
 
@@ -28,10 +28,11 @@ impl<'a> Names<'a> {
         Self { root, place: std::fs::canonicalize(root).unwrap_or_else(|_| root.into()), exact, composed }
     }
 
-    /// The image that `name`, written in a table of `folder`, means; or the path at which there is none.
+    /// The image that `name`, in a table of `folder`, names; or the path where there is no image.
     ///
-    /// macOS writes names decomposed, tables have them composed: the two are the same where only one image has the name
-    /// (UAX #15). Windows writes `\`. A path through a link means what lies there. The error is a name that leads out.
+    /// macOS writes names decomposed, tables have them composed: they count as the same if only one image has the
+    /// name (UAX #15). Windows writes `\`. A path through a link names what the link leads to. The error is a name
+    /// that leads outside.
     pub fn find(&self, folder: &str, name: &str) -> Result<Result<usize, String>, String> {
         let path = below(folder, name)?;
         let known = |path: &str| {
@@ -51,7 +52,7 @@ impl<'a> Names<'a> {
     }
 }
 
-/// `name` from `folder` on, as a path from the root on.
+/// The path from the root for `name` in `folder`.
 fn below(folder: &str, name: &str) -> Result<String, String> {
     let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
     let outside = || format!("file_name {name:?} leads outside the folder");
@@ -73,8 +74,8 @@ fn is_no_word(character: char) -> bool {
     "-._ ".contains(character) || character.is_ascii_digit()
 }
 
-/// Where among these folders the split is named, and which it is: the first that has one of the words that `datasets`
-/// looks for, alone or set off by `-`, `.`, `_`, a space or a digit (`train`, `images-val`, `train2017`).
+/// Which of these folders names the split, and the split: the first with one of the words that `datasets` looks for,
+/// alone or set off by `-`, `.`, `_`, a space or a digit (`train`, `images-val`, `train2017`).
 pub fn split_among(folders: &[&str]) -> Option<(usize, &'static str)> {
     let named = |folder: &str| folder.split(is_no_word).find_map(super::super::split_named);
     folders.iter().enumerate().find_map(|(n, folder)| Some((n, named(folder)?)))

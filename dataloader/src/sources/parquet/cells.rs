@@ -1,4 +1,4 @@
-//! Light columns of a foreign Parquet file: words, numbers, and what is handed on as attributes.
+//! Light columns of another program's Parquet file: words, numbers, and the cells that become attributes.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ type Result<T> = std::result::Result<T, String>;
 /// The names of class labels, by column.
 pub type ClassLabels = BTreeMap<String, Vec<String>>;
 
-/// One column's cells; of a column that no recipe names, none.
+/// One column's cells; empty for a column that the recipe does not name.
 pub struct Cells<'a> {
     column: Option<ArrayRef>,
-    /// What integers stand for.
+    /// The names behind integers.
     names: Option<&'a [String]>,
 }
 
@@ -27,7 +27,7 @@ impl<'a> Cells<'a> {
         let kind = if names.is_some() { DataType::Int64 } else { DataType::Utf8 };
         let column = cast_to(batch, name, &kind)?;
         if let (Some(names), Some(numbers)) = (names, column.as_primitive_opt::<Int64Type>()) {
-            // −1 is how `datasets` writes a label that is not known.
+            // `datasets` writes −1 for an unknown label.
             let wrong = numbers.iter().flatten().find(|&n| n < -1 || n >= names.len() as i64);
             if let Some(number) = wrong {
                 return Err(format!("column {name}: class {number}; there are {} classes", names.len()));
@@ -42,7 +42,7 @@ impl<'a> Cells<'a> {
         Ok(Self { column, names: None })
     }
 
-    /// A row's word; none where there is none or it is empty.
+    /// A row's word; none if it is missing or empty.
     pub fn word(&self, row: usize) -> Option<String> {
         let column = self.column.as_ref().filter(|column| column.is_valid(row))?;
         let word = match self.names {
@@ -61,7 +61,7 @@ impl<'a> Cells<'a> {
 
 fn cast_to(batch: &RecordBatch, name: &str, kind: &DataType) -> Result<ArrayRef> {
     let column = batch.column_by_name(name).ok_or_else(|| format!("column {name} is missing"))?;
-    // What does not fit is an error, not an empty cell.
+    // A cell of another type is an error, not an empty cell.
     let options = CastOptions { safe: false, ..CastOptions::default() };
     cast_with_options(column, kind, &options)
         .map_err(|e| format!("column {name}: it is {}, not to be read as {kind}: {e}", column.data_type()))
@@ -80,7 +80,7 @@ pub fn attributes(batch: &RecordBatch, names: &[String]) -> Result<Vec<Map<Strin
     serde_json::from_slice(&writer.into_inner()).map_err(|e| format!("columns {}: {e}", names.join(", ")))
 }
 
-/// Whether a column can be told as an attribute: bytes, and what holds them, cannot.
+/// Whether a column can become an attribute: bytes, and types that contain them, cannot.
 pub fn is_describable(kind: &DataType) -> bool {
     match kind {
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => false,

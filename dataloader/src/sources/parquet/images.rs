@@ -1,4 +1,4 @@
-//! The column of images: read a row group at a time when it is asked for, so that data sets may be larger than memory.
+//! The column of images. Row groups are read when they are needed, so that data sets may be larger than memory.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
@@ -48,7 +48,7 @@ impl fmt::Debug for ParquetImage {
     }
 }
 
-/// A row group's images, read by the first who asks.
+/// A row group's images, read by the first thread that needs them.
 type Slot = Arc<OnceLock<std::result::Result<ArrayRef, String>>>;
 
 /// A Parquet file with a column of images.
@@ -57,7 +57,7 @@ pub(super) struct ImageFile {
     column: String,
     metadata: ArrowReaderMetadata,
     labels: ClassLabels,
-    /// The row groups read last, oldest first: one for each thread that may be in another.
+    /// The row groups that were read last, oldest first: one for each thread, since each may be in another.
     read: Mutex<VecDeque<(usize, Slot)>>,
 }
 

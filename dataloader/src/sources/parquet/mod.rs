@@ -1,5 +1,5 @@
-//! Images in a column of Parquet files, as the Hugging Face hub stores data sets: a recipe names the columns that say what
-//! is known of them.
+//! Images in a column of Parquet files, as the Hugging Face hub stores data sets; the recipe names the columns with
+//! the labels.
 
 mod cells;
 mod images;
@@ -31,12 +31,12 @@ pub struct ParquetConfig {
     /// What its labels mean: what viewers felt, or what people in the picture show.
     #[serde(default)]
     pub namespace: Namespace,
-    /// How images that neither a column nor their file's name puts into a split are divided.
+    /// How to divide images that neither a column nor their file's name puts into a split.
     #[serde(default)]
     pub splits: HashSplit,
 }
 
-/// The names of columns; what is not named is not read. Words may be text or `datasets`' class labels.
+/// The names of columns; other columns are not read. Words may be text or `datasets`' class labels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Columns {
@@ -46,11 +46,11 @@ pub struct Columns {
     pub path: Option<String>,
     /// One of the eight emotions; `neutral` or nothing for none.
     pub emotion: Option<String>,
-    /// The data set's own label. It is the emotion too, where no column is and it is one of the eight.
+    /// The data set's own label. It is the emotion too, if no column is and the label is one of the eight.
     pub label: Option<String>,
-    /// Names who or what the picture is of.
+    /// Names who or what the picture shows.
     pub subject: Option<String>,
-    /// Names the state the subject is in. Without it, the emotion or the label is.
+    /// Names the state of the subject. Without it, the emotion or the label is the state.
     pub state: Option<String>,
     /// The published split. Without it, files named as `train-00000-of-00002.parquet` are of the split they name.
     pub split: Option<String>,
@@ -62,7 +62,7 @@ pub struct Columns {
     pub arousal: Option<String>,
     /// 0 to 6.
     pub ambiguity: Option<String>,
-    /// What goes into the attributes. Without it, every column that is named nowhere else and holds no bytes.
+    /// Which columns become attributes. Without it, all that are not named elsewhere and hold no bytes.
     pub attributes: Option<Vec<String>>,
 }
 
@@ -86,7 +86,7 @@ impl Default for Columns {
 }
 
 impl Columns {
-    /// The columns that say one thing each, by the key that names them.
+    /// The columns with one meaning each, by the key that names them.
     fn named(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let named = [
             ("path", &self.path),
@@ -121,7 +121,7 @@ pub(super) fn list(config: &ParquetConfig) -> Result<Listing> {
     Ok(Listing { items, ..Listing::default() })
 }
 
-/// The files of a path or pattern by name, which is what of their paths tells them apart, in the order of their names.
+/// The files of a path or pattern, sorted by name; their names must differ.
 fn files(path: &Path) -> Result<BTreeMap<String, PathBuf>> {
     let refuse = |message: String| Error::invalid("source.path", format!("{}: {message}", path.display()));
     let pattern = match path.is_dir() {
@@ -159,7 +159,7 @@ fn items_of(config: &ParquetConfig, name: &str, file: &Arc<ImageFile>) -> Result
     Ok(items)
 }
 
-/// The columns that go into the attributes. Every column that a recipe names must be there.
+/// The columns that become attributes. Every column that a recipe names must exist.
 fn described(columns: &Columns, file: &ImageFile) -> std::result::Result<Vec<String>, String> {
     let schema = file.schema();
     let there: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
