@@ -89,26 +89,39 @@ class Captions:
 class Latents:
     """Scaled posteriors of every picture, mirrored or not by chance, and how much each place counts."""
 
-    @torch.no_grad()
     def __init__(self, root: Path, people, args):
-        vae = AutoencoderKL.from_pretrained(root / "vae", torch_dtype=torch.float32).eval()
-        factor, faces = vae.config.scaling_factor, people.faces
-        flip = torch.rand(len(people)) < 0.5
-        means, stds = [], []
-        for part in torch.arange(len(people)).split(64):
-            rgb = from_pixels(people.pixels[part])
-            rgb = torch.where(flip[part][:, None, None, None], rgb.flip(3), rgb)
-            with autocast(args):
-                posterior = vae.encode(rgb).latent_dist
-            means.append((posterior.mean.float() * factor).half())
-            stds.append((posterior.std.float() * factor).half())
-        self.mean, self.std = torch.cat(means), torch.cat(stds)
-        self.weight = face_weights(faces, flip, args.face_weight)
+        generator = torch.Generator().manual_seed(args.seed)
+        flip = torch.rand(len(people), generator=generator) < 0.5
+        kept = args.checkpoint.with_suffix(".latents.pt")  # so that going on does not begin with minutes of encoding
+        if kept.exists():
+            self.mean, self.std = torch.load(kept, weights_only=True)
+        else:
+            self.mean, self.std = encoded(root, people, flip, args)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            torch.save((self.mean, self.std), kept)
+        if len(self.mean) != len(people):
+            raise SystemExit(f"{kept}: holds {len(self.mean)} latents, --data has {len(people)}; delete it")
+        self.weight = face_weights(people.faces, flip, args.face_weight)
 
     def draw(self, chosen: torch.Tensor) -> torch.Tensor:
         """One sample of the posterior for each chosen picture."""
         mean, std = self.mean[chosen].float(), self.std[chosen].float()
         return mean + std * torch.randn_like(mean)
+
+
+@torch.no_grad()
+def encoded(root: Path, people, flip: torch.Tensor, args) -> tuple[torch.Tensor, torch.Tensor]:
+    """(means, standard deviations) in half precision, (n, 4, side, side) each."""
+    vae = AutoencoderKL.from_pretrained(root / "vae", torch_dtype=torch.float32).eval()
+    factor, means, stds = vae.config.scaling_factor, [], []
+    for part in torch.arange(len(people)).split(64):
+        rgb = from_pixels(people.pixels[part])
+        rgb = torch.where(flip[part][:, None, None, None], rgb.flip(3), rgb)
+        with autocast(args):
+            posterior = vae.encode(rgb).latent_dist
+        means.append((posterior.mean.float() * factor).half())
+        stds.append((posterior.std.float() * factor).half())
+    return torch.cat(means), torch.cat(stds)
 
 
 def face_weights(faces: torch.Tensor, flip: torch.Tensor, face_weight: float) -> torch.Tensor:
