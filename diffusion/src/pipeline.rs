@@ -62,6 +62,15 @@ impl Hashes {
     }
 }
 
+/// What a small model says in its model_index.json of the only pictures that it has seen, such as "drawn people".
+///
+/// The key is ours. diffusers passes keys that begin with an underscore by. None where the file or the key is missing.
+pub fn seen_only(folder: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(folder.join("model_index.json")).ok()?;
+    let index: serde_json::Value = serde_json::from_str(&text).ok()?;
+    Some(index.get("_seen_only")?.as_str()?.to_string())
+}
+
 /// A part of a pipeline that has weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use diffusion::edit::Editor;
 use diffusion::images::{self, Photo};
-use diffusion::pipeline::Pipeline;
+use diffusion::pipeline::{self, Pipeline};
 use diffusion::run::{Run, RunConfig};
 use hub::Hub;
 use image::RgbImage;
@@ -88,10 +88,12 @@ fn open(args: &Args, run: &Run, device: Device, hub: &Hub) -> Result<Editor> {
         Some(model) => hub.model(model).context("--model")?,
         None => hub.model(named).context("the run's base model (name its folder with --model)")?,
     };
-    let pipeline = Pipeline::load(&folder, device, Kind::Float)?;
-    let editor = Editor::new(pipeline, run, device)?;
+    let editor = Editor::new(Pipeline::load(&folder, device, Kind::Float)?, run, device)?;
     drop(progress);
     info!(model = %folder.display(), run = %run.folder.display(), ?device, "model read");
+    if let Some(seen) = pipeline::seen_only(&folder) {
+        warn!("this base model is small and has seen {seen} only: of another photo it changes more than the emotion");
+    }
     Ok(editor)
 }
 

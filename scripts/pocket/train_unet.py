@@ -26,6 +26,7 @@ LATENT_SIDE = 24
 MODEL_INDEX = {
     "_class_name": "StableDiffusionPipeline",
     "_diffusers_version": "0.42.1",
+    "_seen_only": "drawn people",  # the editor says so; diffusers passes keys with an underscore by
     "feature_extractor": [None, None],
     "image_encoder": [None, None],
     "requires_safety_checker": False,

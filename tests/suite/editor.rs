@@ -130,6 +130,18 @@ fn an_edit_that_is_no_number_is_never_a_black_picture() {
 }
 
 #[test]
+fn a_small_model_says_in_one_line_what_it_has_seen() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (image, output) = (folder.path().join("in.png"), folder.path().join("out.png"));
+    photo().save(&image).expect("written");
+    let (image, output) = (image.to_string_lossy(), output.to_string_lossy());
+    let ran = editor(run_folder(), &["--image", &image, "--output", &output, "--emotion", "awe"]);
+    let text = String::from_utf8_lossy(&ran.stderr);
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("has seen")).collect();
+    assert!(lines.len() == 1 && lines[0].contains("emoji only"), "{text}");
+}
+
+#[test]
 fn strength_zero_writes_the_photo_itself() {
     let photo = photo();
     let (same, _folder) = edited(&photo, &["--emotion", "awe", "--strength", "0"]);
