@@ -12,12 +12,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use collective::rendezvous::process_env;
-use dataloader::config::{ImageFormat, PhotoLimits};
-use dataloader::manifest::{Crop, Latent, Manifest, Model, Transform, FORMAT_VERSION};
-use dataloader::schema::Widths;
+use dataloader::format::manifest::{Crop, Latent, Manifest, Model, Transform, FORMAT_VERSION};
+use dataloader::format::schema::Widths;
+use dataloader::making::config::{ImageFormat, PhotoLimits};
+use dataloader::making::photo;
+use dataloader::making::staging::Staging;
 use dataloader::sources::{Content, Item};
-use dataloader::staging::Staging;
-use dataloader::{photo, Access, Batch, Dataset, Emotion, Encoding, Entry, Filter, Row, Slice, Stream};
+use dataloader::{Access, Batch, Dataset, Emotion, Encoding, Entry, Filter, Row, Slice, Stream};
 use half::f16;
 use rayon::prelude::*;
 

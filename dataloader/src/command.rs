@@ -6,12 +6,14 @@ use std::time::Duration;
 use collective::launch::{ranks_to_start, start_ranks, Restarts};
 use collective::rendezvous::Lookup;
 use collective::Processes;
-use dataloader::config::ShardConfig;
-use dataloader::fetch::{self, Manners};
 use dataloader::inversions::config::InvertConfig;
 use dataloader::inversions::job::Summary;
-use dataloader::share::Share;
-use dataloader::{inspect, inversions, recipe, shard, survey, verify, Access, Error, Result};
+use dataloader::making::config::ShardConfig;
+use dataloader::making::share::Share;
+use dataloader::making::{shard, survey};
+use dataloader::reading::{inspect, verify};
+use dataloader::sources::fetch::{self, Manners};
+use dataloader::{inversions, recipe, Access, Error, Result};
 use hub::Hub;
 use program::{output, Progress};
 

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use diffusion::networks::lpips::{Backbone, Lpips};
-use evaluator::batch::tensor_of;
-use evaluator::metrics::fid::frechet_distance;
-use evaluator::metrics::moments::Moments;
+use evaluator::evaluation::batch::tensor_of;
 use evaluator::metrics::psnr::psnr;
+use evaluator::metrics::sets::fid::frechet_distance;
+use evaluator::metrics::sets::moments::Moments;
 use evaluator::metrics::ssim::ssim;
 use tch::{Device, Tensor};
 

@@ -14,15 +14,15 @@ use judge::Embedder;
 use program::{LogFormat, Progress};
 use tch::Kind;
 
+use crate::config::plan::Plan;
 use crate::config::Config;
-use crate::contest::Contest;
 use crate::error::{Error, Result};
-use crate::evaluate::evaluate;
+use crate::evaluation::contest::Contest;
+use crate::evaluation::evaluate::evaluate;
+use crate::evaluation::ranks::Ranks;
 use crate::fit;
-use crate::history::History;
-use crate::plan::Plan;
-use crate::provenance;
-use crate::ranks::Ranks;
+use crate::report::history::History;
+use crate::report::provenance;
 use crate::report::publish::Staging;
 use crate::report::{json, terminal, Report};
 

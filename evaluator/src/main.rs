@@ -7,7 +7,7 @@ use clap::Parser;
 use collective::launch::{ranks_to_start, start_ranks, Restarts};
 use collective::rendezvous::{process_env, Rendezvous};
 use evaluator::cli::{check, date_from_unix, fit_classifier, run, schema, Args, Cli, Command};
-use evaluator::ranks::Ranks;
+use evaluator::evaluation::ranks::Ranks;
 use evaluator::{Error, Result};
 use hub::Hub;
 use program::{arguments, log, output, progress};

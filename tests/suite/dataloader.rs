@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use dataloader::config::ShardConfig;
-use dataloader::shard::{self, Summary};
-use dataloader::share::Share;
-use dataloader::verify::verify;
+use dataloader::making::config::ShardConfig;
+use dataloader::making::shard::{self, Summary};
+use dataloader::making::share::Share;
+use dataloader::reading::verify::verify;
 use dataloader::{recipe, Access, Dataset, Emotion, Filter, Slice, Stream};
 use diffusion::networks::vae::AutoencoderKl;
 use hub::Hub;

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use dataloader::config::ShardConfig;
-use dataloader::share::Share;
-use dataloader::{recipe, shard, Dataset, Emotion, Filter, Manifest};
+use dataloader::making::config::ShardConfig;
+use dataloader::making::shard;
+use dataloader::making::share::Share;
+use dataloader::{recipe, Dataset, Emotion, Filter, Manifest};
 use hub::Hub;
 use image::codecs::jpeg::JpegEncoder;
 use image::RgbImage;

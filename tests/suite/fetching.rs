@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use dataloader::fetch::{fetch, Line, Manners, Outcome, Summary, REPORT};
+use dataloader::sources::fetch::{fetch, Line, Manners, Outcome, Summary, REPORT};
 
 use crate::fixtures::fixture;
 

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use dataloader::config::ShardConfig;
-use dataloader::share::Share;
+use dataloader::making::config::ShardConfig;
+use dataloader::making::share::Share;
+use dataloader::making::{shard, survey};
 use dataloader::sources::{Item, Listing};
-use dataloader::{recipe, shard, survey, Emotion};
+use dataloader::{recipe, Emotion};
 use hub::Hub;
 
 use crate::fixtures::{fixture, pocket};

@@ -137,6 +137,17 @@ fn rooms_stay_small() {
 }
 
 #[test]
+fn folders_stay_small() {
+    let mut counts: BTreeMap<PathBuf, usize> = BTreeMap::new();
+    for (path, _) in sources().into_iter().filter(|(path, _)| !path.starts_with("tests")) {
+        *counts.entry(path.parent().expect("a source lies in a folder").into()).or_default() += 1;
+    }
+    for (folder, count) in counts {
+        assert!(count <= 20, "{} has {count} sources: it wants folders of its own", folder.display());
+    }
+}
+
+#[test]
 fn every_recipe_says_what_it_is_for_and_how_to_run_it() {
     let mut seen = 0;
     for path in files(&root().join("configs"), "yaml") {

@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use dataloader::config::{PhotoLimits, ShardConfig};
-use dataloader::manifest::{FORMAT_VERSION, WITHOUT_PAIRS};
-use dataloader::share::Share;
+use dataloader::format::manifest::{FORMAT_VERSION, WITHOUT_PAIRS};
+use dataloader::making::config::{PhotoLimits, ShardConfig};
+use dataloader::making::share::Share;
+use dataloader::making::{photo, shard};
+use dataloader::reading::{inspect, verify};
 use dataloader::sources::Item;
-use dataloader::{inspect, photo, recipe, shard, verify, Access, Dataset, Emotion, Filter, Manifest, RowRef};
+use dataloader::{recipe, Access, Dataset, Emotion, Filter, Manifest, RowRef};
 use hub::Hub;
 use serde_json::Value;
 

@@ -7,9 +7,10 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use dataloader::config::ShardConfig;
-use dataloader::share::Share;
-use dataloader::{recipe, shard, Access, Dataset, Filter, Stream};
+use dataloader::making::config::ShardConfig;
+use dataloader::making::shard;
+use dataloader::making::share::Share;
+use dataloader::{recipe, Access, Dataset, Filter, Stream};
 use hub::Hub;
 
 use crate::fixtures::{fixture, pocket};

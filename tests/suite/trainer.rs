@@ -18,8 +18,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use arrow::array::{Array, AsArray};
-use dataloader::config::ShardConfig;
-use dataloader::share::Share;
+use dataloader::making::config::ShardConfig;
+use dataloader::making::share::Share;
 use hub::Hub;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use safetensors::SafeTensors;
@@ -51,7 +51,7 @@ fn shards() -> &'static Shards {
         );
         fs::write(&recipe, text).expect("written");
         let config: ShardConfig = dataloader::recipe::load(&recipe, &[]).expect("a valid recipe");
-        dataloader::shard::run(&config, &Hub::offline("none"), &Share::ALONE).expect("encoded");
+        dataloader::making::shard::run(&config, &Hub::offline("none"), &Share::ALONE).expect("encoded");
         Shards { folder }
     })
 }

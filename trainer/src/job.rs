@@ -9,17 +9,17 @@ use collective::rendezvous::{Lookup, Node, Processes, Rendezvous};
 use hub::Hub;
 use program::{log, output, progress, Progress};
 
+use crate::checkpoint::resume::Resume;
 use crate::cli::{Cli, Estimate, Instead, Train};
+use crate::config::resolved::Resolved;
 use crate::config::Config;
 use crate::estimate;
+use crate::estimate::plan;
 use crate::failure::{input, refuse, DONE, STOPPED};
-use crate::output_folder;
-use crate::plan;
-use crate::resolved::Resolved;
-use crate::resume::Resume;
-use crate::signals::Stop;
-use crate::training::{train, Ending};
-use crate::world::World;
+use crate::run::output_folder;
+use crate::run::signals::Stop;
+use crate::run::training::{train, Ending};
+use crate::run::world::World;
 
 /// Runs what the command line asks for; `env` is the process's environment, read nowhere else.
 pub fn run(cli: &Cli, env: Lookup<'_>) -> anyhow::Result<i32> {

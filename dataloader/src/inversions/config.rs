@@ -6,7 +6,7 @@ use collective::{DeviceChoice, MixedPrecision};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::filter::Filter;
+use crate::reading::filter::Filter;
 use crate::store::Access;
 
 /// What to invert, with which weights, and where to.

@@ -18,16 +18,16 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::InvertConfig;
 use super::rung;
-use crate::account::Account;
-use crate::assembly::{Assembly, Made, Wanted};
-use crate::dataset::Dataset;
 use crate::error::{Error, Result};
-use crate::manifest::{Inversion, Latent, Manifest};
-use crate::row::RowRef;
-use crate::share::Share;
-use crate::staging::{Receipt, Staging};
-use crate::waiting::Patience;
-use crate::writer::LAYOUT;
+use crate::format::account::Account;
+use crate::format::manifest::{Inversion, Latent, Manifest};
+use crate::format::row::RowRef;
+use crate::making::assembly::{Assembly, Made, Wanted};
+use crate::making::share::Share;
+use crate::making::staging::{Receipt, Staging};
+use crate::making::waiting::Patience;
+use crate::making::writer::LAYOUT;
+use crate::reading::dataset::Dataset;
 
 impl Inversion {
     /// What trajectories depend on, for these weights, schedule, timesteps and prompt.

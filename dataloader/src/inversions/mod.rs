@@ -15,8 +15,8 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::manifest::{Inversion, Manifest};
-use crate::shards::Shards;
+use crate::format::manifest::{Inversion, Manifest};
+use crate::reading::shards::Shards;
 use crate::store::Access;
 
 /// The column of the latent at a timestep.

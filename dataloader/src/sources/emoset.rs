@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::{inside, Content, Item, Listing};
 use crate::emotion::Emotion;
 use crate::error::{Error, Result};
-use crate::manifest::Quarantined;
+use crate::format::manifest::Quarantined;
 use crate::text_file;
 
 /// The split files, the one held out most strictly first: an image that is listed twice stays there.

@@ -2,6 +2,7 @@
 //! after that does not depend on the kind.
 
 mod emoset;
+pub mod fetch;
 mod findingemo;
 mod folder;
 mod pair;
@@ -15,10 +16,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::account::Account;
 use crate::emotion::Emotion;
 use crate::error::{Error, Result};
-use crate::manifest::Quarantined;
+use crate::format::account::Account;
+use crate::format::manifest::Quarantined;
 
 pub use emoset::EmosetConfig;
 pub use findingemo::FindingemoConfig;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::Item;
 use crate::emotion::{Emotion, UnknownEmotion};
-use crate::row::NEUTRAL;
+use crate::format::row::NEUTRAL;
 
 /// The keys of an image's metadata that name its subject and state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

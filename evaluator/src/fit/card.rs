@@ -9,8 +9,8 @@ use tch::Tensor;
 use super::config::Config;
 use super::samples::Parts;
 use super::training::Trained;
-use crate::metrics::calibration::{expected_error, negative_log_likelihood};
-use crate::metrics::confusion::Confusion;
+use crate::metrics::statistics::calibration::{expected_error, negative_log_likelihood};
+use crate::metrics::statistics::confusion::Confusion;
 
 /// Figures of one part of the data.
 #[derive(Debug)]

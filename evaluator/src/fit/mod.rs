@@ -14,8 +14,8 @@ use judge::classifier::clip_mlp::{self, ClipName};
 use judge::embedder::Embedder;
 
 use crate::error::{Error, Result};
-use crate::metrics::calibration::temperature;
-use crate::ranks::Ranks;
+use crate::evaluation::ranks::Ranks;
+use crate::metrics::statistics::calibration::temperature;
 use card::Card;
 use config::Config;
 use samples::Parts;

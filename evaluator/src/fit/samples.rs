@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use dataloader::row::RowRef;
+use dataloader::format::row::RowRef;
 use dataloader::{Dataset, Filter, Stream};
 use judge::embedder::Embedder;
 use program::Progress;

@@ -15,7 +15,7 @@ use tch::{Device, Kind, Reduction, Tensor};
 use super::config::{Config, Train};
 use super::samples::Samples;
 use crate::error::Result;
-use crate::metrics::calibration::negative_log_likelihood;
+use crate::metrics::statistics::calibration::negative_log_likelihood;
 
 /// Classes.
 const CLASSES: i64 = 8;

@@ -13,9 +13,9 @@ use tch::Tensor;
 
 use super::moments::Moments;
 use super::{along, no_detail, About, Method};
-use crate::batch::Batch;
+use crate::config::sweep::Sweep;
 use crate::error::Result;
-use crate::sweep::Sweep;
+use crate::evaluation::batch::Batch;
 
 /// Added to every variance, as instance normalisation does.
 const EPSILON: f64 = 1e-5;

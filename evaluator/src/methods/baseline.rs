@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{adain, colour_transfer, latent_arithmetic, prompt_word, sdedit, About};
 use super::{Adain, ColourTransfer, LatentArithmetic, PromptWord, Sdedit};
+use crate::config::sweep::Sweep;
 use crate::error::{Error, Result};
-use crate::sweep::Sweep;
 
 /// One baseline, in the order of the report.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]

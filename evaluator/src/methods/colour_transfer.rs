@@ -8,9 +8,9 @@ use tch::{Kind, Tensor};
 
 use super::moments::Moments;
 use super::{About, Method};
-use crate::batch::Batch;
+use crate::config::sweep::Sweep;
 use crate::error::Result;
-use crate::sweep::Sweep;
+use crate::evaluation::batch::Batch;
 
 /// RGB to the cones' responses, eq. 4.
 const LMS_FROM_RGB: [f32; 9] = [0.3811, 0.5783, 0.0402, 0.1967, 0.7244, 0.0782, 0.0241, 0.1288, 0.8444];

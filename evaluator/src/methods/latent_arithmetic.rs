@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{along, no_detail, About, Method};
-use crate::batch::Batch;
+use crate::config::sweep::Sweep;
 use crate::error::{Error, Result};
-use crate::sweep::Sweep;
+use crate::evaluation::batch::Batch;
 
 /// `{method: latent_arithmetic}`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]

@@ -4,6 +4,7 @@
 
 pub mod adain;
 pub mod baseline;
+pub mod baselines;
 pub mod colour_transfer;
 pub mod latent_arithmetic;
 pub mod moments;
@@ -11,6 +12,7 @@ mod no_edit;
 mod oracle;
 pub mod prompt_word;
 pub mod sdedit;
+pub mod style;
 mod trained_run;
 mod vae_round_trip;
 
@@ -30,9 +32,9 @@ pub use sdedit::Sdedit;
 pub use trained_run::TrainedRun;
 pub use vae_round_trip::VaeRoundTrip;
 
-use crate::batch::{Batch, Encoded};
+use crate::config::sweep::Sweep;
 use crate::error::Result;
-use crate::sweep::Sweep;
+use crate::evaluation::batch::{Batch, Encoded};
 
 /// The key of the control that scores the featured method's edits against other targets.
 pub const SHUFFLED: &str = "shuffled";

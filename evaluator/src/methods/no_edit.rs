@@ -3,8 +3,8 @@
 use tch::Tensor;
 
 use super::{About, Method};
-use crate::batch::Batch;
 use crate::error::Result;
+use crate::evaluation::batch::Batch;
 
 /// Returns the sources.
 #[derive(Debug)]

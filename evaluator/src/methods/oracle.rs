@@ -9,8 +9,8 @@ use image::RgbImage;
 use tch::{no_grad, Tensor};
 
 use super::{decoded, About, Method};
-use crate::batch::{tensor_of, Batch};
 use crate::error::Result;
+use crate::evaluation::batch::{tensor_of, Batch};
 
 /// Returns the same subject in the target's state, as well as the autoencoder can show it.
 #[derive(Debug)]

@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 use tch::{no_grad, Tensor};
 
 use super::{decoded, About, Method};
-use crate::batch::Batch;
+use crate::config::sweep::Sweep;
 use crate::error::Result;
-use crate::sweep::Sweep;
+use crate::evaluation::batch::Batch;
 
 /// `{method: prompt_word}`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]

@@ -20,9 +20,9 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::{decoded, no_detail, About, Method};
-use crate::batch::Batch;
+use crate::config::sweep::Sweep;
 use crate::error::{Error, Result};
-use crate::sweep::Sweep;
+use crate::evaluation::batch::Batch;
 
 /// The headline's strength unless the recipe names another: the middle of the range that the paper recommends.
 pub const HEADLINE: f64 = 0.5;

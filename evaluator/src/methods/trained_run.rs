@@ -9,10 +9,10 @@ use diffusion::run::Run;
 use tch::Tensor;
 
 use super::{About, Method};
-use crate::batch::Batch;
+use crate::config::sweep::Sweep;
 use crate::config::RunMethod;
 use crate::error::Result;
-use crate::sweep::Sweep;
+use crate::evaluation::batch::Batch;
 
 /// One run, asked for one emotion.
 #[derive(Debug)]

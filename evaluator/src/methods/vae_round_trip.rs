@@ -6,8 +6,8 @@ use diffusion::pipeline::Pipeline;
 use tch::Tensor;
 
 use super::{About, Method};
-use crate::batch::Batch;
 use crate::error::Result;
+use crate::evaluation::batch::Batch;
 
 /// Encodes to the posterior's mean and decodes.
 #[derive(Debug)]

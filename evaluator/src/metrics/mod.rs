@@ -6,28 +6,18 @@
 //!
 //! Shapes: b batch, h height, w width, p CLIP's projection.
 
-pub mod agreement;
-pub mod bootstrap;
-pub mod calibration;
 pub mod change_outside;
 pub mod clarity;
 pub mod clip;
-pub mod confusion;
-pub mod diversity;
 pub mod emoedit;
 pub mod emotion;
 pub mod esmi;
-pub mod fid;
-pub mod holm;
-pub mod kld;
 pub mod lpips;
-pub mod moments;
-pub mod paired;
-pub mod population;
 pub mod psnr;
-pub mod seen;
+pub mod sets;
 pub mod sharpness;
 pub mod ssim;
+pub mod statistics;
 pub mod truth_gain;
 pub mod truth_psnr;
 
@@ -42,8 +32,8 @@ use judge::embedder::unit;
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
-use crate::truth::NearestTruth;
-use population::Population;
+use self::sets::population::Population;
+use crate::evaluation::truth::NearestTruth;
 
 /// What the metrics look at in one batch of images: the pixels as a user gets them and what the networks make of them.
 #[derive(Debug)]
@@ -259,13 +249,13 @@ pub fn all(networks: Networks, asked: Asked) -> Vec<Box<dyn Metric>> {
 
 /// Every metric of whole sets; their columns follow those of [`all`]. `inception`: whether its features are there.
 pub fn all_of_sets(inception: bool) -> Vec<Box<dyn SetMetric>> {
-    let mut metrics: Vec<Box<dyn SetMetric>> = vec![Box::new(fid::ClipFid)];
+    let mut metrics: Vec<Box<dyn SetMetric>> = vec![Box::new(sets::fid::ClipFid)];
     if inception {
-        metrics.push(Box::new(fid::Fid));
+        metrics.push(Box::new(sets::fid::Fid));
     }
-    metrics.push(Box::new(kld::Divergence));
-    metrics.push(Box::new(diversity::Edits));
-    metrics.push(Box::new(diversity::Changes));
+    metrics.push(Box::new(sets::kld::Divergence));
+    metrics.push(Box::new(sets::diversity::Edits));
+    metrics.push(Box::new(sets::diversity::Changes));
     metrics
 }
 

@@ -1,10 +1,10 @@
 //! The comparison at equal LPIPS as a table: the reference first, then every method with the strengths it is made of.
 
 use super::Report;
-use crate::equal_lpips::Mix;
-use crate::failures::Flag;
-use crate::rows::Measure;
-use crate::summary::{Headline, Section};
+use crate::scores::equal_lpips::Mix;
+use crate::scores::failures::Flag;
+use crate::scores::rows::Measure;
+use crate::scores::summary::{Headline, Section};
 
 /// What the table says of itself.
 pub const NOTE: &str = "Every method where it changes photos as much as the reference. Between two strengths that were run, \

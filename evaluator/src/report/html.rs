@@ -6,12 +6,12 @@ use serde::Serialize;
 use super::numbers::{arrow, flags, heading, interval, number, signed, strength, value};
 use super::trend::Change;
 use super::{equal, plots, Report};
+use crate::config::published::Published;
 use crate::error::Result;
-use crate::metrics::confusion::Confusion;
+use crate::metrics::statistics::confusion::Confusion;
 use crate::metrics::{About, Family};
-use crate::published::Published;
-use crate::rows::{Measure, Row};
-use crate::summary::Section;
+use crate::scores::rows::{Measure, Row};
+use crate::scores::summary::Section;
 
 const TEMPLATE: &str = include_str!("template.html");
 const STYLE: &str = include_str!("style.css");

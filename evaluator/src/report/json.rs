@@ -6,10 +6,10 @@
 use serde_json::{json, Map, Value};
 
 use super::Report;
-use crate::equal_lpips::EqualLpips;
 use crate::metrics::About;
-use crate::rows::{Measure, Row};
-use crate::summary::{Headline, Section};
+use crate::scores::equal_lpips::EqualLpips;
+use crate::scores::rows::{Measure, Row};
+use crate::scores::summary::{Headline, Section};
 
 /// Counts changes that break readers.
 pub const FORMAT_VERSION: u32 = 2;
@@ -37,10 +37,10 @@ pub fn render(report: &Report) -> Value {
         "gates": report.gates,
         "passed": report.passed(),
         "metrics": report.metrics,
-        "confidence": crate::metrics::bootstrap::CONFIDENCE,
+        "confidence": crate::metrics::statistics::bootstrap::CONFIDENCE,
         "history": report.trend.json(),
         "published": report.published,
-        "comparisons": crate::comparisons::json(&report.comparisons),
+        "comparisons": crate::scores::comparisons::json(&report.comparisons),
         "costs": report.costs,
         "provenance": report.provenance,
     })

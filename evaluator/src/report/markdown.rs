@@ -5,10 +5,10 @@ use super::pictures::Shown;
 use super::published;
 use super::sheets::{self, Sheet};
 use super::{equal, Report};
+use crate::config::published::Published;
 use crate::metrics::Family;
-use crate::published::Published;
-use crate::rows::{Measure, Row};
-use crate::summary::{Headline, Section};
+use crate::scores::rows::{Measure, Row};
+use crate::scores::summary::{Headline, Section};
 
 /// The report in Markdown; pictures are linked from images/.
 pub fn render(report: &Report) -> String {
@@ -192,7 +192,7 @@ fn cells(report: &Report, family: Family, measures: &[Measure]) -> String {
 }
 
 fn gates(report: &Report) -> String {
-    let line = |gate: &crate::gates::Outcome| {
+    let line = |gate: &crate::report::gates::Outcome| {
         let minus = gate.minus.as_ref().map(|m| format!(" − {m}")).unwrap_or_default();
         let nothing = if gate.first_night { "no comparable night before" } else { "not in the report" };
         let value = gate.value.map_or(nothing.into(), |v| format!("{v:.4}"));

@@ -1,12 +1,15 @@
 //! The report: one set of numbers, rendered as report.json, report.md and a self-contained index.html.
 
 pub mod equal;
+pub mod gates;
+pub mod history;
 pub mod html;
 pub mod json;
 pub mod markdown;
 pub mod numbers;
 pub mod pictures;
 pub mod plots;
+pub mod provenance;
 pub mod publish;
 pub mod published;
 pub mod sheets;
@@ -18,19 +21,18 @@ use std::path::Path;
 use dataloader::Emotion;
 use serde_json::Value;
 
-use crate::comparisons::{self, Comparison};
-use crate::contest::Entrant;
-use crate::costs::{self, Cost};
+use crate::config::plan::Plan;
+use crate::config::published::Published;
 use crate::error::{Error, Result};
-use crate::evaluate::Evaluation;
-use crate::gates::Outcome;
-use crate::history::{History, Night};
+use crate::evaluation::contest::Entrant;
+use crate::evaluation::evaluate::Evaluation;
 use crate::methods::About;
 use crate::metrics::{self, Family};
-use crate::plan::Plan;
-use crate::provenance;
-use crate::published::Published;
-use crate::summary::Section;
+use crate::report::gates::Outcome;
+use crate::report::history::{History, Night};
+use crate::scores::comparisons::{self, Comparison};
+use crate::scores::costs::{self, Cost};
+use crate::scores::summary::Section;
 
 use trend::Trend;
 

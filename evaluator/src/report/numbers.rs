@@ -1,8 +1,8 @@
 //! Measures as people read them.
 
-use crate::failures::Flag;
 use crate::metrics::{About, Better};
-use crate::rows::{Measure, Row};
+use crate::scores::failures::Flag;
+use crate::scores::rows::{Measure, Row};
 
 /// What stands where nothing was measured.
 pub const NOTHING: &str = "–";

@@ -11,12 +11,12 @@ use image::RgbImage;
 use serde::Serialize;
 use serde_json::{json, Value};
 
-use crate::contest::Entrant;
+use crate::config::plan::Plan;
 use crate::error::Result;
-use crate::evaluate::{Evaluation, TRUTH};
-use crate::failures::{Symptoms, BLURRED, LOST, NOISY};
-use crate::gallery::{best_png, write_png, Key};
-use crate::plan::Plan;
+use crate::evaluation::contest::Entrant;
+use crate::evaluation::evaluate::{Evaluation, TRUTH};
+use crate::evaluation::gallery::{best_png, write_png, Key};
+use crate::scores::failures::{Symptoms, BLURRED, LOST, NOISY};
 use crate::scores::{Case, Series};
 
 /// Pictures in the page are at most this wide and high; images/ has them whole.

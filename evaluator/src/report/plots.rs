@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use super::Report;
-use crate::rows::Row;
-use crate::summary::Section;
+use crate::scores::rows::Row;
+use crate::scores::summary::Section;
 
 pub(super) const WIDTH: f64 = 440.0;
 const HEIGHT: f64 = 320.0;

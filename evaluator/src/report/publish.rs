@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::parts::Parts;
-use crate::ranks::Ranks;
+use crate::evaluation::parts::Parts;
+use crate::evaluation::ranks::Ranks;
 
 /// A folder beside the one that will be published. Dropped before, it stays for the next try if a batch is finished.
 #[derive(Debug)]
@@ -127,7 +127,7 @@ mod tests {
         let reports = tempfile::tempdir().expect("a folder");
         let open = |identity| Staging::open(reports.path(), "2026-01-31", identity, &Ranks::alone()).expect("opened");
         let nothing = tch::Tensor::zeros([0, 3], (tch::Kind::Double, tch::Device::Cpu));
-        let part = || crate::parts::Part {
+        let part = || crate::evaluation::parts::Part {
             cases: nothing.shallow_clone(),
             seen: nothing.shallow_clone(),
             judged: nothing.shallow_clone(),

@@ -2,8 +2,8 @@
 
 use super::numbers::{heading, number, NOTHING};
 use super::Report;
+use crate::config::published::Published;
 use crate::metrics::About;
-use crate::published::Published;
 
 /// What stands above a published table.
 pub const NOTE: &str =

@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::numbers::{heading, number, signed, strength, NOTHING};
 use super::Report;
-use crate::comparisons::Comparison;
-use crate::metrics::paired::Difference;
+use crate::metrics::statistics::paired::Difference;
 use crate::metrics::About;
-use crate::rows::Row;
+use crate::scores::comparisons::Comparison;
+use crate::scores::rows::Row;
 
 /// A table ready to be written out.
 #[derive(Clone, Debug, Serialize)]
@@ -173,7 +173,7 @@ fn truth(report: &Report) -> Sheet {
 /// What an edit costs.
 fn costs(report: &Report) -> Sheet {
     let cell = |value: Option<f64>, decimals: usize| value.map_or(NOTHING.into(), |v| format!("{v:.decimals$}"));
-    let row = |cost: &crate::costs::Cost| {
+    let row = |cost: &crate::scores::costs::Cost| {
         vec![
             cost.name.to_string(),
             cell(cost.seconds_an_edit, 3),

@@ -4,7 +4,7 @@ use super::equal;
 use super::numbers::{flags, heading, interval, number, strength, value, NOTHING};
 use super::Report;
 use crate::metrics::Family;
-use crate::summary::{Headline, Section};
+use crate::scores::summary::{Headline, Section};
 
 /// Headline table, one line an emotion where there are several, the comparison at equal LPIPS, flags and gates.
 pub fn render(report: &Report) -> String {

@@ -7,8 +7,8 @@ use std::fmt::Write;
 use serde_json::{json, Value};
 
 use super::plots::{decimal, grid_line, legend, look, mark, nice_step, LEFT, RIGHT, WIDTH};
-use crate::history::{Night, Scores};
 use crate::metrics::About;
+use crate::report::history::{Night, Scores};
 
 /// Nights in the plot and in report.json at most.
 const SHOWN: usize = 60;

@@ -4,16 +4,16 @@ use std::fs;
 use std::rc::Rc;
 
 use dataloader::Emotion;
-use evaluator::batch::{tensor_of, Batch};
-use evaluator::contest::{observer, Contest, Lineup};
 use evaluator::error::Result;
-use evaluator::evaluate::evaluate;
-use evaluator::history::History;
+use evaluator::evaluation::batch::{tensor_of, Batch};
+use evaluator::evaluation::contest::{observer, Contest, Lineup};
+use evaluator::evaluation::evaluate::evaluate;
+use evaluator::evaluation::parts::Parts;
+use evaluator::evaluation::ranks::Ranks;
+use evaluator::evaluation::sources::Sources;
 use evaluator::methods::{About, Method, NoEdit};
-use evaluator::parts::Parts;
-use evaluator::ranks::Ranks;
+use evaluator::report::history::History;
 use evaluator::report::{html, json, markdown, terminal, Report};
-use evaluator::sources::Sources;
 use tch::Tensor;
 
 use super::{read_json, Workshop};

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use clap::Parser;
 use evaluator::cli::{fit_classifier, Cli, Command, FitArgs};
-use evaluator::metrics::calibration::{expected_error, negative_log_likelihood, temperature};
-use evaluator::observe::Observer;
+use evaluator::evaluation::observe::Observer;
+use evaluator::metrics::statistics::calibration::{expected_error, negative_log_likelihood, temperature};
 use judge::classifier::{clip_of, Classifier};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -178,7 +178,7 @@ fn accuracy_of(judge: &Path) -> f64 {
     let observer = Observer::load(judge, &pocket("clip"), None, Device::Cpu).expect("the judges");
     let dataset = dataloader::Dataset::open(&super::emoji_shards().display().to_string()).expect("a data set");
     let rows = dataset.rows(&dataloader::Filter::default()).expect("rows");
-    let right = |row: &&dataloader::row::RowRef| {
+    let right = |row: &&dataloader::format::row::RowRef| {
         let picture = dataset.read(row).expect("a row").image().expect("a picture");
         observer.observe(&[picture]).predicted()[0] == row.emotion
     };

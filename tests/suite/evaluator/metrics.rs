@@ -7,12 +7,12 @@ use std::rc::Rc;
 
 use dataloader::Emotion;
 use diffusion::networks::lpips::{Backbone, Lpips};
-use evaluator::batch::tensor_of;
 use evaluator::config::Template;
-use evaluator::metrics::bootstrap::Bootstrap;
-use evaluator::metrics::confusion::Confusion;
+use evaluator::evaluation::batch::tensor_of;
+use evaluator::evaluation::observe::Observer;
+use evaluator::metrics::statistics::bootstrap::Bootstrap;
+use evaluator::metrics::statistics::confusion::Confusion;
 use evaluator::metrics::{self, clip, psnr, sharpness, ssim, Asked, Networks, Observed, Pair};
-use evaluator::observe::Observer;
 use image::RgbImage;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};

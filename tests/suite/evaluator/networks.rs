@@ -6,11 +6,11 @@ use std::fs;
 use std::path::Path;
 
 use dataloader::Emotion;
+use evaluator::evaluation::observe::Observer;
 use evaluator::metrics::clarity::Clarity;
-use evaluator::metrics::fid::frechet_distance;
-use evaluator::metrics::population::Population;
-use evaluator::metrics::seen::Seen;
-use evaluator::observe::Observer;
+use evaluator::metrics::sets::fid::frechet_distance;
+use evaluator::metrics::sets::population::Population;
+use evaluator::metrics::sets::seen::Seen;
 use judge::classifier::Classifier;
 use serde_json::{json, Value};
 use tch::{Device, Kind, Tensor};

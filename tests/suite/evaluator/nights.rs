@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use evaluator::cli::{self, Args};
-use evaluator::ranks::Ranks;
+use evaluator::evaluation::ranks::Ranks;
 use serde_json::Value;
 
 use super::{offline, read_json, Workshop};

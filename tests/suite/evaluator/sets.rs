@@ -2,12 +2,12 @@
 //!
 //! Fixture: python tests/fixtures/metrics/make_sets.py
 
-use evaluator::metrics::diversity::mean_distance;
-use evaluator::metrics::fid::frechet_distance;
-use evaluator::metrics::kld::divergence;
-use evaluator::metrics::moments::Moments;
-use evaluator::metrics::population::Population;
-use evaluator::metrics::seen::Seen;
+use evaluator::metrics::sets::diversity::mean_distance;
+use evaluator::metrics::sets::fid::frechet_distance;
+use evaluator::metrics::sets::kld::divergence;
+use evaluator::metrics::sets::moments::Moments;
+use evaluator::metrics::sets::population::Population;
+use evaluator::metrics::sets::seen::Seen;
 use image::imageops::crop_imm;
 use image::RgbImage;
 use proptest::prelude::*;

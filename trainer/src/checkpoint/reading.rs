@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::disk::Disk;
 use super::{former, Entry, Manifest, Snapshot, FORMAT_VERSION, MANIFEST, STATE};
-use crate::tensor_file;
+use crate::checkpoint::tensor_file;
 
 /// How long to wait before each further try.
 const PATIENCE: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(9)];

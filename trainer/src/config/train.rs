@@ -4,8 +4,8 @@ use collective::{DeviceChoice, MixedPrecision};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::lr::LrScheduler;
-use crate::optimizer::OptimizerSection;
+use crate::optim::lr::LrScheduler;
+use crate::optim::optimizer::OptimizerSection;
 
 /// The learning rate of each group.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]

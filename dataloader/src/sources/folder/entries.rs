@@ -11,9 +11,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::kinds::{suffix, Kind, Table};
-use crate::account::Account;
 use crate::error::{Error, Result};
-use crate::manifest::Quarantined;
+use crate::format::account::Account;
+use crate::format::manifest::Quarantined;
 
 /// What lies below a folder.
 #[derive(Debug, Default)]

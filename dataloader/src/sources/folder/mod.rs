@@ -20,7 +20,7 @@ use self::names::{split_among, Names};
 use super::pair::{self, PairKeys};
 use super::{split_named, Content, HashSplit, Item, Listing, Namespace};
 use crate::error::{Error, Result};
-use crate::manifest::Quarantined;
+use crate::format::manifest::Quarantined;
 
 /// The section `source` of kind `folder`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

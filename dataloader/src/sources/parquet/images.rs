@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::cells::ClassLabels;
 use crate::error::{Error, Result};
-use crate::schema::HUGGING_FACE_KEY;
+use crate::format::schema::HUGGING_FACE_KEY;
 
 /// A row's image.
 #[derive(Clone)]

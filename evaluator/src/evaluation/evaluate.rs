@@ -1,0 +1,414 @@
+//! The evaluation: sources in batches, every method of every emotion on each, nothing kept but numbers.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use dataloader::Emotion;
+use diffusion::networks::lpips::{Backbone, Lpips};
+use program::Progress;
+use rand::Rng;
+use serde_json::Value;
+use tch::{Kind, Tensor};
+
+use crate::config::plan::Plan;
+use crate::config::Compatibility;
+use crate::error::Result;
+use crate::evaluation::batch::Batch;
+use crate::evaluation::before::Before;
+use crate::evaluation::contest::{entrants, featured, Contest, Entrant, Lineup};
+use crate::evaluation::found::{Edits, Found, Whole};
+use crate::evaluation::gallery::{Gallery, Key};
+use crate::evaluation::jobs::{self, edits_part, references_part, Job};
+use crate::evaluation::made::{make, Made};
+use crate::evaluation::observe::Observer;
+use crate::evaluation::parts::Parts;
+use crate::evaluation::ranks::Ranks;
+use crate::evaluation::sources::{spread, Sources};
+use crate::methods::{Method, SHUFFLED};
+use crate::metrics::clarity::Clarity;
+use crate::metrics::{self, Asked, Metric, Networks, Pair};
+use crate::scores::costs::Seconds;
+use crate::scores::judgements::Judgements;
+use crate::scores::sets::Sets;
+use crate::scores::{measure, Board, Case};
+
+/// A finished evaluation.
+pub struct Evaluation {
+    /// The photos.
+    pub sources: Sources,
+    /// The numbers.
+    pub board: Board,
+    /// The sums over whole sets.
+    pub sets: Sets,
+    /// What the judges say of the emotions' own images.
+    pub judgements: Judgements,
+    /// What edits took.
+    pub seconds: Seconds,
+    /// The pictures.
+    pub gallery: Gallery,
+    /// What the style images were, where a method looked at them.
+    pub style: Option<Value>,
+    /// The methods of each emotion, the shuffled control after the other controls.
+    pub entrants: Vec<(Emotion, Vec<Entrant>)>,
+    /// The method whose cases are shown.
+    pub featured: Option<&'static str>,
+    /// Sources of the strength sweep.
+    pub sweep: Vec<usize>,
+    /// The judges, for the report's account of them.
+    pub observer: Observer,
+}
+
+/// The key under which the gallery keeps true pictures.
+pub const TRUTH: &str = "truth";
+
+/// What stays the same over batches.
+struct Judges<'a> {
+    plan: &'a Plan,
+    sources: &'a Sources,
+    observer: Observer,
+    metrics: Vec<Box<dyn Metric>>,
+    lpips: Rc<Lpips>,
+    directions: Tensor, // (8, p); rows of emotions that never occur are zero
+    gallery: Gallery,
+    featured: Option<&'static str>,
+    sweep: Vec<usize>,
+}
+
+/// Edits and scores this process's share of the sources, but for what `parts` has already; pictures go to `folder`. The
+/// first process gets the whole, the others none.
+pub fn evaluate(
+    plan: &Plan, contest: Contest, parts: &Parts, folder: PathBuf, ranks: &Ranks,
+) -> Result<Option<Evaluation>> {
+    let Contest { sources, lineups, style, observer } = contest;
+    let asked = Asked {
+        judges: observer.judges().len(),
+        truth: sources.have_truth(&plan.emotions),
+        emoedit: plan.config.compatibility == Some(Compatibility::EmoEdit),
+    };
+    let networks = networks(plan, &observer)?;
+    let lpips = networks.lpips.clone();
+    let directions: Vec<Tensor> =
+        Emotion::ALL.iter().map(|&e| observer.text_direction(&plan.config.templates, e)).collect();
+    let judges = Judges {
+        plan,
+        sources: &sources,
+        observer,
+        metrics: metrics::all(networks, asked),
+        lpips,
+        directions: Tensor::cat(&directions, 0),
+        gallery: Gallery::create(folder)?,
+        featured: featured(&lineups),
+        sweep: spread(sources.len(), plan.config.pictures.sweep).collect(),
+    };
+    let entrants = entrants(plan, &lineups);
+    let Some(whole) = judges.run(&lineups, &entrants, parts, ranks)? else { return Ok(None) };
+    let Whole { board, sets, judgements, seconds } = whole;
+    let Judges { observer, gallery, featured, sweep, .. } = judges;
+    Ok(Some(Evaluation {
+        board,
+        sets,
+        judgements,
+        seconds,
+        gallery,
+        style,
+        entrants,
+        featured,
+        sweep,
+        observer,
+        sources,
+    }))
+}
+
+/// What the metrics themselves look through.
+fn networks(plan: &Plan, observer: &Observer) -> Result<Networks> {
+    let models = &plan.config.models;
+    let clarity = models.clarity.as_ref();
+    let load = |path, backbone| Ok::<_, crate::Error>(Rc::new(Lpips::load(path, backbone, plan.device)?));
+    Ok(Networks {
+        lpips: load(&models.lpips, Backbone::Alex)?,
+        lpips_vgg: models.lpips_vgg.as_ref().map(|path| load(path, Backbone::Vgg)).transpose()?,
+        classifier: observer.classifier().clone(),
+        clarity: clarity.map(|of| Clarity::load(&of.scenes, &of.objects, plan.device)).transpose()?,
+    })
+}
+
+/// One of the other seven emotions, drawn from the seed and the source's place.
+fn another_emotion(seed: u64, emotion: Emotion, place: u64) -> Emotion {
+    let others: Vec<Emotion> = Emotion::ALL.into_iter().filter(|&e| e != emotion).collect();
+    others[diffusion::noise::generator(seed, emotion.name(), place).random_range(0..others.len())]
+}
+
+/// Every entrant of every emotion.
+fn each(entrants: &[(Emotion, Vec<Entrant>)]) -> impl Iterator<Item = (Emotion, &Entrant)> {
+    entrants.iter().flat_map(|(emotion, all)| all.iter().map(|entrant| (*emotion, entrant)))
+}
+
+/// One entry a strength, or a single none for a method that has no strengths.
+fn strengths_or_none(strengths: &[f64]) -> Vec<Option<f64>> {
+    match strengths {
+        [] => vec![None],
+        strengths => strengths.iter().copied().map(Some).collect(),
+    }
+}
+
+impl Judges<'_> {
+    /// This process's share; all processes' numbers on the first.
+    fn run(
+        &self, lineups: &[Lineup], entrants: &[(Emotion, Vec<Entrant>)], parts: &Parts, ranks: &Ranks,
+    ) -> Result<Option<Whole>> {
+        let (board, sets) = (self.board(entrants), self.sets(entrants));
+        let jobs = jobs::all(self.plan, self.sources.len(), ranks)?;
+        let ours: Vec<&Job> = jobs.iter().enumerate().filter(|(k, _)| ranks.owns(*k)).map(|(_, job)| job).collect();
+        let edits = |job: &&Job| job.missing(lineups, parts).into_iter().map(Lineup::edits).sum::<usize>() * job.len();
+        let edits = ours.iter().map(edits).sum::<usize>() as u64;
+        let progress = Progress::new("evaluating", "edits", edits, ranks.is_first());
+        let found = || Found::new(self.board(entrants), &sets);
+        for job in ours {
+            match job {
+                Job::Sources(span) => {
+                    let missing = job.missing(lineups, parts);
+                    let batches = if missing.is_empty() { Vec::new() } else { self.batches(span)? };
+                    for lineup in missing {
+                        let mut found = found();
+                        for before in &batches {
+                            self.judge(&mut found, lineup, before, &progress)?;
+                        }
+                        parts.save(&edits_part(span, lineup.emotion), &found.into_part())?;
+                    }
+                }
+                Job::References(emotion, own, span) => {
+                    let name = references_part(span, *emotion);
+                    if !parts.has(&name) {
+                        let mut found = found();
+                        self.see_references(&mut found, *emotion, own, span)?;
+                        parts.save(&name, &found.into_part())?;
+                    }
+                }
+            }
+        }
+        drop(progress);
+        if !ranks.is_first() {
+            return Ok(None);
+        }
+        let mut whole = Whole::new(board, sets);
+        let _gathering = Progress::unbounded("gathering all processes' parts", true);
+        for name in jobs.iter().flat_map(|job| job.parts(lineups)) {
+            whole.add(&parts.wait(&name)?)?;
+        }
+        whole.board.series.iter_mut().for_each(|series| series.cases.sort_by_key(|case| case.source));
+        Ok(Some(whole))
+    }
+
+    /// A board with a place for every entrant.
+    fn board(&self, entrants: &[(Emotion, Vec<Entrant>)]) -> Board {
+        let mut board = Board::new(&self.metrics, self.observer.judges().len());
+        for (emotion, entrant) in each(entrants) {
+            for strength in strengths_or_none(&entrant.strengths) {
+                board.open(entrant.about.key, emotion, strength);
+            }
+        }
+        board
+    }
+
+    /// Sums with a place for every entrant but the shuffled control, whose edits are another row's.
+    fn sets(&self, entrants: &[(Emotion, Vec<Entrant>)]) -> Sets {
+        let projection = self.observer.clip().projection_dim();
+        let mut sets = Sets::new(&self.plan.emotions, projection, self.plan.config.models.inception.is_some());
+        for (emotion, entrant) in each(entrants).filter(|(_, entrant)| entrant.about.key != SHUFFLED) {
+            sets.open(entrant.about.key, emotion);
+        }
+        sets
+    }
+
+    fn see_references(
+        &self, found: &mut Found<'_>, emotion: Emotion, own: &Sources, span: &Range<usize>,
+    ) -> Result<()> {
+        let Some(place) = found.sets.place_of_references(emotion) else { return Ok(()) };
+        let mut first = span.start;
+        while first < span.end {
+            let pictures = own.batch(first, span.end - first)?.pictures;
+            let rows: Vec<i64> = (0..pictures.len() as i64).collect();
+            let observed = self.observer.observe(&pictures);
+            found.judgements.see(emotion, &observed);
+            found.seen.push(Sets::rows(place, &observed, None, &rows));
+            first += pictures.len();
+        }
+        Ok(())
+    }
+
+    /// The sources of a span as the judges see them, those of one shape at once.
+    fn batches(&self, span: &Range<usize>) -> Result<Vec<Before>> {
+        let mut batches = Vec::new();
+        let mut first = span.start;
+        while first < span.end {
+            let mut batch = self.sources.batch(first, span.end - first)?;
+            first += batch.pictures.len();
+            for &emotion in &self.plan.emotions {
+                batch.truth.insert(emotion, self.sources.true_pictures(&batch, emotion)?);
+            }
+            self.keep_all(&batch.pictures, batch.first, "source", None, None)?;
+            batches.push(Before::new(batch, self.sources, &self.observer)?);
+        }
+        Ok(batches)
+    }
+
+    /// Every method of one emotion on one batch.
+    fn judge(&self, found: &mut Found<'_>, lineup: &Lineup, before: &Before, progress: &Progress) -> Result<()> {
+        for method in &lineup.methods {
+            let method = method.as_ref();
+            match method.looks_at_emotion() {
+                false => self.score_once(found, method, lineup.emotion, before)?,
+                true => self.score(found, method, lineup.emotion, before)?,
+            }
+            progress.inc((method.strengths().len().max(1) * before.batch.pictures.len()) as u64);
+        }
+        Ok(())
+    }
+
+    /// A method that looks at no emotion: its edits are made and observed for the first one, and measured for each.
+    fn score_once(&self, found: &mut Found<'_>, method: &dyn Method, emotion: Emotion, before: &Before) -> Result<()> {
+        let key = method.about().key;
+        let known = before.unswept.borrow().get(key).cloned();
+        let edits = match known {
+            Some(edits) => edits,
+            None => {
+                let (mut made, seconds) = make(method, &before.batch)?;
+                let Made { pictures, failed, .. } = made.remove(0);
+                self.keep_all(&pictures, before.batch.first, key, None, None)?;
+                found.took(key, emotion, None, seconds, &before.batch);
+                let edits = Rc::new((self.observer.observe(&pictures), failed));
+                before.unswept.borrow_mut().insert(key, edits.clone());
+                edits
+            }
+        };
+        let (seen, failed) = (&edits.0, &edits.1);
+        let edits = Edits { seen, failed, emotion, takes: &vec![true; failed.len()] };
+        let targets = vec![emotion; failed.len()];
+        found.board.add(key, emotion, None, self.measure(before, &edits, &targets));
+        self.see(found, key, &edits, before);
+        Ok(())
+    }
+
+    fn score(&self, found: &mut Found<'_>, method: &dyn Method, emotion: Emotion, before: &Before) -> Result<()> {
+        let (key, batch) = (method.about().key, &before.batch);
+        let (featured, takes) = (self.featured == Some(key), method.takes(batch));
+        let targets = vec![emotion; batch.pictures.len()];
+        if !takes.contains(&true) {
+            return Ok(());
+        }
+        let (made, seconds) = make(method, batch)?;
+        for Made { strength, pictures, failed } in made {
+            let is_headline = strength == method.headline();
+            let seen = self.observer.observe(&pictures);
+            let edits = Edits { seen: &seen, failed: &failed, emotion, takes: &takes };
+            found.took(key, emotion, strength, seconds, batch);
+            found.board.add(key, emotion, strength, self.measure(before, &edits, &targets));
+            if is_headline {
+                self.see(found, key, &edits, before);
+            }
+            self.keep(&pictures, &edits, before, key, strength, is_headline)?;
+            if is_headline && featured {
+                self.keep_truth(&edits, before)?;
+            }
+            if is_headline && featured && self.plan.config.shuffled {
+                let place = |row: usize| (batch.first + row) as u64;
+                let draw = |row: usize| another_emotion(self.plan.config.bootstrap.seed, emotion, place(row));
+                let others: Vec<Emotion> = (0..batch.pictures.len()).map(draw).collect();
+                found.board.add(SHUFFLED, emotion, strength, self.measure(before, &edits, &others));
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what whole sets look at in the edits that the headline counts.
+    fn see(&self, found: &mut Found<'_>, key: &str, edits: &Edits<'_>, before: &Before) {
+        let is_there = |row: &i64| edits.takes[*row as usize] && !edits.failed[*row as usize];
+        let rows: Vec<i64> = self.counted(edits.emotion, &before.batch).into_iter().filter(is_there).collect();
+        if let Some(place) = found.sets.place_of_edits(key, edits.emotion).filter(|_| !rows.is_empty()) {
+            found.seen.push(Sets::rows(place, edits.seen, Some(&before.source), &rows));
+        }
+    }
+
+    /// The rows of a batch that the headline counts.
+    fn counted(&self, emotion: Emotion, batch: &Batch) -> Vec<i64> {
+        let counts = |place: &i64| {
+            !(self.plan.config.sources.exclude_target && self.sources.shows(batch.first + *place as usize, emotion))
+        };
+        (0..batch.pictures.len() as i64).filter(counts).collect()
+    }
+
+    /// `targets` differ from what the edits were made for in the shuffled control alone, which has no true pictures.
+    fn measure(&self, before: &Before, edits: &Edits<'_>, targets: &[Emotion]) -> Vec<Case> {
+        let rows: Vec<i64> = targets.iter().map(|t| t.index() as i64).collect();
+        let rows = Tensor::from_slice(&rows).to_kind(Kind::Int64).to_device(self.directions.device());
+        let text_directions = self.directions.index_select(0, &rows);
+        let as_asked = targets.iter().all(|target| *target == edits.emotion);
+        let truth = as_asked.then(|| before.truth(edits.emotion, &self.lpips)).flatten();
+        let truth = truth.map(|truth| truth.nearest(edits.seen, &self.lpips));
+        let pair = Pair {
+            source: &before.source,
+            edit: edits.seen,
+            targets,
+            text_directions: &text_directions,
+            truth: truth.as_ref(),
+        };
+        let shows = |index| self.sources.shows(index, edits.emotion);
+        let first = before.batch.first;
+        let cases = measure(&self.metrics, &pair, &before.others, first, edits.failed, shows);
+        cases.into_iter().zip(edits.takes).filter(|(_, takes)| **takes).map(|(case, _)| case).collect()
+    }
+
+    /// Keeps what the report may show: every headline edit, and every strength of the sweep's sources.
+    fn keep(
+        &self, pictures: &[image::RgbImage], edits: &Edits<'_>, before: &Before, method: &'static str,
+        strength: Option<f64>, headline: bool,
+    ) -> Result<()> {
+        let (first, emotion) = (before.batch.first, Some(edits.emotion));
+        for (place, picture) in pictures.iter().enumerate().filter(|(place, _)| edits.takes[*place]) {
+            if !edits.failed[place] && (headline || self.sweep.contains(&(first + place))) {
+                self.gallery.keep(Key { source: first + place, method, emotion, strength }, picture)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the true pictures that are nearest to the featured method's edits.
+    fn keep_truth(&self, edits: &Edits<'_>, before: &Before) -> Result<()> {
+        let Some(truth) = before.truth(edits.emotion, &self.lpips) else { return Ok(()) };
+        let nearest = truth.nearest(edits.seen, &self.lpips);
+        for row in 0..before.batch.pictures.len() {
+            if let Some(picture) = nearest.picture(row) {
+                let source = before.batch.first + row;
+                let key = Key { source, method: TRUTH, emotion: Some(edits.emotion), strength: None };
+                self.gallery.keep(key, &picture)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_all(
+        &self, pictures: &[image::RgbImage], first: usize, method: &'static str, emotion: Option<Emotion>,
+        strength: Option<f64>,
+    ) -> Result<()> {
+        for (place, picture) in pictures.iter().enumerate() {
+            self.gallery.keep(Key { source: first + place, method, emotion, strength }, picture)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shuffled_targets_are_the_other_seven_alike_and_never_the_asked() {
+        let emotion = Emotion::Sadness;
+        let count = |drawn| (0..7000).filter(|&place| another_emotion(3, emotion, place) == drawn).count();
+        assert_eq!(count(emotion), 0);
+        for other in Emotion::ALL.into_iter().filter(|&e| e != emotion) {
+            assert!((850..1150).contains(&count(other)), "{other}: {}", count(other));
+        }
+    }
+}

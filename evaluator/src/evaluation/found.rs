@@ -1,0 +1,80 @@
+//! What is found out of batches: what one of them gave as a part to keep, and all parts together.
+
+use dataloader::Emotion;
+use tch::Tensor;
+
+use crate::error::Result;
+use crate::evaluation::batch::Batch;
+use crate::evaluation::parts::Part;
+use crate::metrics::Observed;
+use crate::scores::costs::Seconds;
+use crate::scores::judgements::Judgements;
+use crate::scores::sets::Sets;
+use crate::scores::Board;
+
+/// What is found out of one batch, edit by edit and for whole sets.
+pub(crate) struct Found<'a> {
+    pub board: Board,
+    pub sets: &'a Sets, // their places
+    pub seen: Vec<Tensor>,
+    pub judgements: Judgements,
+    pub seconds: Seconds,
+}
+
+impl<'a> Found<'a> {
+    /// Nothing found yet, with a place for every series of `board` and set of `sets`.
+    pub fn new(board: Board, sets: &'a Sets) -> Self {
+        Self { board, sets, seen: Vec::new(), judgements: Judgements::default(), seconds: Seconds::default() }
+    }
+
+    /// Counts what edits of a batch took.
+    pub fn took(&mut self, key: &str, emotion: Emotion, strength: Option<f64>, seconds: f64, batch: &Batch) {
+        if let Some(place) = self.board.place_of(key, emotion, strength) {
+            self.seconds.add(place, seconds, batch.pictures.len());
+        }
+    }
+
+    /// What is kept of it.
+    pub fn into_part(self) -> Part {
+        let rows: Vec<Tensor> = std::iter::once(self.sets.no_rows()).chain(self.seen).collect();
+        Part {
+            cases: self.board.rows(),
+            seen: Tensor::cat(&rows, 0),
+            judged: self.judgements.rows(self.board.judges),
+            seconds: self.seconds.rows(),
+        }
+    }
+}
+
+/// What all parts give together.
+pub(crate) struct Whole {
+    pub board: Board,
+    pub sets: Sets,
+    pub judgements: Judgements,
+    pub seconds: Seconds,
+}
+
+impl Whole {
+    /// Nothing yet.
+    pub fn new(board: Board, sets: Sets) -> Self {
+        Self { board, sets, judgements: Judgements::default(), seconds: Seconds::default() }
+    }
+
+    /// Adds what a batch gave.
+    pub fn add(&mut self, part: &Part) -> Result<()> {
+        self.board.add_rows(&part.cases)?;
+        self.sets.see(&part.seen);
+        self.judgements.add_rows(&part.judged)?;
+        self.seconds.add_rows(&part.seconds)
+    }
+}
+
+/// Edits of a batch as they are measured.
+pub(crate) struct Edits<'a> {
+    pub seen: &'a Observed,
+    pub failed: &'a [bool],
+    /// What they were made for.
+    pub emotion: Emotion,
+    /// Which sources the method takes.
+    pub takes: &'a [bool],
+}

@@ -1,0 +1,102 @@
+//! What is finished of an evaluation: one file for each emotion's edits of a batch, written whole or not at all.
+//!
+//! The processes of one evaluation meet here, and a night that was killed goes on from here: the same recipe, weights,
+//! photos and program find their files again, anything else starts anew. The report is made from these files alone, in
+//! the order of the batches, so that it does not show who made them or when.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tch::Tensor;
+
+use crate::error::{Error, Result};
+
+/// Names what the files belong to.
+const IDENTITY: &str = "identity";
+/// Ends the names of finished parts.
+const SUFFIX: &str = "safetensors";
+/// Between two looks for a part that another process makes.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// The files of one evaluation.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    folder: PathBuf,
+}
+
+/// What one batch gave.
+#[derive(Debug)]
+pub struct Part {
+    /// [`Board::rows`](crate::scores::Board::rows).
+    pub cases: Tensor,
+    /// [`Sets::rows`](crate::scores::sets::Sets::rows).
+    pub seen: Tensor,
+    /// [`Judgements::rows`](crate::scores::judgements::Judgements::rows).
+    pub judged: Tensor,
+    /// [`Seconds::rows`](crate::scores::costs::Seconds::rows).
+    pub seconds: Tensor,
+}
+
+impl Parts {
+    /// Makes `folder` that of the evaluation `identity`; what another one left in it is deleted. One process does this,
+    /// before the others use [`at`](Self::at).
+    pub fn open(folder: &Path, identity: &str) -> Result<Self> {
+        let file = folder.join(IDENTITY);
+        if folder.exists() && fs::read_to_string(&file).ok().as_deref() != Some(identity) {
+            fs::remove_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        }
+        fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        fs::write(&file, identity).map_err(|e| Error::io(&file, e))?;
+        Ok(Self::at(folder))
+    }
+
+    /// The files in a folder that [`open`](Self::open) has made.
+    pub fn at(folder: &Path) -> Self {
+        Self { folder: folder.to_path_buf() }
+    }
+
+    /// How many parts are finished.
+    pub fn finished(&self) -> usize {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().filter_map(|entry| entry.ok());
+        entries.filter(|entry| entry.path().extension().is_some_and(|suffix| suffix == SUFFIX)).count()
+    }
+
+    /// Whether the part `name` is finished.
+    pub fn has(&self, name: &str) -> bool {
+        self.path(name).exists()
+    }
+
+    /// Keeps a part.
+    pub fn save(&self, name: &str, part: &Part) -> Result<()> {
+        let (path, aside) = (self.path(name), self.folder.join(format!("{name}.partial")));
+        let Part { cases, seen, judged, seconds } = part;
+        let tensors = [("cases", cases), ("seen", seen), ("judged", judged), ("seconds", seconds)];
+        Tensor::write_safetensors(&tensors, &aside)?;
+        File::open(&aside).and_then(|file| file.sync_all()).map_err(|e| Error::io(&aside, e))?;
+        fs::rename(&aside, &path).map_err(|e| Error::io(&path, e))
+    }
+
+    /// The part `name`, once it is finished. A process that dies over it is its launcher's to notice, which ends the
+    /// others.
+    pub fn wait(&self, name: &str) -> Result<Part> {
+        while !self.has(name) {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        let path = self.path(name);
+        let mut tensors = Tensor::read_safetensors(&path)?;
+        let mut take = |wanted: &str| {
+            let place = tensors.iter().position(|(key, _)| key == wanted);
+            place.map(|place| tensors.swap_remove(place).1).ok_or_else(|| {
+                let source =
+                    std::io::Error::new(std::io::ErrorKind::InvalidData, format!("has no {wanted}; delete it"));
+                Error::io(&path, source)
+            })
+        };
+        Ok(Part { cases: take("cases")?, seen: take("seen")?, judged: take("judged")?, seconds: take("seconds")? })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name).with_extension(SUFFIX)
+    }
+}

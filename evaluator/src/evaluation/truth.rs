@@ -1,0 +1,114 @@
+//! True pictures: where a data set has pairs, an edit can be held against the same subject in the target's state. Several
+//! pictures of one subject and state are alternatives, each of them true: the one nearest to the edit in LPIPS counts.
+//!
+//! Shapes: b batch, m true pictures of a batch, h height, w width.
+
+use diffusion::networks::lpips::Lpips;
+use image::RgbImage;
+use tch::{no_grad, Device, Kind, Tensor};
+
+use crate::evaluation::batch::tensor_of;
+use crate::metrics::lpips::{features, ALEX};
+use crate::metrics::{numbers, Observed};
+
+/// The true pictures of a batch's sources in one emotion.
+#[derive(Debug, Default)]
+pub struct TruePictures {
+    /// Each with the row of its source in the batch, ascending.
+    pub pictures: Vec<(usize, RgbImage)>,
+}
+
+impl TruePictures {
+    /// A source's first true picture.
+    pub fn first_of(&self, row: usize) -> Option<&RgbImage> {
+        self.pictures.iter().find(|(owner, _)| *owner == row).map(|(_, picture)| picture)
+    }
+}
+
+/// True pictures as LPIPS sees them.
+#[derive(Debug)]
+pub struct SeenTruth {
+    owners: Vec<usize>,
+    rows: Tensor,          // (m), the owners
+    images: Tensor,        // (m, 3, h, w) in [0, 1]
+    features: Vec<Tensor>, // (m, …)
+    from_source: Vec<f64>, // (m)
+}
+
+impl SeenTruth {
+    /// Looks at true pictures of `source`; none of none.
+    pub fn new(truth: &TruePictures, source: &Observed, lpips: &Lpips) -> Option<Self> {
+        if truth.pictures.is_empty() {
+            return None;
+        }
+        let device = source.images.device();
+        let owners: Vec<usize> = truth.pictures.iter().map(|(owner, _)| *owner).collect();
+        let rows: Vec<i64> = owners.iter().map(|&owner| owner as i64).collect();
+        let pictures: Vec<RgbImage> = truth.pictures.iter().map(|(_, picture)| picture.clone()).collect();
+        let shifted = tensor_of(&pictures).to_device(device);
+        let mut seen = Self {
+            owners,
+            rows: Tensor::from_slice(&rows).to_device(device),
+            images: (&shifted + 1.0) / 2.0,
+            features: no_grad(|| lpips.unit_features(&shifted)),
+            from_source: Vec::new(),
+        };
+        seen.from_source = seen.distances(source, lpips);
+        Some(seen)
+    }
+
+    /// LPIPS of each true picture to its own source's picture among `seen`.
+    fn distances(&self, seen: &Observed, lpips: &Lpips) -> Vec<f64> {
+        let found = features(lpips, ALEX, seen);
+        let own: Vec<Tensor> = found.iter().map(|layer| layer.index_select(0, &self.rows)).collect();
+        numbers(&no_grad(|| lpips.distance_of(&own, &self.features)))
+    }
+
+    /// The true pictures that are nearest to the edits of the batch.
+    pub fn nearest(&self, edit: &Observed, lpips: &Lpips) -> NearestTruth {
+        let count = edit.images.size()[0] as usize;
+        let from_edit = self.distances(edit, lpips);
+        let places = |row: usize| (0..self.owners.len()).filter(move |&place| self.owners[place] == row);
+        let chosen: Vec<Option<usize>> =
+            (0..count).map(|row| places(row).min_by(|&a, &b| from_edit[a].total_cmp(&from_edit[b]))).collect();
+        let of = |values: &[f64]| chosen.iter().map(|place| place.map_or(f64::NAN, |place| values[place])).collect();
+        let rows: Vec<i64> = chosen.iter().map(|place| place.unwrap_or(0) as i64).collect();
+        let rows = Tensor::from_slice(&rows).to_kind(Kind::Int64).to_device(self.images.device());
+        NearestTruth {
+            images: self.images.index_select(0, &rows),
+            from_edit: of(&from_edit),
+            from_source: of(&self.from_source),
+            drawings: (0..count).map(|row| places(row).count()).collect(),
+            chosen,
+        }
+    }
+}
+
+/// For each edit of a batch, the true picture that is nearest to it.
+#[derive(Debug)]
+pub struct NearestTruth {
+    /// The true pictures in [0, 1]; where there is none, any.
+    pub images: Tensor, // (b, 3, h, w)
+    /// LPIPS to the edit; NaN where there is none.
+    pub from_edit: Vec<f64>,
+    /// LPIPS to the source; NaN where there is none.
+    pub from_source: Vec<f64>,
+    /// How many true pictures there were.
+    pub drawings: Vec<usize>,
+    /// Which one it was, among the batch's; none where there is none.
+    pub chosen: Vec<Option<usize>>,
+}
+
+impl NearestTruth {
+    /// Whether an edit can be held against it: there is one, and it is not the source.
+    pub fn is_defined(&self, row: usize) -> bool {
+        self.from_source[row] > 0.0
+    }
+
+    /// The true picture of one edit, as it lies in the data set.
+    pub fn picture(&self, row: usize) -> Option<RgbImage> {
+        self.chosen[row]?;
+        let image = self.images.narrow(0, row as i64, 1).to_device(Device::Cpu) * 2.0 - 1.0;
+        diffusion::images::from_tensor(&image).ok()
+    }
+}

@@ -1,0 +1,88 @@
+//! What metrics of whole sets look at in a picture: one row of numbers, which a part's file can keep.
+//!
+//! Shapes: n pictures, p CLIP's projection.
+
+use judge::networks::inception::FEATURES;
+use tch::{Device, Kind, Tensor};
+
+use crate::metrics::Observed;
+
+/// Emotions, the first columns of a softmax.
+const CLASSES: i64 = 8;
+
+/// One row a picture, f32 on the CPU.
+#[derive(Debug)]
+pub struct Seen {
+    /// CLIP's image embeddings before normalisation.
+    pub features: Tensor, // (n, p)
+    /// The first judge's probabilities of the eight emotions.
+    pub probabilities: Tensor, // (n, 8)
+    /// The changes of embeddings of length 1 from source to edit; zero without a source.
+    pub changes: Tensor, // (n, p)
+    /// InceptionV3's features, where its weights were named.
+    pub inception: Option<Tensor>, // (n, 2048)
+}
+
+impl Seen {
+    /// The pictures of a batch at `rows`; with `sources`, what they were made from.
+    pub fn new(pictures: &Observed, sources: Option<&Observed>, rows: &[i64]) -> Self {
+        let rows = Tensor::from_slice(rows).to_device(pictures.embeddings.device());
+        let chosen = |tensor: &Tensor| tensor.index_select(0, &rows).to_device(Device::Cpu).to_kind(Kind::Float);
+        let embeddings = chosen(&pictures.embeddings);
+        Self {
+            features: chosen(&pictures.features),
+            probabilities: chosen(&pictures.probabilities.narrow(1, 0, CLASSES)),
+            changes: sources.map_or_else(|| embeddings.zeros_like(), |from| &embeddings - chosen(&from.embeddings)),
+            inception: pictures.inception.as_ref().map(chosen),
+        }
+    }
+
+    /// All numbers beside one another, (n, [`width`](Self::width)).
+    pub fn to_rows(&self) -> Tensor {
+        let mut columns = vec![&self.features, &self.probabilities, &self.changes];
+        columns.extend(self.inception.as_ref());
+        Tensor::cat(&columns, 1)
+    }
+
+    /// What [`to_rows`](Self::to_rows) gave, under a CLIP with `projection` features, and InceptionV3 if `inception`.
+    pub fn from_rows(rows: &Tensor, projection: i64, inception: bool) -> Self {
+        let parts = rows.split_with_sizes(columns(projection, inception).as_slice(), 1);
+        let mut parts = parts.into_iter();
+        let mut next = || parts.next().expect("invariant: as many columns as sizes");
+        let (features, probabilities, changes) = (next(), next(), next());
+        Self { features, probabilities, changes, inception: inception.then(next) }
+    }
+
+    /// Numbers a picture.
+    pub fn width(projection: i64, inception: bool) -> i64 {
+        columns(projection, inception).iter().sum()
+    }
+}
+
+fn columns(projection: i64, inception: bool) -> Vec<i64> {
+    let mut columns = vec![projection, CLASSES, projection];
+    columns.extend(inception.then_some(FEATURES));
+    columns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dataloader::Emotion;
+
+    /// A judge may know more than the eight emotions: what is none of them is no emotion, and sets see the eight alone.
+    #[test]
+    fn classes_beside_the_emotions_are_none_of_them() {
+        let probabilities = Tensor::zeros([2, 10], (Kind::Float, Device::Cpu));
+        let _ = probabilities.get(0).get(9).fill_(0.8);
+        let _ = probabilities.get(0).get(7).fill_(0.2);
+        let _ = probabilities.get(1).get(2).fill_(0.6);
+        let (images, features) =
+            (Tensor::zeros([2, 3, 4, 4], (Kind::Float, Device::Cpu)), Tensor::eye(2, (Kind::Float, Device::Cpu)));
+        let seen = Observed::new(images, probabilities, features);
+        assert_eq!(seen.predicted(), [None, Some(Emotion::Awe)]);
+        let rows = Seen::new(&seen, None, &[0, 1]);
+        assert_eq!((rows.to_rows().size(), Seen::width(2, false)), (vec![2, 12], 12));
+        assert_eq!(rows.probabilities.get(0).double_value(&[7]) as f32, 0.2);
+    }
+}

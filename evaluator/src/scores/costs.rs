@@ -1,0 +1,143 @@
+//! What an edit of each method costs: seconds, parameters that were trained, minutes of training. Seconds are a clock's and
+//! differ from night to night: they go into costs.json, and not into report.json, which the same inputs give byte for byte.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use diffusion::run::Run;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::config::plan::{Plan, PlannedRun};
+use crate::error::{Error, Result};
+use crate::evaluation::contest::Entrant;
+use crate::methods::baselines::PlannedBaseline;
+
+/// The file in the report's folder.
+pub const FILE: &str = "costs.json";
+/// The trainer's log of steps.
+const STEPS: &str = "metrics.jsonl";
+
+/// Seconds of edits, by the place of a series on the board.
+#[derive(Clone, Debug, Default)]
+pub struct Seconds(BTreeMap<usize, (f64, f64)>); // seconds and edits
+
+impl Seconds {
+    /// Adds edits that took so many seconds each.
+    pub fn add(&mut self, place: usize, seconds_an_edit: f64, edits: usize) {
+        let (seconds, count) = self.0.entry(place).or_default();
+        *seconds += seconds_an_edit * edits as f64;
+        *count += edits as f64;
+    }
+
+    /// One row a series, f64: place, seconds, edits.
+    pub fn rows(&self) -> Tensor {
+        let numbers: Vec<f64> = self.0.iter().flat_map(|(place, (s, n))| [*place as f64, *s, *n]).collect();
+        Tensor::from_slice(&numbers).to_kind(Kind::Double).view([-1, 3])
+    }
+
+    /// Adds what [`rows`](Self::rows) gave.
+    pub fn add_rows(&mut self, rows: &Tensor) -> Result<()> {
+        let numbers: Vec<f64> = Vec::try_from(rows.flatten(0, -1))?;
+        for row in numbers.chunks_exact(3) {
+            let (seconds, count) = self.0.entry(row[0] as usize).or_default();
+            *seconds += row[1];
+            *count += row[2];
+        }
+        Ok(())
+    }
+
+    /// The mean over the edits of these series; none of none.
+    pub fn an_edit(&self, places: impl Iterator<Item = usize>) -> Option<f64> {
+        let (seconds, count) =
+            places.filter_map(|place| self.0.get(&place)).fold((0.0, 0.0), |(s, n), more| (s + more.0, n + more.1));
+        (count > 0.0).then(|| seconds / count)
+    }
+}
+
+/// What one method costs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Cost {
+    /// The method's key.
+    pub method: &'static str,
+    /// Its heading.
+    pub name: &'static str,
+    /// Wall time of one edit by itself, encoding and inversion included; the mean over its edits.
+    #[serde(skip)]
+    pub seconds_an_edit: Option<f64>,
+    /// Numbers that were trained for one emotion; the most where runs differ. None for what is not trained.
+    pub parameters: Option<u64>,
+    /// Minutes of steps of the run, of all emotions that share it; the mean over runs. None where the runs left no log.
+    pub training_minutes: Option<f64>,
+    /// Where tonight's edits were made.
+    pub device: &'static str,
+}
+
+/// The costs of every method that took part, the shuffled control left out.
+pub fn of(plan: &Plan, entrants: &[Entrant], seconds: impl Fn(&str) -> Option<f64>) -> Result<Vec<Cost>> {
+    let device = if plan.device.is_cuda() { "cuda" } else { "cpu" };
+    let plain = entrants.iter().filter(|entrant| entrant.about.key != crate::methods::SHUFFLED);
+    plain
+        .map(|entrant| {
+            let key = entrant.about.key;
+            let runs = runs_of(plan, key);
+            let parameters: Vec<u64> = runs.iter().map(|run| parameters(run)).collect::<Result<_>>()?;
+            let minutes: Vec<f64> = runs.iter().filter_map(|run| minutes(&run.folder)).collect();
+            Ok(Cost {
+                method: key,
+                name: entrant.about.name,
+                seconds_an_edit: seconds(key),
+                parameters: parameters.into_iter().max(),
+                training_minutes: (!minutes.is_empty()).then(|| minutes.iter().sum::<f64>() / minutes.len() as f64),
+                device,
+            })
+        })
+        .collect()
+}
+
+/// The runs whose learned numbers a method takes, each folder once.
+fn runs_of<'a>(plan: &'a Plan, key: &str) -> Vec<&'a Run> {
+    let trained = plan.runs.iter().filter(|planned| planned.method.key() == key).map(|PlannedRun { run, .. }| run);
+    let takes = |planned: &&PlannedBaseline| planned.settings.about().key == key && planned.settings.is_trained();
+    let baselines = plan.baselines.iter().filter(takes);
+    let tokens = baselines.flat_map(|PlannedBaseline { runs, .. }| runs.values().map(|(_, run)| run));
+    let mut runs: Vec<&Run> = trained.chain(tokens).collect();
+    runs.sort_by(|a, b| a.folder.cmp(&b.folder));
+    runs.dedup_by(|a, b| a.folder == b.folder);
+    runs
+}
+
+/// Numbers in a run's learned files.
+fn parameters(run: &Run) -> Result<u64> {
+    let mut count = 0;
+    for path in run.files().into_iter().filter(|path| path.extension().is_some_and(|suffix| suffix == "safetensors")) {
+        count += Tensor::read_safetensors(&path)?.iter().map(|(_, tensor)| tensor.numel() as u64).sum::<u64>();
+    }
+    Ok(count)
+}
+
+/// Minutes that a run's steps took, as its log of steps says; none where there is no log, or none that says so.
+fn minutes(folder: &Path) -> Option<f64> {
+    #[derive(Deserialize)]
+    struct Step {
+        #[serde(rename = "perf/step_seconds")]
+        seconds: Option<f64>,
+    }
+    let text = std::fs::read_to_string(folder.join(STEPS)).ok()?;
+    // The last line of a run that was killed may be cut.
+    let steps = text.lines().filter_map(|line| serde_json::from_str::<Step>(line).ok()?.seconds);
+    let seconds: Vec<f64> = steps.collect();
+    (!seconds.is_empty()).then(|| seconds.iter().sum::<f64>() / 60.0)
+}
+
+/// Writes costs.json beside the report.
+pub fn write(costs: &[Cost], folder: &Path) -> Result<()> {
+    let cost = |cost: &Cost| {
+        let mut value = serde_json::to_value(cost).expect("plain data");
+        value["seconds_an_edit"] = serde_json::json!(cost.seconds_an_edit);
+        value
+    };
+    let text = serde_json::to_string_pretty(&costs.iter().map(cost).collect::<Vec<_>>()).expect("plain data") + "\n";
+    let path = folder.join(FILE);
+    std::fs::write(&path, text).map_err(|e| Error::io(&path, e))
+}

@@ -1,0 +1,158 @@
+//! From cases to rows: a method at one strength, with means and intervals.
+
+use dataloader::Emotion;
+use serde::Serialize;
+
+use crate::config::FailureLimits;
+use crate::evaluation::contest::Entrant;
+use crate::methods::About;
+use crate::metrics::statistics::bootstrap::{mean, Bootstrap};
+use crate::metrics::statistics::confusion::Confusion;
+use crate::scores::failures::{Failures, Symptoms};
+use crate::scores::sets::Sets;
+use crate::scores::{Board, Case, Series};
+
+/// A mean and its 95 % interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measure {
+    /// The mean; infinite where a value is; none where nothing was measured.
+    pub value: Option<f64>,
+    /// The bootstrap interval; none where the mean has none.
+    pub interval: Option<[f64; 2]>,
+}
+
+/// A method at one strength, over one emotion or several.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The method.
+    pub about: About,
+    /// The strength; none for methods without one.
+    pub strength: Option<f64>,
+    /// Number of edits counted.
+    pub n: usize,
+    /// One measure a metric: the board's, then those of whole sets, which headline rows alone have.
+    pub measures: Vec<Measure>,
+    /// Asked against found.
+    pub confusion: Confusion,
+    /// Over all eight classes; only where several emotions were asked for.
+    pub macro_f1: Option<f64>,
+    /// Edits that failed; they count as misses.
+    pub failed: usize,
+    /// Each judge's share of each class over all edits, failed ones among them; zeros of none.
+    pub shares: Vec<[f64; 8]>,
+    /// Edits that were held against true pictures.
+    pub truth: TruthCounts,
+}
+
+/// How many edits were held against true pictures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct TruthCounts {
+    /// Edits whose subject the data set shows in the target's state.
+    pub pairs: usize,
+    /// Those of which the truth gain is undefined and which are left out: source and true picture are equal, or there is no
+    /// edit.
+    pub undefined: usize,
+    /// True pictures a pair, on the mean.
+    pub drawings: f64,
+}
+
+impl TruthCounts {
+    fn of<'a>(cases: impl Iterator<Item = &'a Case>, gain: Option<usize>) -> Self {
+        let pairs: Vec<&Case> = cases.filter(|case| case.drawings > 0).collect();
+        let undefined = |case: &&&Case| gain.is_some_and(|place| case.values[place].is_nan());
+        Self {
+            pairs: pairs.len(),
+            undefined: pairs.iter().filter(undefined).count(),
+            drawings: pairs.iter().map(|case| case.drawings as f64).sum::<f64>() / pairs.len().max(1) as f64,
+        }
+    }
+}
+
+/// Each judge's share of each class over `cases`.
+fn shares(cases: &[&Case], judges: usize) -> Vec<[f64; 8]> {
+    let share = |judge: usize, class: Emotion| {
+        cases.iter().filter(|case| case.predicted[judge] == Some(class)).count() as f64 / cases.len().max(1) as f64
+    };
+    (0..judges).map(|judge| Emotion::ALL.map(|class| share(judge, class))).collect()
+}
+
+/// Makes rows.
+pub(crate) struct Summariser<'a> {
+    pub(crate) board: &'a Board,
+    pub(crate) sets: &'a Sets,
+    pub(crate) sources: usize,
+    pub(crate) emotions: Vec<Emotion>,
+    pub(crate) bootstrap: Bootstrap,
+    pub(crate) exclude_target: bool,
+    pub(crate) limits: FailureLimits,
+}
+
+impl Summariser<'_> {
+    /// How a method's edits at a strength fail.
+    pub(crate) fn failures(&self, key: &str, strength: Option<f64>) -> Failures {
+        let series = self.emotions.iter().filter_map(|&e| self.board.find(key, e, strength));
+        let cases = series.flat_map(|s| &s.cases).filter(|case| self.counts(case));
+        Failures::count(&self.limits, &cases.map(|case| Symptoms::of(case, self.board)).collect::<Vec<_>>())
+    }
+
+    /// A method at every strength.
+    pub(crate) fn curve(&self, entrant: &Entrant) -> Vec<Row> {
+        let at = |&strength: &f64| self.row(entrant.about, Some(strength), &|case| self.counts(case));
+        entrant.strengths.iter().map(at).collect()
+    }
+
+    /// Whether the headline counts a case.
+    pub(crate) fn counts(&self, case: &Case) -> bool {
+        !(self.exclude_target && case.shows_target)
+    }
+
+    /// A method at one strength, of the cases that are to be included.
+    pub(crate) fn row(&self, about: About, strength: Option<f64>, include: &dyn Fn(&Case) -> bool) -> Row {
+        let series: Vec<&Series> =
+            self.emotions.iter().filter_map(|&e| self.board.find(about.key, e, strength)).collect();
+        let cases = || series.iter().flat_map(|s| &s.cases).filter(|case| include(case));
+        let strata = |series: &[&Series], metric: usize| -> Vec<Vec<f64>> {
+            series.iter().map(|s| self.values(s, metric, include)).collect()
+        };
+        let confusion = Confusion::of_edits(cases().map(|case| (case.target, case.found())));
+        let gain = self.board.metrics.iter().position(|metric| metric.key == "truth_gain");
+        let mut measures: Vec<Measure> =
+            (0..self.board.metrics.len()).map(|m| self.measure(&strata(&series, m))).collect();
+        measures.extend(self.sets.abouts().map(|_| Measure { value: None, interval: None }));
+        Row {
+            about,
+            strength,
+            n: cases().count(),
+            measures,
+            macro_f1: (self.emotions.len() > 1).then(|| confusion.macro_f1()),
+            confusion,
+            failed: cases().filter(|case| case.failed).count(),
+            shares: shares(&cases().collect::<Vec<_>>(), self.board.judges),
+            truth: TruthCounts::of(cases(), gain),
+        }
+    }
+
+    /// The means over the emotions; sums have no interval.
+    pub(crate) fn measures_of_sets(&self, method: &str) -> Vec<Measure> {
+        let by_emotion: Vec<Vec<Option<f64>>> = self.emotions.iter().map(|&e| self.sets.values(method, e)).collect();
+        let measure = |metric: usize| {
+            let strata: Vec<Vec<f64>> = by_emotion.iter().map(|v| v[metric].into_iter().collect()).collect();
+            Measure { value: mean(&strata), interval: None }
+        };
+        (0..self.sets.abouts().count()).map(measure).collect()
+    }
+
+    /// One value a source, NaN for none.
+    fn values(&self, series: &Series, metric: usize, include: &dyn Fn(&Case) -> bool) -> Vec<f64> {
+        let mut values = vec![f64::NAN; self.sources];
+        for case in series.cases.iter().filter(|case| include(case)) {
+            values[case.source] = case.values[metric];
+        }
+        values
+    }
+
+    /// The mean and its interval over `strata`: one row an emotion, one column a source, NaN for no value.
+    pub(crate) fn measure(&self, strata: &[Vec<f64>]) -> Measure {
+        Measure { value: mean(strata), interval: self.bootstrap.interval(strata) }
+    }
+}

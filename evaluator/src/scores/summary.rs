@@ -1,0 +1,96 @@
+//! From cases to the report's sections: headlines, curves, splits and comparisons at equal LPIPS.
+
+use dataloader::Emotion;
+
+use crate::config::plan::Plan;
+use crate::evaluation::contest::Entrant;
+use crate::evaluation::evaluate::Evaluation;
+use crate::methods::SHUFFLED;
+use crate::metrics::statistics::bootstrap::Bootstrap;
+use crate::scores::equal_lpips::{self, EqualLpips};
+use crate::scores::failures::Flag;
+use crate::scores::rows::{Row, Summariser};
+use crate::scores::Case;
+
+/// A headline row with what belongs to it.
+#[derive(Clone, Debug)]
+pub struct Headline {
+    /// The row.
+    pub row: Row,
+    /// The sources that are labelled with the target already.
+    pub showing: Row,
+    /// The others.
+    pub not_showing: Row,
+    /// Where the method changes photos as much as the reference method, where that was asked for.
+    pub at_equal_lpips: Option<EqualLpips>,
+    /// The ways in which most of its edits fail: a high Emo-A says little beside one.
+    pub flags: Vec<Flag>,
+}
+
+/// One emotion, or the mean over several.
+#[derive(Clone, Debug)]
+pub struct Section {
+    /// Controls first.
+    pub headlines: Vec<Headline>,
+    /// Methods at all their strengths, controls left out.
+    pub curves: Vec<Vec<Row>>,
+}
+
+impl Section {
+    /// Summarises `emotions`, means over them where there are several.
+    pub fn new(plan: &Plan, evaluation: &Evaluation, emotions: &[Emotion]) -> Self {
+        let summariser = Summariser {
+            board: &evaluation.board,
+            sets: &evaluation.sets,
+            bootstrap: Bootstrap { samples: plan.config.bootstrap.samples, seed: plan.config.bootstrap.seed },
+            sources: evaluation.sources.len(),
+            exclude_target: plan.config.sources.exclude_target,
+            limits: plan.config.failures,
+            emotions: emotions.to_vec(),
+        };
+        let entrants = entrants_of(evaluation, emotions);
+        let mut headlines: Vec<Headline> = entrants.iter().map(|e| headline(&summariser, e)).collect();
+        let swept = entrants.iter().filter(|e| !e.about.control);
+        let curves: Vec<Vec<Row>> = swept.map(|e| summariser.curve(e)).collect();
+        if let Some(reference) = &plan.config.headline.equal_lpips {
+            let rows: Vec<&Row> = headlines.iter().map(|h| &h.row).collect();
+            let mut compared = equal_lpips::compare(&summariser, &rows, &curves, reference);
+            headlines.iter_mut().for_each(|h| h.at_equal_lpips = compared.remove(h.row.about.key));
+        }
+        Self { headlines, curves }
+    }
+
+    /// The row of a method.
+    pub fn row(&self, key: &str) -> Option<&Row> {
+        self.headlines.iter().map(|h| &h.row).find(|r| r.about.key == key)
+    }
+}
+
+/// The methods that took part for all of `emotions`, in order.
+fn entrants_of(evaluation: &Evaluation, emotions: &[Emotion]) -> Vec<Entrant> {
+    let lineups: Vec<_> = evaluation.entrants.iter().filter(|(e, _)| emotions.contains(e)).collect();
+    let everywhere =
+        |entrant: &&Entrant| lineups.iter().all(|(_, others)| others.iter().any(|o| o.about.key == entrant.about.key));
+    lineups.first().map(|(_, first)| first.iter().filter(everywhere).cloned().collect()).unwrap_or_default()
+}
+
+fn headline(summariser: &Summariser<'_>, entrant: &Entrant) -> Headline {
+    let row = |include: &dyn Fn(&Case) -> bool| summariser.row(entrant.about, entrant.headline, include);
+    let mut counted = row(&|case| summariser.counts(case));
+    counted.measures.truncate(summariser.board.metrics.len());
+    counted.measures.extend(summariser.measures_of_sets(entrant.about.key));
+    Headline {
+        row: counted,
+        showing: row(&|case| case.shows_target),
+        not_showing: row(&|case| !case.shows_target),
+        at_equal_lpips: None,
+        flags: flags(summariser, entrant),
+    }
+}
+
+fn flags(summariser: &Summariser<'_>, entrant: &Entrant) -> Vec<Flag> {
+    if entrant.about.key == SHUFFLED {
+        return Vec::new(); // the featured method's edits, which have their flags
+    }
+    summariser.failures(entrant.about.key, entrant.headline).flags()
+}
