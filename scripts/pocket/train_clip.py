@@ -3,7 +3,8 @@
     python train_clip.py --data people/train.parquet --validation people/validation.parquet --test people/test.parquet
 
 Half of a batch are persons with several of their expressions, so that pictures differ by the expression alone; training
-begins close to the faces and widens to whole pictures, since otherwise hair, clothes and places are all that is learned.
+begins close to the faces and widens to whole pictures; and a part of the texts say the expression alone, by its looks or
+by its word. Otherwise hair, clothes and places are all that is learned.
 With --begin an earlier CLIP learns on and keeps its token table, so that a text encoder which shares it stays valid.
 """
 
@@ -145,10 +146,49 @@ class Batches:
         return torch.tensor(chosen + [self.rng.randrange(self.count) for _ in range(size - len(chosen))])
 
 
-def contrastive_loss(similarity: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
-    """Radford et al. 2021; pictures with the same caption share the target."""
-    by_image = (same / same.sum(1, keepdim=True) * similarity.log_softmax(1)).sum(1).mean()
-    by_text = (same / same.sum(0, keepdim=True) * similarity.log_softmax(0)).sum(0).mean()
+class Captions:
+    """Texts of each picture: its caption, its expression's looks alone, or its emotion's word alone.
+
+    With the shares below three texts of ten hold the emotion's word.
+    """
+
+    WHOLE, LOOKS = 0.60, 0.27  # shares; the rest are words alone
+
+    def __init__(self, texts: Texts, rows: list):
+        told = [
+            [row["caption_clip"] for row in rows],
+            [f"a person, {row['looks']}" for row in rows],
+            [word_of(row["emotion"]) for row in rows],
+        ]
+        self.ids = torch.stack([texts.ids(kind) for kind in told])
+        self.groups = torch.stack([numbered(kind) for kind in told])
+        self.lengths = (self.ids != self.ids[:, :, -1:]).sum(2) + 1
+
+    def draw(self, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(token ids of one text for each chosen picture, (pictures, texts) which text is true of which picture)."""
+        draw = torch.rand(len(chosen))
+        kind = (draw >= self.WHOLE).long() + (draw >= self.WHOLE + self.LOOKS).long()
+        groups = self.groups[:, chosen]  # (kinds, pictures)
+        said = groups[kind, torch.arange(len(chosen))]  # (texts): what each text says, among texts of its kind
+        true = groups[kind].T == said[None]
+        return self.ids[kind, chosen, : self.lengths[kind, chosen].max()], true.float()
+
+
+def word_of(emotion: str) -> str:
+    """A caption that names the emotion and nothing else."""
+    return "a person showing no emotion" if emotion == "neutral" else f"a person showing {emotion}"
+
+
+def numbered(texts: list) -> torch.Tensor:
+    """(n): equal texts have equal numbers."""
+    numbers: dict = {}
+    return torch.tensor([numbers.setdefault(text, len(numbers)) for text in texts])
+
+
+def contrastive_loss(similarity: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    """Radford et al. 2021; what is true of several shares the target."""
+    by_image = (true / true.sum(1, keepdim=True) * similarity.log_softmax(1)).sum(1).mean()
+    by_text = (true / true.sum(0, keepdim=True) * similarity.log_softmax(0)).sum(0).mean()
     return -0.5 * (by_image + by_text)
 
 
@@ -160,10 +200,7 @@ def train(model, texts: Texts, people, args) -> tuple[dict, dict]:
     optimizer = torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.98))
     run = Resumable(args.checkpoint, model, optimizer, Average(model, 0.995), args.minutes)
     faces, batches = people.faces, Batches(people.rows, args.seed + run.progress.step)
-    captions = [row["caption_clip"] for row in people.rows]
-    ids, unique = texts.ids(captions), {}
-    group = torch.tensor([unique.setdefault(text, len(unique)) for text in captions])
-    longest = (ids != ids[:, -1:]).sum(1) + 1
+    captions = Captions(texts, people.rows)
     while run.fraction() < 1:
         set_rate(optimizer, anneal(args.rate, run.progress.step, run.fraction(), warmup=200, hold=0.2, floor=0.01))
         chosen = batches.draw(args.batch)
@@ -171,12 +208,12 @@ def train(model, texts: Texts, people, args) -> tuple[dict, dict]:
             from_pixels(people.pixels[chosen]), face_windows(faces[chosen], run.fraction() / 0.6), SIDE
         )
         rgb = degraded(mirrored(rgb))
+        ids, true = captions.draw(chosen)
         with autocast(args):
             images = image_embeds(model, rgb)
-            words = text_embeds(model, ids[chosen, : longest[chosen].max()])
+            words = text_embeds(model, ids)
         scale = model.logit_scale.exp().clamp(max=100)
-        same = (group[chosen][:, None] == group[chosen][None]).float()
-        loss = contrastive_loss(scale * images @ words.T, same)
+        loss = contrastive_loss(scale * images @ words.T, true)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
@@ -196,10 +233,7 @@ def evaluate(model, texts: Texts, people) -> dict:
     images = torch.cat([image_embeds(model, from_pixels(people.pixels[part])) for part in chosen.split(100)])
     words = text_embeds(model, texts.ids([people.rows[i]["caption_clip"] for i in chosen.tolist()]))
     right = (words @ images.T).argmax(1) == torch.arange(len(chosen))
-    named = text_embeds(
-        model,
-        texts.ids([f"a person showing {e}" if e != "neutral" else "a person showing no emotion" for e in EXPRESSIONS]),
-    )
+    named = text_embeds(model, texts.ids([word_of(emotion) for emotion in EXPRESSIONS]))
     told = (images @ named.T).argmax(1) == people.expressions[chosen]
     return dict(n=len(chosen), caption_to_picture=round(right.float().mean().item(), 4),
                 expression_from_its_word=round(told.float().mean().item(), 4))  # fmt: skip
