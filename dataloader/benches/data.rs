@@ -18,7 +18,8 @@ use dataloader::making::config::{ImageFormat, PhotoLimits};
 use dataloader::making::photo;
 use dataloader::making::staging::Staging;
 use dataloader::sources::{Content, Item};
-use dataloader::{Access, Batch, Dataset, Emotion, Encoding, Entry, Filter, Row, Slice, Stream};
+use dataloader::{Access, Batch, Dataset, Encoding, Entry, Filter, Row, Slice, Stream};
+use emotions::Emotion;
 use half::f16;
 use rayon::prelude::*;
 

@@ -13,7 +13,7 @@ use dataloader::making::share::Share;
 use dataloader::making::{shard, survey};
 use dataloader::reading::{inspect, verify};
 use dataloader::sources::fetch::{self, Manners};
-use dataloader::{inversions, recipe, Access, Error, Result};
+use dataloader::{inversions, Access, Error, Result};
 use hub::Hub;
 use program::{output, Progress};
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::recipe::RecipeError;
+use recipe::RecipeError;
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

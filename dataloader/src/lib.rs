@@ -5,20 +5,16 @@
 //! The parts of reading: [`Dataset`] opens a folder or object store and checks hashes, [`Filter`] chooses rows,
 //! [`Order`] says which row each position of training holds, [`Stream`] fetches them ahead of time.
 
-pub mod emotion;
 pub mod error;
 pub mod format;
 mod fuzz;
 pub mod inversions;
 pub mod making;
 pub mod reading;
-pub mod recipe;
 #[cfg(feature = "encode")]
 pub mod sources;
 pub mod store;
-pub mod text_file;
 
-pub use emotion::Emotion;
 pub use error::{Error, Result};
 pub use format::manifest::Manifest;
 pub use format::row::{Encoding, Entry, Row, RowRef};

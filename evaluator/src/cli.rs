@@ -6,7 +6,6 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use collective::rendezvous::Lookup;
 use collective::{FolderLock, Processes};
-use dataloader::recipe;
 use diffusion::pipeline::Pipeline;
 use diffusion::weights::Placement;
 use hub::Hub;

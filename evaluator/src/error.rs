@@ -44,7 +44,7 @@ pub enum Error {
     Data(#[from] dataloader::Error),
     /// The recipe is not valid.
     #[error(transparent)]
-    Recipe(#[from] dataloader::recipe::RecipeError),
+    Recipe(#[from] recipe::RecipeError),
     /// The processes of one evaluation do not find or keep one another.
     #[error(transparent)]
     Ranks(#[from] collective::Error),

@@ -3,7 +3,7 @@
 python tests/peers/model_layouts.py        (from the repository's root, after `make build`)
 
 Each pair of VERSIONS is installed beside this interpreter's torch into .venv/models-<diffusers>, writes small random models
-in every variant and sharding it knows, and keeps what it wrote; `diffusion/examples/dump` then reads each folder. The newest
+in every variant and sharding it knows, and keeps what it wrote; `crates/diffusion/examples/dump` then reads each folder. The newest
 pair also takes apart its pipelines into single files with the original's names, as diffusers' own conversion script does, so
 that the inverse of that script is checked.
 """

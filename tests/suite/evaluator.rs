@@ -20,7 +20,6 @@ use clap::Parser;
 use dataloader::making::config::ShardConfig;
 use dataloader::making::shard;
 use dataloader::making::share::Share;
-use dataloader::recipe;
 use diffusion::delta::DeltaSet;
 use diffusion::detail::Detail;
 use diffusion::pipeline::Pipeline;

@@ -8,7 +8,7 @@ use dataloader::making::config::ShardConfig;
 use dataloader::making::share::Share;
 use dataloader::making::{shard, survey};
 use dataloader::sources::{Item, Listing};
-use dataloader::{recipe, Emotion};
+use emotions::Emotion;
 use hub::Hub;
 
 use crate::fixtures::{fixture, pocket};

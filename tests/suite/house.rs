@@ -7,22 +7,42 @@ use std::process::Command;
 use crate::fixtures::root;
 
 /// What each member may depend on among the members; anything else breaks the layering of ARCHITECTURE.md.
-const ALLOWED: [(&str, &[&str]); 10] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("program", &[]),
+    ("recipe", &[]),
+    ("emotions", &[]),
     ("hub", &["diffusion"]),
     ("diffusion", &[]),
     ("collective", &[]),
-    ("dataloader", &["program", "diffusion", "collective", "hub"]),
-    ("judge", &["diffusion", "dataloader"]),
-    ("trainer", &["program", "diffusion", "dataloader", "collective", "judge", "hub"]),
-    ("evaluator", &["program", "diffusion", "dataloader", "collective", "judge", "hub"]),
+    ("dataloader", &["program", "recipe", "emotions", "diffusion", "collective", "hub"]),
+    ("judge", &["diffusion", "emotions"]),
+    ("trainer", &["program", "recipe", "emotions", "diffusion", "dataloader", "collective", "judge", "hub"]),
+    ("evaluator", &["program", "recipe", "emotions", "diffusion", "dataloader", "collective", "judge", "hub"]),
     ("editor", &["program", "diffusion", "dataloader", "collective", "hub"]),
-    ("tests", &["program", "diffusion", "collective", "dataloader", "judge", "trainer", "evaluator", "editor", "hub"]),
+    (
+        "tests",
+        &[
+            "program",
+            "recipe",
+            "emotions",
+            "diffusion",
+            "collective",
+            "dataloader",
+            "judge",
+            "trainer",
+            "evaluator",
+            "editor",
+            "hub",
+        ],
+    ),
 ];
 
 /// What `diffusion` must never see: runtimes, object stores, YAML, the network.
-const NOT_IN_DIFFUSION: [&str; 7] =
-    ["tokio", "object_store", "serde_yaml_ng", "parquet", "collective", "hf-hub", "ureq"];
+const NOT_IN_DIFFUSION: [&str; 10] =
+    ["tokio", "object_store", "serde_yaml_ng", "parquet", "collective", "hub", "hf-hub", "ureq", "reqwest", "url"];
+
+/// The members that are programs, or test them; all others are libraries and lie in crates/.
+const AT_THE_TOP: [&str; 5] = ["dataloader", "trainer", "evaluator", "editor", "tests"];
 
 /// One crate's manifest as `cargo metadata` prints it.
 struct Package(serde_json::Value);
@@ -80,6 +100,19 @@ fn diffusion_knows_no_runtime_store_or_yaml() {
     for forbidden in NOT_IN_DIFFUSION {
         assert!(!names.contains(forbidden), "diffusion depends on {forbidden}");
     }
+    for (path, text) in sources().into_iter().filter(|(p, _)| p.starts_with("crates/diffusion")) {
+        assert!(!text.contains("std::net"), "{} reaches for a network", path.display());
+    }
+}
+
+#[test]
+fn programs_stand_at_the_top_and_libraries_in_crates() {
+    for package in packages() {
+        let manifest = Path::new(package.0["manifest_path"].as_str().expect("a package has a manifest"));
+        let parent = manifest.parent().and_then(Path::parent).expect("a member has a folder");
+        let name = package.name();
+        assert_eq!(!parent.ends_with("crates"), AT_THE_TOP.contains(&name), "{name} lies in {}", parent.display());
+    }
 }
 
 #[test]
@@ -94,7 +127,7 @@ fn only_the_encoding_feature_of_the_dataloader_needs_libtorch() {
 #[test]
 fn unsafe_code_is_in_collective_alone() {
     for (path, text) in sources() {
-        if path.starts_with("collective") || path.starts_with("tests") {
+        if path.starts_with("crates/collective") || path.starts_with("tests") {
             continue;
         }
         let line = text.lines().position(|l| !l.trim_start().starts_with("//") && l.contains("unsafe "));
@@ -108,7 +141,7 @@ fn the_environment_is_read_in_main_and_the_rendezvous_alone() {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if ["main.rs", "build.rs"].contains(&name.as_str())
             || path.starts_with("tests")
-            || path.starts_with("collective")
+            || path.starts_with("crates/collective")
         {
             continue;
         }
@@ -119,7 +152,7 @@ fn the_environment_is_read_in_main_and_the_rendezvous_alone() {
 
 #[test]
 fn diffusion_reads_no_clock() {
-    for (path, text) in sources().into_iter().filter(|(p, _)| p.starts_with("diffusion/src")) {
+    for (path, text) in sources().into_iter().filter(|(p, _)| p.starts_with("crates/diffusion/src")) {
         for clock in ["SystemTime::now", "Instant::now"] {
             assert!(!text.contains(clock), "{} reads the clock", path.display());
         }
@@ -163,8 +196,8 @@ fn every_recipe_says_what_it_is_for_and_how_to_run_it() {
 /// Every Rust source of the workspace by its path from the root.
 fn sources() -> Vec<(PathBuf, String)> {
     let root = root().canonicalize().expect("the repository's root exists");
-    let folder = |name: &str| if name == "hub" { "crates/hub".into() } else { name.to_string() };
-    let members = ALLOWED.map(|(name, _)| root.join(folder(name)));
+    let folder = |name: &str| if AT_THE_TOP.contains(&name) { root.join(name) } else { root.join("crates").join(name) };
+    let members = ALLOWED.map(|(name, _)| folder(name));
     let paths = members.iter().flat_map(|member| files(member, "rs"));
     let read = |path: PathBuf| {
         let text = std::fs::read_to_string(&path).expect("a source is readable");

@@ -13,7 +13,8 @@ use dataloader::making::share::Share;
 use dataloader::making::{photo, shard};
 use dataloader::reading::{inspect, verify};
 use dataloader::sources::Item;
-use dataloader::{recipe, Access, Dataset, Emotion, Filter, Manifest, RowRef};
+use dataloader::{Access, Dataset, Filter, Manifest, RowRef};
+use emotions::Emotion;
 use hub::Hub;
 use serde_json::Value;
 

@@ -54,7 +54,7 @@ fn recipes(command: &str) -> Vec<PathBuf> {
 }
 
 fn yaml(path: &Path) -> Value {
-    dataloader::recipe::load(path, &[]).expect("YAML")
+    recipe::load(path, &[]).expect("YAML")
 }
 
 #[test]

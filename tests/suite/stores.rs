@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use dataloader::making::config::ShardConfig;
 use dataloader::making::shard;
 use dataloader::making::share::Share;
-use dataloader::{recipe, Access, Dataset, Filter, Stream};
+use dataloader::{Access, Dataset, Filter, Stream};
 use hub::Hub;
 
 use crate::fixtures::{fixture, pocket};

@@ -50,7 +50,7 @@ fn shards() -> &'static Shards {
             folder.path().join("data").display()
         );
         fs::write(&recipe, text).expect("written");
-        let config: ShardConfig = dataloader::recipe::load(&recipe, &[]).expect("a valid recipe");
+        let config: ShardConfig = recipe::load(&recipe, &[]).expect("a valid recipe");
         dataloader::making::shard::run(&config, &Hub::offline("none"), &Share::ALONE).expect("encoded");
         Shards { folder }
     })

@@ -61,7 +61,7 @@ fn train_or_plan(options: &Train, env: Lookup<'_>) -> anyhow::Result<i32> {
 }
 
 fn read(path: &Path, sets: &[String], env: Lookup<'_>) -> anyhow::Result<Resolved> {
-    let recipes = dataloader::recipe::Reader { home: env("HOME").map(PathBuf::from) };
+    let recipes = recipe::Reader { home: env("HOME").map(PathBuf::from) };
     let config: Config = input(recipes.load(path, sets))?;
     Resolved::new(Config { store: config.store.with_env(env), ..config })
 }

@@ -147,7 +147,7 @@ impl<'a> LightColumns<'a> {
             source: text(self.source),
             path: text(self.path),
             split: text(self.split),
-            emotion: emotion.map_err(|e: crate::emotion::UnknownEmotion| e.to_string())?,
+            emotion: emotion.map_err(|e: emotions::UnknownEmotion| e.to_string())?,
             emotions: emotions_of(&attributes),
             namespace: maybe(self.namespace),
             label: maybe(self.label),

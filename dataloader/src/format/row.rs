@@ -4,11 +4,11 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use emotions::Emotion;
 use half::f16;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::emotion::Emotion;
 use crate::error::{Error, Result};
 
 /// The state of a subject without an emotion.

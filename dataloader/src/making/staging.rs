@@ -203,12 +203,12 @@ fn sync_folder(folder: &Path) -> Result<()> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::emotion::Emotion;
     use crate::format::row::tests::row;
     use crate::format::row::Entry;
     use crate::making::writer::ROWS_PER_GROUP;
     use crate::reading::dataset::Dataset;
     use crate::reading::filter::Filter;
+    use emotions::Emotion;
 
     const WIDTHS: Widths = Widths { latent: 16, clip: Some(8) };
 

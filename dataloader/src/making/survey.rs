@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use crate::emotion::Emotion;
+use emotions::Emotion;
+
 use crate::error::Result;
 use crate::making::config::ShardConfig;
 use crate::reading::filter::agrees;

@@ -154,11 +154,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::emotion::Emotion;
     use crate::format::manifest;
     use crate::making::staging::tests::write_dataset;
     use crate::reading::inspect::inspect;
     use crate::reading::verify::verify;
+    use emotions::Emotion;
 
     fn url(folder: &Path) -> String {
         folder.to_string_lossy().into_owned()

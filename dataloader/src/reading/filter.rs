@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use emotions::Emotion;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::emotion::Emotion;
 use crate::format::row::Entry;
 
 /// Conditions that a row must all meet; an empty filter passes every row.

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use emotions::Emotion;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::emotion::Emotion;
 use crate::error::{Error, Result};
 use crate::reading::order::Order;
 

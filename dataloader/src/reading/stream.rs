@@ -7,10 +7,10 @@ use std::sync::mpsc::{sync_channel, Receiver};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use emotions::Emotion;
 use half::f16;
 use rayon::prelude::*;
 
-use crate::emotion::Emotion;
 use crate::error::{Error, Result};
 use crate::format::row::{Encoding, Row, RowRef};
 use crate::reading::batch::{Batch, Encodings};

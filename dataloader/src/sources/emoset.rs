@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use emotions::Emotion;
 use rayon::prelude::*;
+use recipe::text_file;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{inside, Content, Item, Listing};
-use crate::emotion::Emotion;
 use crate::error::{Error, Result};
 use crate::format::manifest::Quarantined;
-use crate::text_file;
 
 /// The split files, the one held out most strictly first: an image that is listed twice stays there.
 const SPLITS: [&str; 3] = ["test", "val", "train"];
@@ -102,7 +102,7 @@ fn parse_split(name: &str, text: &str, split: &'static str) -> Result<Vec<Listed
                 (emotion, image, annotation)
             }
         };
-        let emotion = emotion.parse().map_err(|e: crate::emotion::UnknownEmotion| refuse(e.to_string()))?;
+        let emotion = emotion.parse().map_err(|e: emotions::UnknownEmotion| refuse(e.to_string()))?;
         for path in [&image, &annotation] {
             inside(path).map_err(&refuse)?;
         }

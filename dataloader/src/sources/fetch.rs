@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use program::Progress;
 use rayon::prelude::*;
+use recipe::text_file;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::making::staging::write_whole;
 use crate::sources::inside;
-use crate::text_file;
 
 /// The result for every image, one JSON object a line.
 pub const REPORT: &str = "fetch-report.jsonl";

@@ -5,12 +5,12 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use recipe::text_file;
 use serde::{Deserialize, Serialize};
 use serde_json::{json, Value};
 
 use super::{inside, plutchik, Content, HashSplit, Item, Listing};
 use crate::error::{Error, Result};
-use crate::text_file;
 
 /// The section `source` of kind `findingemo`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -120,7 +120,7 @@ fn words(list: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::emotion::Emotion;
+    use emotions::Emotion;
     use proptest::prelude::*;
 
     const HEADER: &str = "index,user,image_path,tags,age,valence,arousal,emotion,dec_factors,ambiguity,datetime\n";

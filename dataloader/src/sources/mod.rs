@@ -13,10 +13,10 @@ mod pocket;
 use std::path::{Component, Path, PathBuf};
 
 use bytes::Bytes;
+use emotions::{Emotion, Namespace};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::emotion::Emotion;
 use crate::error::{Error, Result};
 use crate::format::account::Account;
 use crate::format::manifest::Quarantined;
@@ -160,26 +160,6 @@ const SPLITS: [(&str, &str); 10] = [
 /// The split that the name of a folder or file stands for, if any.
 fn split_named(name: &str) -> Option<&'static str> {
     SPLITS.iter().find(|(known, _)| *known == name).map(|(_, split)| *split)
-}
-
-/// Whose emotion a label names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Namespace {
-    /// The viewer's.
-    #[default]
-    Evoked,
-    /// The people's in the picture.
-    Expressed,
-}
-
-impl Namespace {
-    fn name(self) -> &'static str {
-        match self {
-            Namespace::Evoked => "evoked",
-            Namespace::Expressed => "expressed",
-        }
-    }
 }
 
 /// Refuses a path that would lead outside of its folder.

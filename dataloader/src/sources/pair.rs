@@ -1,11 +1,11 @@
 //! Pairs: pictures of one *subject* (a person, a photo) in several *states* (an emotion, or none). If a data set has
 //! them, an edit of one picture can be compared with the true other one.
 
+use emotions::{Emotion, UnknownEmotion};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Item;
-use crate::emotion::{Emotion, UnknownEmotion};
 use crate::format::row::NEUTRAL;
 
 /// The keys of an image's metadata that name its subject and state.

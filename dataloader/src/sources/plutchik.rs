@@ -5,9 +5,8 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
+use emotions::Emotion;
 use serde::Deserialize;
-
-use crate::emotion::Emotion;
 
 const TABLE: &str = include_str!("../../../manifests/datasets/findingemo.yaml");
 

@@ -56,7 +56,7 @@ fn items_of(batch: &RecordBatch, path: &Path) -> Result<Vec<Item>> {
             path: format!("{}/{}", set.get(row).unwrap_or_default(), hexcode.get(row).unwrap_or_default()),
             content: Content::Bytes(Bytes::copy_from_slice(images.value(row))),
             split: split.get(row).map(str::to_string),
-            emotion: emotion.map_err(|e: crate::emotion::UnknownEmotion| refuse(format!("row {row}: {e}")))?,
+            emotion: emotion.map_err(|e: emotions::UnknownEmotion| refuse(format!("row {row}: {e}")))?,
             namespace: Some("expressed".into()),
             label: label.get(row).map(str::to_string),
             subject: None,

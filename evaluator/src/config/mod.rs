@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use collective::DeviceChoice;
-use dataloader::{Access, Emotion, Filter};
+use dataloader::{Access, Filter};
+use emotions::Emotion;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

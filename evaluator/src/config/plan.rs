@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use dataloader::Emotion;
 use diffusion::detail::Detail;
 use diffusion::pipeline::TRANSFORMERS_STEM;
 use diffusion::run::Run;
+use emotions::Emotion;
 use hub::Hub;
 use judge::classifier;
 use tch::Device;

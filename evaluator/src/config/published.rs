@@ -37,7 +37,7 @@ impl Published {
     /// # Errors
     /// A file that cannot be read, and a value of a metric that the table does not list.
     pub fn read(place: &str, path: &Path) -> Result<Self> {
-        let table: Self = dataloader::recipe::load(path, &[])?;
+        let table: Self = recipe::load(path, &[])?;
         for row in &table.methods {
             if let Some(key) = row.values.keys().find(|key| !table.metrics.contains(key)) {
                 let message = format!("{}: {} has {key}, which metrics does not list", path.display(), row.name);

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Instant;
 
-use dataloader::Emotion;
 use diffusion::edit::{Editor, Source};
 use diffusion::images;
 use diffusion::pipeline::Pipeline;
+use emotions::Emotion;
 use image::RgbImage;
 use tch::{Device, Tensor};
 

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use dataloader::Emotion;
 use diffusion::networks::lpips::Lpips;
+use emotions::Emotion;
 
 use crate::error::Result;
 use crate::evaluation::batch::Batch;

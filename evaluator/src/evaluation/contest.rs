@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use dataloader::Emotion;
 use diffusion::pipeline::Pipeline;
+use emotions::Emotion;
 use serde_json::Value;
 use tch::Kind;
 

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use dataloader::Emotion;
 use diffusion::networks::lpips::{Backbone, Lpips};
+use emotions::Emotion;
 use program::Progress;
 use rand::Rng;
 use serde_json::Value;

@@ -1,6 +1,6 @@
 //! What is found out of batches: what one of them gave as a part to keep, and all parts together.
 
-use dataloader::Emotion;
+use emotions::Emotion;
 use tch::Tensor;
 
 use crate::error::Result;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dataloader::Emotion;
+use emotions::Emotion;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ImageEncoder, RgbImage};
 

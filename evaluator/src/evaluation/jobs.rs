@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use dataloader::Emotion;
+use emotions::Emotion;
 
 use crate::config::plan::Plan;
 use crate::error::Result;

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use dataloader::Emotion;
 use diffusion::text::tokenizer::Tokenizer;
+use emotions::Emotion;
 use image::RgbImage;
 use judge::classifier::Classifier;
 use judge::embedder::{unit, Embedder};

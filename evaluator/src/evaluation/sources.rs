@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dataloader::format::row::RowRef;
-use dataloader::{Access, Dataset, Emotion, Filter, Stream};
+use dataloader::{Access, Dataset, Filter, Stream};
+use emotions::Emotion;
 use image::RgbImage;
 
 use crate::config::{self, Config};

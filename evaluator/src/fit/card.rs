@@ -1,7 +1,7 @@
 //! What a classifier's folder says of it: metrics.json for programs and README.md for people (Mitchell et al., *Model
 //! Cards for Model Reporting*, 2019).
 
-use dataloader::Emotion;
+use emotions::Emotion;
 use judge::embedder::Embedder;
 use serde_json::{json, Map, Value};
 use tch::Tensor;

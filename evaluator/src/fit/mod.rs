@@ -8,7 +8,7 @@ pub mod training;
 
 use std::path::Path;
 
-use dataloader::Emotion;
+use emotions::Emotion;
 use hub::Hub;
 use judge::classifier::clip_mlp::{self, ClipName};
 use judge::embedder::Embedder;

@@ -21,7 +21,7 @@ const BATCH: usize = 32;
 pub struct Samples {
     /// Embeddings before normalisation.
     pub embeddings: Tensor, // (n, p), f32 on the CPU
-    /// Places in [`dataloader::Emotion::ALL`].
+    /// Places in [`emotions::Emotion::ALL`].
     pub labels: Tensor, // (n), i64
 }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 
-use dataloader::Emotion;
 use diffusion::pipeline::Pipeline;
 use diffusion::run::Run;
+use emotions::Emotion;
 
 use crate::config::sweep::Sweep;
 use crate::config::Config;

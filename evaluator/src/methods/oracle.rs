@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use dataloader::Emotion;
 use diffusion::detail::Detail;
 use diffusion::pipeline::Pipeline;
+use emotions::Emotion;
 use image::RgbImage;
 use tch::{no_grad, Tensor};
 

@@ -4,13 +4,13 @@
 
 use std::rc::Rc;
 
-use dataloader::Emotion;
 use diffusion::edit::Editor;
 use diffusion::pipeline::Pipeline;
 use diffusion::process::asyrp::{reverse, Branch};
 use diffusion::process::ddim::Ladder;
 use diffusion::run::{Learned, Run};
 use diffusion::tokens::Prompt;
+use emotions::Emotion;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{no_grad, Tensor};

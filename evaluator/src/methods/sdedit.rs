@@ -7,7 +7,6 @@
 
 use std::rc::Rc;
 
-use dataloader::Emotion;
 use diffusion::detail::Detail;
 use diffusion::edit::target_prompt;
 use diffusion::noise;
@@ -15,6 +14,7 @@ use diffusion::pipeline::Pipeline;
 use diffusion::process::ddim::{alpha_bars, predict, step};
 use diffusion::run::Run;
 use diffusion::tokens::Prompt;
+use emotions::Emotion;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;

@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use dataloader::format::row::RowRef;
-use dataloader::{Access, Dataset, Emotion, Stream};
+use dataloader::{Access, Dataset, Stream};
 use diffusion::images;
 use diffusion::pipeline::Pipeline;
+use emotions::Emotion;
 use program::Progress;
 use serde_json::{json, Value};
 use tch::{Device, Tensor};

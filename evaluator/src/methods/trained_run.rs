@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use dataloader::Emotion;
 use diffusion::edit::Editor;
 use diffusion::pipeline::Pipeline;
 use diffusion::run::Run;
+use emotions::Emotion;
 use tch::Tensor;
 
 use super::{About, Method};

@@ -6,9 +6,9 @@
 
 use std::rc::Rc;
 
-use dataloader::Emotion;
 use diffusion::images;
 use diffusion::networks::lpips::Lpips;
+use emotions::Emotion;
 use tch::{no_grad, Kind, Tensor};
 
 use super::{numbers, About, Better, Family, Metric, Observed, Pair};

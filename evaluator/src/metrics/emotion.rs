@@ -1,6 +1,6 @@
 //! Emo-A and Emo-S: Yang et al., *EmoEdit: Evoking Emotions through Image Manipulation* (CVPR 2025), section 5.1.
 
-use dataloader::Emotion;
+use emotions::Emotion;
 
 use super::{About, Better, Family, Metric, Observed, Pair};
 

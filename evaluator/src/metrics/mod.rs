@@ -25,8 +25,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use dataloader::Emotion;
 use diffusion::networks::lpips::{Backbone, Lpips};
+use emotions::Emotion;
 use judge::classifier::Classifier;
 use judge::embedder::unit;
 use serde::Serialize;

@@ -227,7 +227,7 @@ fn by_emotion(report: &Report) -> Table {
 
 /// The classes that edits landed in: asked × found for several emotions, method × found for one.
 fn landed(report: &Report) -> Vec<(String, Matrix)> {
-    let columns: Vec<&str> = dataloader::Emotion::ALL.iter().map(|e| e.name()).collect();
+    let columns: Vec<&str> = emotions::Emotion::ALL.iter().map(|e| e.name()).collect();
     if let [(emotion, section)] = &report.emotions[..] {
         let plain = section.headlines.iter().filter(|h| h.row.about.key != crate::methods::SHUFFLED);
         let rows = plain.map(|h| matrix_row(h.row.about.name.into(), &h.row.confusion, emotion.index()));

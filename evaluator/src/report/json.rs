@@ -67,7 +67,7 @@ fn headline_json(report: &Report, headline: &Headline) -> Value {
     map.insert("name".into(), row.about.name.into());
     map.insert("control".into(), row.about.control.into());
     map.insert("macro_f1".into(), json!(row.macro_f1));
-    let per_class: Map<String, Value> = dataloader::Emotion::ALL
+    let per_class: Map<String, Value> = emotions::Emotion::ALL
         .into_iter()
         .filter_map(|e| Some((e.name().to_string(), json!(row.confusion.accuracy_of(e)?))))
         .collect();
@@ -91,7 +91,7 @@ fn headline_json(report: &Report, headline: &Headline) -> Value {
 /// Each judge's share of each class.
 fn shares_json(report: &Report, row: &Row) -> Value {
     let shares = |shares: &[f64; 8]| -> Map<String, Value> {
-        dataloader::Emotion::ALL
+        emotions::Emotion::ALL
             .iter()
             .zip(shares)
             .map(|(emotion, share)| (emotion.name().into(), json!(share)))

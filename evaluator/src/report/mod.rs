@@ -18,7 +18,7 @@ pub mod trend;
 
 use std::path::Path;
 
-use dataloader::Emotion;
+use emotions::Emotion;
 use serde_json::Value;
 
 use crate::config::plan::Plan;

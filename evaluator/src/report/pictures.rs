@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use base64::Engine;
-use dataloader::Emotion;
+use emotions::Emotion;
 use image::imageops::{resize, FilterType};
 use image::RgbImage;
 use serde::Serialize;

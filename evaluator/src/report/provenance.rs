@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use dataloader::Emotion;
 use diffusion::run::Run;
+use emotions::Emotion;
 use judge::classifier::Classifier;
 use serde_json::{json, Map, Value};
 
@@ -186,7 +186,7 @@ fn file_hash(path: &Path) -> Result<String> {
 fn recipe(plan: &Plan) -> String {
     let mut value = serde_json::to_value(&plan.config).expect("a recipe is plain data");
     shorten(&mut value);
-    dataloader::recipe::to_yaml(&value)
+    recipe::to_yaml(&value)
 }
 
 fn shorten(value: &mut Value) {

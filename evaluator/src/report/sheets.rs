@@ -84,7 +84,7 @@ fn shares(report: &Report) -> Sheet {
         name.into_iter().chain(shares).chain([row.failed.to_string()]).collect()
     };
     let of = |all: &Row| (0..all.shares.len()).map(|judge| row(all, judge)).collect::<Vec<_>>();
-    let emotions = dataloader::Emotion::ALL.iter().map(|emotion| emotion.name());
+    let emotions = emotions::Emotion::ALL.iter().map(|emotion| emotion.name());
     let columns: Vec<&str> =
         ["method", "strength", "judge"].into_iter().chain(emotions).chain(["none of them", "failed edits"]).collect();
     Sheet {

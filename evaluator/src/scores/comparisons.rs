@@ -1,7 +1,7 @@
 //! Every method against the featured one on the same sources: paired differences of what decides, with Holm's correction over
 //! the emotions.
 
-use dataloader::Emotion;
+use emotions::Emotion;
 use serde_json::{json, Map, Value};
 
 use crate::config::plan::Plan;

@@ -1,7 +1,7 @@
 //! What the judges say of real pictures that carry labels, the emotions' own images: how well each reads them, and how far
 //! they agree.
 
-use dataloader::Emotion;
+use emotions::Emotion;
 use serde_json::{json, Value};
 use tch::{Kind, Tensor};
 

@@ -9,7 +9,7 @@ pub mod rows;
 pub mod sets;
 pub mod summary;
 
-use dataloader::Emotion;
+use emotions::Emotion;
 use tch::{Kind, Tensor};
 
 use crate::error::Result;

@@ -1,6 +1,6 @@
 //! From cases to rows: a method at one strength, with means and intervals.
 
-use dataloader::Emotion;
+use emotions::Emotion;
 use serde::Serialize;
 
 use crate::config::FailureLimits;

@@ -1,7 +1,7 @@
 //! The sums over whole sets: each method's headline edits towards each emotion, and each emotion's own images, which FID
 //! and KLD compare them with.
 
-use dataloader::Emotion;
+use emotions::Emotion;
 use tch::{Device, Kind, Tensor};
 
 use crate::metrics::sets::population::Population;

@@ -1,6 +1,6 @@
 //! From cases to the report's sections: headlines, curves, splits and comparisons at equal LPIPS.
 
-use dataloader::Emotion;
+use emotions::Emotion;
 
 use crate::config::plan::Plan;
 use crate::evaluation::contest::Entrant;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::rc::Rc;
 
-use dataloader::Emotion;
+use emotions::Emotion;
 use evaluator::error::Result;
 use evaluator::evaluation::batch::{tensor_of, Batch};
 use evaluator::evaluation::contest::{observer, Contest, Lineup};

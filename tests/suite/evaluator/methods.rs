@@ -4,10 +4,10 @@
 
 use std::rc::Rc;
 
-use dataloader::Emotion;
 use diffusion::pipeline::Pipeline;
 use diffusion::run::{Learned, Run};
 use diffusion::tokens::{Prompt, TokenSettings, Tokens};
+use emotions::Emotion;
 use evaluator::evaluation::batch::Batch;
 use evaluator::evaluation::contest::Contest;
 use evaluator::methods::sdedit::{sdedit, Conditions, Sampler};

@@ -5,8 +5,8 @@
 use std::fs;
 use std::rc::Rc;
 
-use dataloader::Emotion;
 use diffusion::networks::lpips::{Backbone, Lpips};
+use emotions::Emotion;
 use evaluator::config::Template;
 use evaluator::evaluation::batch::tensor_of;
 use evaluator::evaluation::observe::Observer;

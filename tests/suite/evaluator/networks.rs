@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use dataloader::Emotion;
+use emotions::Emotion;
 use evaluator::evaluation::observe::Observer;
 use evaluator::metrics::clarity::Clarity;
 use evaluator::metrics::sets::fid::frechet_distance;

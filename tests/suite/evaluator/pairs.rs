@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use dataloader::Emotion;
+use emotions::Emotion;
 use evaluator::evaluation::batch::{tensor_of, Batch};
 use evaluator::evaluation::made::make;
 use evaluator::evaluation::truth::{SeenTruth, TruePictures};

@@ -2,7 +2,7 @@
 //!
 //! Fixture: python tests/fixtures/metrics/make_published.py
 
-use dataloader::Emotion;
+use emotions::Emotion;
 use evaluator::metrics::{self, Asked, Observed, Pair};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};

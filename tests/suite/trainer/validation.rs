@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use dataloader::Emotion;
 use diffusion::images;
+use emotions::Emotion;
 use image::imageops::crop_imm;
 use image::RgbImage;
 use judge::Classifier;

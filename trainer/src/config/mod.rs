@@ -5,15 +5,15 @@ pub mod resolved;
 pub mod switch;
 pub mod threshold;
 mod train;
-pub mod words;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use dataloader::{Access, Emotion, Filter, Sampling};
+use dataloader::{Access, Filter, Sampling};
 use diffusion::detail::Detail;
 use diffusion::losses::directional::Directional;
 use diffusion::process::asyrp::{Condition, Process};
+use emotions::Emotion;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -1,11 +1,11 @@
 //! The recipe, checked: every error that can be found without a file is found here, before anything is loaded.
 
-use dataloader::Emotion;
 use diffusion::losses::directional::Directional;
 use diffusion::process::asyrp::Process;
+use emotions::template;
+use emotions::Emotion;
 
 use crate::config::threshold::Threshold;
-use crate::config::words;
 use crate::config::{Config, TrajectoryKind};
 use crate::failure::refuse;
 use crate::objective::direction::section::DirectionKind;
@@ -151,7 +151,7 @@ fn prompts_of(config: &Config, emotion: Emotion, placeholder: Option<&String>) -
             );
             return Err(refuse(message));
         }
-        filled.push(words::fill(prompt, emotion, Some(placeholder)).map_err(|e| refuse(format!("{key}: {e}")))?);
+        filled.push(template::fill(prompt, emotion, Some(placeholder)).map_err(|e| refuse(format!("{key}: {e}")))?);
     }
     if filled.len() == 1 {
         filled.push(filled[0].clone());
@@ -250,7 +250,7 @@ fn check_direction(config: &Config) -> anyhow::Result<()> {
     let token = config.tokens.on().map(|t| t.placeholder_token.as_str());
     for (k, template) in direction.templates.iter().enumerate() {
         for text in [&template.source, &template.target] {
-            let filled = words::fill(text, config.emotions[0], token);
+            let filled = template::fill(text, config.emotions[0], token);
             filled.map_err(|e| refuse(format!("direction.templates[{k}]: {e}")))?;
         }
     }
@@ -380,7 +380,7 @@ mod tests {
 
     fn resolve(path: &Path, sets: &[&str]) -> anyhow::Result<Resolved> {
         let sets: Vec<String> = sets.iter().map(|s| s.to_string()).collect();
-        Resolved::new(dataloader::recipe::load(path, &sets)?)
+        Resolved::new(recipe::load(path, &sets)?)
     }
 
     #[test]
@@ -401,9 +401,9 @@ mod tests {
     fn a_resolved_recipe_reads_back_as_itself() {
         for path in recipes() {
             let config = resolve(&path, &[]).expect("valid").config;
-            let text = dataloader::recipe::to_yaml(&config);
-            let again: Config = dataloader::recipe::parse(&path, &text, &[]).expect("valid");
-            assert_eq!(dataloader::recipe::to_yaml(&again), text);
+            let text = recipe::to_yaml(&config);
+            let again: Config = recipe::parse(&path, &text, &[]).expect("valid");
+            assert_eq!(recipe::to_yaml(&again), text);
         }
     }
 

@@ -14,9 +14,10 @@ use std::collections::BTreeSet;
 use std::sync::mpsc::{sync_channel, Receiver};
 use std::sync::Arc;
 
-use dataloader::{Dataset, Emotion, Filter, RowRef, Sampler, Stream};
+use dataloader::{Dataset, Filter, RowRef, Sampler, Stream};
 use diffusion::losses::directional::{normalise, Directional};
 use diffusion::noise;
+use emotions::Emotion;
 use half::f16;
 use tch::{Device, Kind, Tensor};
 

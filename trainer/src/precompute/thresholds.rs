@@ -1,13 +1,14 @@
 //! Measures t_edit and t_boost if the recipe says `auto`: on inversions of training sources, by rank 0 for all ranks.
 
-use dataloader::{Emotion, RowRef, Stream};
+use dataloader::{RowRef, Stream};
 use diffusion::losses::directional::{cosine, normalise};
 use diffusion::networks::lpips::{Backbone, Lpips};
 use diffusion::process::thresholds::Probe;
+use emotions::template;
+use emotions::Emotion;
 use tch::Kind;
 
 use crate::config::threshold::Threshold;
-use crate::config::words;
 use crate::config::Config;
 use crate::failure::{input, refuse};
 use crate::precompute::inversions;
@@ -81,7 +82,7 @@ pub fn text_cosine(config: &Config, models: &Models, emotions: &[Emotion]) -> an
     let mut cosines = Vec::new();
     for &emotion in emotions {
         for template in &config.direction.templates {
-            let fill = |text: &str| words::fill(text, emotion, Some(emotion.name())).map_err(refuse);
+            let fill = |text: &str| template::fill(text, emotion, Some(emotion.name())).map_err(refuse);
             let embed = |text: String| Ok::<_, anyhow::Error>(normalise(&clip.embed_texts(&[&text], None)?));
             let (source, target) = (embed(fill(&template.source)?)?, embed(fill(&template.target)?)?);
             cosines.push(cosine(&source, &target).mean(Kind::Double).double_value(&[]));

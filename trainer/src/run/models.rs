@@ -223,7 +223,7 @@ mod tests {
     fn the_vae_decodes_in_f32_under_autocast_to_f16() -> anyhow::Result<()> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let sets = ["train.mixed_precision=fp16", "model.preview_decoder=null"].map(String::from);
-        let recipe = Resolved::new(dataloader::recipe::load(&root.join("configs/pocket/sadness.yaml"), &sets)?)?;
+        let recipe = Resolved::new(recipe::load(&root.join("configs/pocket/sadness.yaml"), &sets)?)?;
         let base = root.join("assets/pocket");
         let folders = Folders { clip: Some(base.join("clip")), base, preview_decoder: None, classifier_clip: None };
         let models = Models::load(&recipe, &folders, Device::Cpu)?;

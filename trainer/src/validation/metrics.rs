@@ -4,11 +4,11 @@
 
 use std::rc::Rc;
 
-use dataloader::Emotion;
 use diffusion::images;
 use diffusion::losses::directional::{cosine, normalise};
 use diffusion::networks::lpips::{Backbone, Lpips};
 use diffusion::weights::Placement;
+use emotions::Emotion;
 use judge::{Classifier, Embedder};
 use tch::{Device, Kind, Tensor};
 

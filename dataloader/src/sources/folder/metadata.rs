@@ -4,12 +4,12 @@ use std::fs::File;
 use std::path::Path;
 
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use recipe::text_file;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Number, Value};
 
 use super::kinds::Table;
 use crate::error::{Error, Result};
-use crate::text_file;
 
 /// The end of names of columns that name images; `file_name` alone names the row's own image.
 const NAMES_AN_IMAGE: &str = "_file_name";

@@ -209,7 +209,7 @@ fn item(config: &FolderConfig, path: &str, row: Option<Row>) -> Result<Item> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::emotion::Emotion;
+    use emotions::Emotion;
     use std::fs;
 
     fn config(path: &Path) -> FolderConfig {

@@ -68,7 +68,7 @@ fn columns(projection: i64, inception: bool) -> Vec<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dataloader::Emotion;
+    use emotions::Emotion;
 
     /// A judge may know more than the eight emotions: what is none of them is no emotion, and sets see the eight alone.
     #[test]

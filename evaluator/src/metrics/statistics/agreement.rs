@@ -1,7 +1,7 @@
 //! How far two judges say the same of the same pictures: the share on which they agree, and Cohen's κ, what of it is more
 //! than chance (Cohen, *A Coefficient of Agreement for Nominal Scales*, 1960).
 
-use dataloader::Emotion;
+use emotions::Emotion;
 use serde::Serialize;
 
 /// What a judge finds; none where it is none of the eight emotions.

@@ -1,6 +1,6 @@
 //! The 8×8 confusion of asked and found emotions, accuracy per class, and macro-F1 as scikit-learn defines it.
 
-use dataloader::Emotion;
+use emotions::Emotion;
 use serde::Serialize;
 
 /// Counts: row = the emotion asked for, column = the class found, both in [`Emotion::ALL`]'s order.

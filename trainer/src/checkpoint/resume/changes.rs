@@ -166,7 +166,7 @@ mod tests {
 
     fn config(sets: &[&str]) -> Config {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/pocket/all-emotions.yaml");
-        dataloader::recipe::load(&path, &sets.iter().map(|s| s.to_string()).collect::<Vec<_>>()).expect("a recipe")
+        recipe::load(&path, &sets.iter().map(|s| s.to_string()).collect::<Vec<_>>()).expect("a recipe")
     }
 
     fn frozen(unet: &str, clip: Option<&str>) -> Frozen {

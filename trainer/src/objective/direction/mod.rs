@@ -7,10 +7,10 @@ pub mod section;
 
 use diffusion::losses::directional::normalise;
 use diffusion::tokens::Tokens;
+use emotions::template;
 use tch::{Kind, Tensor};
 
 use crate::config::resolved::Resolved;
-use crate::config::words;
 use crate::run::models::LossClip;
 use section::DirectionKind;
 
@@ -31,7 +31,8 @@ impl Direction {
         let section = &recipe.config.direction;
         let (emotion, token) = (recipe.config.emotions[k], recipe.placeholders.get(k).map(String::as_str));
         let fill = |text: &str| {
-            words::fill(text, emotion, token).map_err(|e| crate::failure::refuse(format!("direction.templates: {e}")))
+            template::fill(text, emotion, token)
+                .map_err(|e| crate::failure::refuse(format!("direction.templates: {e}")))
         };
         let mut pairs = Vec::new();
         for template in &section.templates {

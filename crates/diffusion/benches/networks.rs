@@ -17,7 +17,7 @@ fn main() -> anyhow::Result<()> {
     let numbers: Vec<usize> = std::env::args().filter_map(|a| a.parse().ok()).collect();
     let (threads, repeats) = (numbers.first().copied().unwrap_or(1), numbers.get(1).copied().unwrap_or(10));
     tch::set_num_threads(threads as i32);
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/pocket");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/pocket");
     let pipeline = Pipeline::load(&folder, Device::Cpu, Kind::Float)?;
     let latents = normal(0, "latents", 0, &[BATCH, 4, 16, 16]);
     let images = normal(0, "images", 0, &[BATCH, 3, 64, 64]).clamp(-1.0, 1.0);

@@ -1,7 +1,7 @@
 //! Prompt templates: `{emotion}` becomes the noun, `{adjective}` the adjective with its article ("a sad"),
 //! `{token}` the emotion's placeholder.
 
-use dataloader::Emotion;
+use crate::Emotion;
 
 /// The adjective of each emotion, with its article.
 pub fn adjective(emotion: Emotion) -> &'static str {

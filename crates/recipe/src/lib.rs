@@ -6,11 +6,15 @@
 
 mod bombs;
 mod find;
+#[cfg(test)]
+#[path = "../../../dataloader/src/fuzz.rs"]
+mod fuzz;
 mod home;
 mod merge;
 mod message;
 mod place;
 mod sets;
+pub mod text_file;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -19,7 +23,6 @@ use serde::de::DeserializeOwned;
 use serde::Serialize;
 use serde_yaml::Value;
 
-use crate::text_file;
 use message::{with_hint, without_place};
 
 /// Larger files are no recipes.
@@ -351,7 +354,7 @@ mod tests {
     #[test]
     fn fuzz_recipes() {
         let good = b"source: {kind: folder, path: photos}\nresolution: 64\nvae: a\noutput: b\nlimits: {min_side: 2}\n";
-        crate::fuzz::fuzz("recipes", &[good], |input| {
+        fuzz::fuzz("recipes", &[good], |input| {
             let Ok(text) = std::str::from_utf8(input) else { return "no text".into() };
             match parse::<serde_json::Value>(Path::new("a.yaml"), text, &[]) {
                 Ok(value) => value.to_string(),

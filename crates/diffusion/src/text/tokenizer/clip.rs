@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::json;
 use crate::text::cleaning::Cleaning;
 
-const VOCABULARY: &[u8] = include_bytes!("../../../../assets/clip_tokenizer/vocab.json");
-const MERGES: &str = include_str!("../../../../assets/clip_tokenizer/merges.txt");
+const VOCABULARY: &[u8] = include_bytes!("../../../../../assets/clip_tokenizer/vocab.json");
+const MERGES: &str = include_str!("../../../../../assets/clip_tokenizer/merges.txt");
 
 /// The tokenizer over this vocabulary, with `pad` as padding token.
 pub(super) fn load(pad: &str) -> Result<Tokenizer> {

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use dataloader::Emotion;
+use emotions::Emotion;
 use tch::Tensor;
 
 use super::unsupported;

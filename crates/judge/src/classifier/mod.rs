@@ -34,7 +34,7 @@ enum Network {
     ResNet(Box<ResNetClassifier>),
 }
 
-/// A classifier over [`Emotion::ALL`](dataloader::Emotion::ALL), and what a picture may show instead.
+/// A classifier over [`Emotion::ALL`](emotions::Emotion::ALL), and what a picture may show instead.
 #[derive(Debug)]
 pub struct Classifier {
     network: Network,
@@ -134,7 +134,7 @@ impl Classifier {
         self.labels.others()
     }
 
-    /// Softmax probabilities (b, 8 + others) over [`Emotion::ALL`](dataloader::Emotion::ALL) and then
+    /// Softmax probabilities (b, 8 + others) over [`Emotion::ALL`](emotions::Emotion::ALL) and then
     /// [`others`](Self::others), of images (b, 3, h, w) in [−1, 1], or, where there is an
     /// [`embedder`](Self::embedder), of its embeddings (b, p).
     pub fn probabilities(&self, input: &Tensor) -> Tensor {
