@@ -68,7 +68,7 @@ def arguments():
     parser.add_argument("--only", nargs="*", help="groups to run")
     parser.add_argument("--emotion", default="sadness")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=52, help="optimiser steps: two descents of 26 rungs")
+    parser.add_argument("--steps", type=int, default=52, help="optimiser steps: two descents of 26 timesteps")
     parser.add_argument("--batch", type=int, default=6)
     parser.add_argument("--images", type=int, default=24, help="held-out sources")
     return parser.parse_args()

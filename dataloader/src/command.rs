@@ -9,10 +9,10 @@ use collective::Processes;
 use dataloader::inversions::config::InvertConfig;
 use dataloader::inversions::job::Summary;
 use dataloader::making::config::ShardConfig;
-use dataloader::making::share::Share;
+use dataloader::making::worker_rank::WorkerRank;
 use dataloader::making::{shard, survey};
 use dataloader::reading::{inspect, verify};
-use dataloader::sources::fetch::{self, Manners};
+use dataloader::sources::fetch::{self, FetchPolicy};
 use dataloader::{inversions, Access, Error, Result};
 use hub::Hub;
 use program::{output, Progress};
@@ -30,8 +30,8 @@ pub fn run(command: Command, env: Lookup<'_>) -> Result<u8> {
                 return print(&survey::survey(&config)?);
             }
             config.check()?;
-            share_work(nproc_per_node, env, |share| {
-                let summary = shard::run(&config, &Hub::from_env(env), share)?;
+            share_work(nproc_per_node, env, |worker_rank| {
+                let summary = shard::run(&config, &Hub::from_env(env), worker_rank)?;
                 Ok(summary.map(|summary| summary.describe(&config.output)))
             })
         }
@@ -39,8 +39,8 @@ pub fn run(command: Command, env: Lookup<'_>) -> Result<u8> {
             let mut config: InvertConfig = recipes.load(&config, &sets)?;
             config.store = config.store.with_env(env);
             config.check()?;
-            share_work(nproc_per_node, env, |share| {
-                Ok(inversions::job::run(&config, &Hub::from_env(env), share)?.map(|Summary(line)| line))
+            share_work(nproc_per_node, env, |worker_rank| {
+                Ok(inversions::job::run(&config, &Hub::from_env(env), worker_rank)?.map(|Summary(line)| line))
             })
         }
         Command::Fetch { dataset: Fetchable::Findingemo(args) } => fetch(&args),
@@ -89,7 +89,7 @@ fn print_or_leave(line: &str) {
 /// Runs as one of the processes that work on a data set, or as their launcher. The first process prints the result of
 /// `work`.
 fn share_work(
-    nproc_per_node: Option<Processes>, env: Lookup<'_>, work: impl FnOnce(&Share) -> Result<Option<String>>,
+    nproc_per_node: Option<Processes>, env: Lookup<'_>, work: impl FnOnce(&WorkerRank) -> Result<Option<String>>,
 ) -> Result<u8> {
     let launched = |e: collective::Error| Error::invalid("launch", e.to_string());
     let node = match env("JOB_COMPLETION_INDEX") {
@@ -99,7 +99,7 @@ fn share_work(
     if let Some(node) = node {
         return Ok(start_ranks(&node, Restarts::default()).map_err(launched)?.try_into().unwrap_or(1));
     }
-    if let Some(summary) = work(&Share::from_env(env)?)? {
+    if let Some(summary) = work(&WorkerRank::from_env(env)?)? {
         return print(&format!("{summary}\n"));
     }
     Ok(0)
@@ -107,16 +107,16 @@ fn share_work(
 
 /// Fetches what is available; 1 if some of it may be available another time.
 fn fetch(args: &FetchArgs) -> Result<u8> {
-    let manners = Manners {
+    let policy = FetchPolicy {
         concurrency: args.concurrency,
         pause: Duration::from_millis(args.pause_ms),
         timeout: Duration::from_secs(args.timeout_s),
         attempts: args.attempts,
         retry_dead: args.retry_dead,
-        ..Manners::default()
+        ..FetchPolicy::default()
     };
     let urls = args.package.join("data/dataset_urls_exploded.json");
-    let fetch::Summary { fetched, there, dead, failed } = fetch::fetch(&urls, &args.output, &manners)?;
+    let fetch::Summary { fetched, there, dead, failed } = fetch::fetch(&urls, &args.output, &policy)?;
     print(&format!(
         "{}: {fetched} fetched, {there} there before, {dead} dead, {failed} failed for the moment; {} names each\n",
         args.output.display(),

@@ -16,8 +16,8 @@ use tch::Kind;
 use crate::config::plan::Plan;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::evaluation::contest::Contest;
 use crate::evaluation::evaluate::evaluate;
+use crate::evaluation::evaluation_plan::EvaluationPlan;
 use crate::evaluation::ranks::Ranks;
 use crate::fit;
 use crate::report::history::History;
@@ -187,13 +187,13 @@ pub fn run(args: &Args, today: &str, hub: Hub, env: Lookup<'_>, ranks: &Ranks) -
     let _lock = ranks.is_first().then(|| FolderLock::take(output_dir, "evaluator")).transpose().map_err(Error::Busy)?;
     let history = History::read(output_dir, date)?;
     let opening = Progress::unbounded("opening models and sources", ranks.is_first());
-    let contest = Contest::open(&plan)?;
+    let evaluation_plan = EvaluationPlan::open(&plan)?;
     drop(opening);
-    if let Some(style) = contest.style.as_ref().filter(|_| ranks.is_first()) {
+    if let Some(style) = evaluation_plan.style.as_ref().filter(|_| ranks.is_first()) {
         tracing::info!("style images: {} read", style["n"]);
     }
-    let staging = Staging::open(output_dir, date, &provenance::identity(&plan, &contest, ranks.size)?, ranks)?;
-    let Some(evaluation) = evaluate(&plan, contest, &staging.parts(), staging.pictures(), ranks)? else {
+    let staging = Staging::open(output_dir, date, &provenance::identity(&plan, &evaluation_plan, ranks.size)?, ranks)?;
+    let Some(evaluation) = evaluate(&plan, evaluation_plan, &staging.parts(), staging.pictures(), ranks)? else {
         return Ok(None);
     };
     let writing = Progress::unbounded("writing the report", true);
@@ -201,7 +201,7 @@ pub fn run(args: &Args, today: &str, hub: Hub, env: Lookup<'_>, ranks: &Ranks) -
     report.write(staging.folder())?;
     drop(writing);
     let folder = staging.publish()?;
-    history.remember(report.night())?;
+    history.remember(report.record())?;
     tracing::info!("report written: {}", folder.join("index.html").display());
     Ok(Some(Outcome { folder, table: terminal::render(&report), passed: report.passed() }))
 }

@@ -6,7 +6,7 @@ The embedded family, batch 8, the same threads on both sides, P_t decoded for CL
 with --full-vae). The peer does what scripts do: two whole UNet passes, the edited one with its whole graph, both decoded and
 seen by CLIP, AdamW. Ours shares the encoder pass and goes back through the up path only (`condition: decoder`); with
 `trajectory: source` the source's ε is the inversion's own record, its pass falls away, and what CLIP sees of its P_t is made
-once before the first step and kept (that time is not in the step; a pair of source and rung that is met again costs nothing). A
+once before the first step and kept (that time is not in the step; a pair of source and timestep that is met again costs nothing). A
 ratio is our time over the peer's: below 1 we are faster. Rows go to target/bench/step.json. Of three rounds, taken in turns, the
 fastest step counts on both sides: the machine is shared, and its steal doubles many a step. Pinned versions:
 ../peers/requirements.txt.

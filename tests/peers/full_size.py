@@ -39,7 +39,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=512, help="pixels a side")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--rungs", type=int, default=3, help="of the inversion; the recipe has 40")
+    parser.add_argument("--timesteps", type=int, default=3, help="of the inversion; the recipe has 40")
     parser.add_argument("--tokenizer", type=pathlib.Path, required=True, help="a folder with CLIP's vocab.json and merges.txt")
     args = parser.parse_args()
     torch.manual_seed(0)
@@ -54,7 +54,7 @@ def main():
             f"model.base={folder}/sd15", f"model.clip={folder}/clip", f"model.preview_decoder={folder}/taesd",
             f"data.emotion_images.shards={folder}/data", f"data.sources.shards={folder}/data",
             f"data.sources.trajectories={folder}/trajectories", "data.sources.limit=1", "loss.alignment=0",
-            f"edit.num_inversion_steps={args.rungs}", "edit.t_edit=400", "edit.t_boost=0", "train.train_batch_size=1",
+            f"edit.num_inversion_steps={args.timesteps}", "edit.t_edit=400", "edit.t_boost=0", "train.train_batch_size=1",
             "train.max_train_steps=1", "train.lr_warmup_steps=0", "validation.validation_steps=0",
             f"train.mixed_precision={'bf16' if args.device == 'cuda' else 'no'}", f"train.device={args.device}",
             f"output_dir={folder}/run",

@@ -28,7 +28,7 @@ from transformers.utils import logging
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EMOTIONS = ["amusement", "sadness"]  # those that have images, in the order of their names
-TARGET, RUNGS, STEP, BATCH = "sadness", 8, 3, 2
+TARGET, NUM_TIMESTEPS, STEP, BATCH = "sadness", 8, 3, 2
 TEMPLATES = [("an emoji", "an emoji evoking sadness"), ("an emoji of a face", "an emoji of a sad face")]
 PROMPTS = ["an emoji evoking {token}", "an emoji full of {token}", "a face that shows {token}"]
 WEIGHTS = {"direction": 1.0, "reconstruction": 0.6, "denoising": 0.7, "alignment": 0.2}
@@ -234,11 +234,11 @@ def compare(folder, models, form, condition, process, data):
 
 def losses(folder, models, tokens, delta, rows, form, condition, process, z):
     source, image = rows["amusement"], rows[TARGET]
-    timesteps = [k * 999 // (RUNGS - 1) for k in range(RUNGS)]
-    rung = RUNGS - 1 - STEP
-    t, alpha = timesteps[rung], models.alphas[timesteps[rung]].float()
+    timesteps = [k * 999 // (NUM_TIMESTEPS - 1) for k in range(NUM_TIMESTEPS)]
+    index = NUM_TIMESTEPS - 1 - STEP
+    t, alpha = timesteps[index], models.alphas[timesteps[index]].float()
     cache = next((folder / "inversions").glob(f"*/{source['image_id']}.safetensors"))
-    recorded = {name: value[rung].expand(BATCH, -1, -1, -1) for name, value in load_file(cache).items()}
+    recorded = {name: value[index].expand(BATCH, -1, -1, -1) for name, value in load_file(cache).items()}
     clean = lambda z, output: models.clean(z, output, alpha)  # noqa: E731
     own_context = models.contexts([""], []).expand(BATCH, -1, -1)
     contexts = models.contexts(PROMPTS, tokens)

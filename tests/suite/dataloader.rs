@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use dataloader::making::config::ShardConfig;
 use dataloader::making::shard::{self, Summary};
-use dataloader::making::share::Share;
+use dataloader::making::worker_rank::WorkerRank;
 use dataloader::reading::verify::verify;
 use dataloader::{Access, Dataset, Filter, Slice, Stream};
 use diffusion::networks::vae::AutoencoderKl;
@@ -50,7 +50,7 @@ fn recipe(folder: &Path, source: &str, sets: &[&str]) -> ShardConfig {
 
 fn run(config: &ShardConfig) -> dataloader::Result<Summary> {
     let hub = Hub::offline("none");
-    Ok(shard::run(config, &hub, &Share::ALONE)?.expect("one process puts the data set together"))
+    Ok(shard::run(config, &hub, &WorkerRank::ALONE)?.expect("one process puts the data set together"))
 }
 
 /// A folder of photos: the readable ones under their labels, the others beside them.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use dataloader::making::config::ShardConfig;
 use dataloader::making::shard;
-use dataloader::making::share::Share;
+use dataloader::making::worker_rank::WorkerRank;
 use dataloader::{Dataset, Filter, Manifest};
 use emotions::Emotion;
 use hub::Hub;
@@ -92,7 +92,8 @@ fn run(folder: &Path, source: &str) -> (Manifest, ShardConfig) {
     fs::write(&path, text).expect("written");
     let config: ShardConfig = recipe::load(&path, &[]).expect("a valid recipe");
     let hub = Hub::offline("none");
-    let summary = shard::run(&config, &hub, &Share::ALONE).expect("encoded").expect("one process puts it together");
+    let summary =
+        shard::run(&config, &hub, &WorkerRank::ALONE).expect("encoded").expect("one process puts it together");
     (summary.manifest, config)
 }
 
@@ -269,7 +270,7 @@ fn limits_are_the_recipes_and_name_themselves() {
         );
         fs::write(&path, text).expect("written");
         let config: ShardConfig = recipe::load(&path, &[]).expect("a valid recipe");
-        shard::run(&config, &Hub::offline("none"), &Share::ALONE)
+        shard::run(&config, &Hub::offline("none"), &WorkerRank::ALONE)
     };
     let reasons = |limits: &str| {
         let manifest = run(limits).expect("encoded").expect("put together").manifest;

@@ -19,7 +19,7 @@ use std::sync::OnceLock;
 use clap::Parser;
 use dataloader::making::config::ShardConfig;
 use dataloader::making::shard;
-use dataloader::making::share::Share;
+use dataloader::making::worker_rank::WorkerRank;
 use diffusion::delta::DeltaSet;
 use diffusion::detail::Detail;
 use diffusion::pipeline::Pipeline;
@@ -188,7 +188,7 @@ fn encode(photos: &Path, output: &Path) {
         output.display(),
     );
     let config: ShardConfig = recipe::parse(Path::new("shards.yaml"), &text, &[]).expect("a valid recipe");
-    shard::run(&config, &offline(), &Share::ALONE).expect("encoded");
+    shard::run(&config, &offline(), &WorkerRank::ALONE).expect("encoded");
 }
 
 fn offline() -> Hub {

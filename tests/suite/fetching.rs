@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use dataloader::sources::fetch::{fetch, Line, Manners, Outcome, Summary, REPORT};
+use dataloader::sources::fetch::{fetch, FetchPolicy, Line, Outcome, Summary, REPORT};
 
 use crate::fixtures::fixture;
 
@@ -76,12 +76,12 @@ fn urls(folder: &Path, address: &str, list: &[(&str, &[&str])]) -> std::path::Pa
     file
 }
 
-fn manners() -> Manners {
-    Manners {
+fn policy() -> FetchPolicy {
+    FetchPolicy {
         pause: Duration::from_millis(20),
         backoff: Duration::from_millis(10),
         timeout: Duration::from_secs(1),
-        ..Manners::default()
+        ..FetchPolicy::default()
     }
 }
 
@@ -110,7 +110,7 @@ fn what_can_be_had_is_fetched_and_the_rest_is_reported() {
             ("/Run_2/nowhere.jpg", &["images/newbldg-4.jpg"]),
         ],
     );
-    let summary = fetch(&list, &output, &manners()).expect("fetched");
+    let summary = fetch(&list, &output, &policy()).expect("fetched");
     assert_eq!(summary, Summary { fetched: 4, there: 0, dead: 2, failed: 2 });
     let photo = fs::read(fixture("dataloader/rotated.jpg")).expect("a fixture");
     for path in ["Run_1/a b/good.jpg", "Run_1/second.jpg", "Run_1/busy.jpg", "Run_2/short.jpg"] {
@@ -130,10 +130,10 @@ fn what_can_be_had_is_fetched_and_the_rest_is_reported() {
         .all(|e| !e.file_name().to_string_lossy().ends_with(".part")));
 
     // A second run asks only for what may have come back.
-    let again = fetch(&list, &output, &manners()).expect("fetched");
+    let again = fetch(&list, &output, &policy()).expect("fetched");
     assert_eq!(again, Summary { fetched: 0, there: 4, dead: 2, failed: 2 });
     assert_eq!((count("/good.jpg"), count("/page.jpg"), count("/down.jpg")), (1, 1, 6));
-    let retried = fetch(&list, &output, &Manners { retry_dead: true, ..manners() }).expect("fetched");
+    let retried = fetch(&list, &output, &FetchPolicy { retry_dead: true, ..policy() }).expect("fetched");
     assert_eq!((retried.dead, count("/page.jpg")), (2, 2));
 }
 
@@ -146,7 +146,7 @@ fn a_host_is_asked_one_thing_at_a_time_with_a_pause_between() {
     let list: Vec<(&str, &[&str])> = list.iter().map(|(path, urls)| (*path, urls.as_slice())).collect();
     let list = urls(folder.path(), &address, &list);
     let pause = Duration::from_millis(100);
-    fetch(&list, &folder.path().join("images"), &Manners { pause, ..manners() }).expect("fetched");
+    fetch(&list, &folder.path().join("images"), &FetchPolicy { pause, ..policy() }).expect("fetched");
     let mut times: Vec<Instant> = asked.lock().expect("no panic").values().flatten().copied().collect();
     times.sort();
     assert_eq!(times.len(), 6);

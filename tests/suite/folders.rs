@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use dataloader::making::config::ShardConfig;
-use dataloader::making::share::Share;
+use dataloader::making::worker_rank::WorkerRank;
 use dataloader::making::{shard, survey};
 use dataloader::sources::{Item, Listing};
 use emotions::Emotion;
@@ -102,7 +102,7 @@ fn a_phones_folder_is_read_or_quarantined_and_the_rest_is_counted() {
     let text = survey::survey(&config).expect("surveyed");
     assert!(text.contains("2 files of other kinds: .mp4 1, .txt 1"), "{text}");
     let hub = Hub::offline("none");
-    let summary = shard::run(&config, &hub, &Share::ALONE).expect("made").expect("one process puts it together");
+    let summary = shard::run(&config, &hub, &WorkerRank::ALONE).expect("made").expect("one process puts it together");
     let manifest = &summary.manifest;
     // Whatever can be decoded, every picture is a row or named: nothing is passed over.
     assert_eq!(manifest.rows() as usize + manifest.quarantined.len(), 8);

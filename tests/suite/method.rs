@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use diffusion::delta::{Delta, DeltaSet, Dimensions};
 use diffusion::detail::Detail;
 use diffusion::edit::Editor;
-use diffusion::networks::unet::Keep;
+use diffusion::networks::unet::Checkpointing;
 use diffusion::noise;
 use diffusion::pipeline::Pipeline;
 use diffusion::process::asyrp::{Branch, Condition, Process};
-use diffusion::process::ddim::Ladder;
+use diffusion::process::ddim::InversionSchedule;
 use diffusion::process::schedule::Schedule;
 use diffusion::run::{
     dimensions, Base, DeltaConfig, EditSettings, Learned, Prompts, RunConfig, TokenConfig, FORMAT_VERSION,
@@ -147,7 +147,7 @@ fn a_schedule_of_zero_terminal_snr_edits_in_numbers() {
             let editor = editor_on(pipeline, process, Condition::Decoder, Detail::Residual);
             let source = editor.source(&images());
             assert!(bool::try_from(source.trajectory.latents.isfinite().all()).expect("a truth"), "{prediction}");
-            assert_eq!(Ladder::new(&editor.pipeline().schedule, 6).timesteps().last(), Some(&last));
+            assert_eq!(InversionSchedule::new(&editor.pipeline().schedule, 6).timesteps().last(), Some(&last));
             assert_eq!(
                 editor.edit(&source, "awe", 0.0).expect("awe is known"),
                 source.images,
@@ -195,7 +195,7 @@ fn the_sources_encoder_runs_only_where_it_is_asked_for() {
             condition,
         };
         let pass = branch.source_pass(&z, &[500]);
-        let edited = branch.edited_pass(&pass, 1.0, Keep::All).output().shallow_clone();
+        let edited = branch.edited_pass(&pass, 1.0, Checkpointing::Off).output().shallow_clone();
         assert_eq!(pass.has_encoded(), encodes, "{condition:?}");
         // The same prompt on both sides, and no delta: the same output.
         assert_eq!(edited, pass.output(), "{condition:?}");

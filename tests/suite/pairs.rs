@@ -9,7 +9,7 @@ use std::path::Path;
 
 use dataloader::format::manifest::{FORMAT_VERSION, WITHOUT_PAIRS};
 use dataloader::making::config::{PhotoLimits, ShardConfig};
-use dataloader::making::share::Share;
+use dataloader::making::worker_rank::WorkerRank;
 use dataloader::making::{photo, shard};
 use dataloader::reading::{inspect, verify};
 use dataloader::sources::Item;
@@ -54,7 +54,7 @@ fn expected(name: &str) -> BTreeMap<String, Value> {
 
 fn make(config: &ShardConfig) -> (Manifest, Vec<RowRef>) {
     let hub = Hub::offline("none");
-    let summary = shard::run(config, &hub, &Share::ALONE).expect("encoded").expect("one process puts it together");
+    let summary = shard::run(config, &hub, &WorkerRank::ALONE).expect("encoded").expect("one process puts it together");
     let dataset = Dataset::open(&config.output.to_string_lossy()).expect("a data set");
     (summary.manifest, dataset.rows(&Filter::default()).expect("rows"))
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use dataloader::making::config::ShardConfig;
 use dataloader::making::shard;
-use dataloader::making::share::Share;
+use dataloader::making::worker_rank::WorkerRank;
 use dataloader::{Access, Dataset, Filter, Stream};
 use hub::Hub;
 
@@ -123,7 +123,7 @@ fn dataset(folder: &Path) -> ShardConfig {
     );
     fs::write(&path, text).expect("written");
     let config: ShardConfig = recipe::load(&path, &[]).expect("a valid recipe");
-    shard::run(&config, &Hub::offline("none"), &Share::ALONE).expect("encoded");
+    shard::run(&config, &Hub::offline("none"), &WorkerRank::ALONE).expect("encoded");
     config
 }
 

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{Array, AsArray};
 use dataloader::making::config::ShardConfig;
-use dataloader::making::share::Share;
+use dataloader::making::worker_rank::WorkerRank;
 use hub::Hub;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use safetensors::SafeTensors;
@@ -51,7 +51,7 @@ fn shards() -> &'static Shards {
         );
         fs::write(&recipe, text).expect("written");
         let config: ShardConfig = recipe::load(&recipe, &[]).expect("a valid recipe");
-        dataloader::making::shard::run(&config, &Hub::offline("none"), &Share::ALONE).expect("encoded");
+        dataloader::making::shard::run(&config, &Hub::offline("none"), &WorkerRank::ALONE).expect("encoded");
         Shards { folder }
     })
 }
@@ -89,7 +89,7 @@ fn write_photos(root: &Path) {
     assert!(left.values().all(|&count| count == 0), "too few faces: {left:?}");
 }
 
-/// A recipe of eight rungs, four of them edited, that checkpoints in mid-descent.
+/// A recipe of eight timesteps, four of them edited, that checkpoints in mid-descent.
 fn recipe(output: &Path) -> String {
     let data = shards().folder.path();
     format!(

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::images::{self, Photo, Upsampled};
 use crate::pipeline::Pipeline;
 use crate::process::asyrp::{reverse, Branch, Shift};
-use crate::process::ddim::{invert, Ladder, Trajectory};
+use crate::process::ddim::{invert, InversionSchedule, Trajectory};
 use crate::run::{pooled_token, Learned, Run, RunConfig};
 use crate::tokens::{Prompt, Tokens};
 
@@ -20,7 +20,7 @@ pub struct Editor {
     pipeline: Rc<Pipeline>,
     config: RunConfig,
     learned: Learned,
-    ladder: Ladder,
+    inversion_schedule: InversionSchedule,
     device: Device,
 }
 
@@ -54,8 +54,8 @@ impl Editor {
     /// An editor over tensors that are already in memory.
     pub fn from_parts(pipeline: impl Into<Rc<Pipeline>>, config: RunConfig, learned: Learned, device: Device) -> Self {
         let pipeline = pipeline.into();
-        let ladder = Ladder::new(&pipeline.schedule, config.edit.num_inversion_steps);
-        Self { pipeline, config, learned, ladder, device }
+        let inversion_schedule = InversionSchedule::new(&pipeline.schedule, config.edit.num_inversion_steps);
+        Self { pipeline, config, learned, inversion_schedule, device }
     }
 
     /// The run's settings.
@@ -85,7 +85,8 @@ impl Editor {
     /// As [`Editor::source`], for images whose scaled latents (b, c, h/f, w/f) and round trips are at hand already.
     pub fn source_from_latents(&self, images: &Tensor, latents: &Tensor, round_trip: &Tensor) -> Source {
         let context = self.source_context();
-        let trajectory = invert(&self.pipeline.unet, &self.pipeline.schedule, &self.ladder, latents, &context);
+        let trajectory =
+            invert(&self.pipeline.unet, &self.pipeline.schedule, &self.inversion_schedule, latents, &context);
         Source { images: images.shallow_clone(), round_trip: round_trip.shallow_clone(), trajectory }
     }
 
@@ -168,7 +169,15 @@ impl Editor {
         };
         let edit = &self.config.edit;
         let seed = self.config.seed;
-        Ok(reverse(&branch, &self.ladder, &source.trajectory, edit.process, edit.interval(), strength, seed))
+        Ok(reverse(
+            &branch,
+            &self.inversion_schedule,
+            &source.trajectory,
+            edit.process,
+            edit.interval(),
+            strength,
+            seed,
+        ))
     }
 
     fn source_context(&self) -> Tensor {

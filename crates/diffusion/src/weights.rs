@@ -19,7 +19,7 @@ pub use write::write_file;
 
 /// The memory format of convolution kernels. Images in a network follow the format of its kernels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Layout {
+pub enum MemoryFormat {
     /// One channel after the other (NCHW).
     #[default]
     Contiguous,
@@ -45,7 +45,7 @@ pub struct Placement {
     /// The kind they are cast to.
     pub kind: Kind,
     /// The memory format of kernels.
-    pub layout: Layout,
+    pub memory_format: MemoryFormat,
     /// Whether their numbers are read.
     pub contents: Contents,
 }
@@ -53,7 +53,7 @@ pub struct Placement {
 impl Placement {
     /// Values on `device` as `kind`, contiguous.
     pub fn new(device: Device, kind: Kind) -> Self {
-        Self { device, kind, layout: Layout::default(), contents: Contents::Values }
+        Self { device, kind, memory_format: MemoryFormat::default(), contents: Contents::Values }
     }
 
     /// No values: names, shapes and dtypes are checked from the headers alone.
@@ -159,7 +159,7 @@ impl Weights {
 
     /// Puts the kernels of convolutions (out, in, h, w) into the memory format; their values stay.
     fn laid(mut self, placement: Placement) -> Self {
-        if placement.layout == Layout::ChannelsLast && placement.contents == Contents::Values {
+        if placement.memory_format == MemoryFormat::ChannelsLast && placement.contents == Contents::Values {
             self.tensors.values_mut().filter(|tensor| tensor.dim() == 4).for_each(|kernel| {
                 *kernel = kernel.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
             });

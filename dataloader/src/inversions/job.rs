@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use collective::{autocast, MixedPrecision};
 use diffusion::pipeline::{Hashes, Pipeline};
-use diffusion::process::ddim::{invert, Ladder, Trajectory};
+use diffusion::process::ddim::{invert, InversionSchedule, Trajectory};
 use diffusion::process::schedule::{Prediction, Schedule};
 use diffusion::tokens::Prompt;
 use half::f16;
@@ -16,31 +16,34 @@ use hub::Hub;
 use program::Progress;
 use tch::{Device, Kind, Tensor};
 
+use super::columns;
 use super::config::InvertConfig;
-use super::rung;
 use crate::error::{Error, Result};
 use crate::format::account::Account;
 use crate::format::manifest::{Inversion, Latent, Manifest};
 use crate::format::row::RowRef;
 use crate::making::assembly::{Assembly, Made, Wanted};
-use crate::making::share::Share;
 use crate::making::staging::{Receipt, Staging};
 use crate::making::waiting::Patience;
+use crate::making::worker_rank::WorkerRank;
 use crate::making::writer::LAYOUT;
 use crate::reading::dataset::Dataset;
 
 impl Inversion {
     /// What trajectories depend on, for these weights, schedule, timesteps and prompt.
-    pub fn new(hashes: &Hashes, schedule: &Schedule, ladder: &Ladder, prompt: &str, precision: MixedPrecision) -> Self {
+    pub fn new(
+        hashes: &Hashes, schedule: &Schedule, inversion_schedule: &InversionSchedule, prompt: &str,
+        precision: MixedPrecision,
+    ) -> Self {
         let mut alpha_bars = blake3::Hasher::new();
-        for &timestep in ladder.timesteps() {
+        for &timestep in inversion_schedule.timesteps() {
             alpha_bars.update(&schedule.alpha_bar(timestep).to_le_bytes());
         }
         Self {
             unet: hashes.unet.clone(),
             text_encoder: hashes.text_encoder.clone(),
             prompt: prompt.into(),
-            timesteps: ladder.timesteps().to_vec(),
+            timesteps: inversion_schedule.timesteps().to_vec(),
             alpha_bars: alpha_bars.finalize().to_hex().to_string(),
             prediction: recorded(schedule.prediction()).into(),
             precision: precision.name().into(),
@@ -64,7 +67,7 @@ pub struct Inverter<'a> {
     /// The networks.
     pub pipeline: &'a Pipeline,
     /// The timesteps.
-    pub ladder: &'a Ladder,
+    pub inversion_schedule: &'a InversionSchedule,
     /// The source prompt.
     pub prompt: &'a str,
     /// The networks' element type.
@@ -82,13 +85,13 @@ impl Inverter<'_> {
     /// the others in its batch.
     pub fn invert(&self, latents: &[Vec<f16>], latent: &Latent) -> Trajectory {
         let _no_grad = tch::no_grad_guard();
-        let Self { pipeline, ladder, .. } = *self;
+        let Self { pipeline, inversion_schedule, .. } = *self;
         let shape: [i64; 3] = [latent.channels.into(), latent.height.into(), latent.width.into()];
         let image = |k: usize| Tensor::from_slice(&latents[k.min(latents.len() - 1)]).to_kind(Kind::Float).view(shape);
         let batch = Tensor::stack(&(0..self.batch_size).map(image).collect::<Vec<_>>(), 0).to_device(self.device);
         let scaled = batch * pipeline.vae.scaling_factor();
         let context = pipeline.context(&Prompt::plain(&pipeline.tokenizer, self.prompt), None);
-        let work = || invert(&pipeline.unet, &pipeline.schedule, ladder, &scaled, &context);
+        let work = || invert(&pipeline.unet, &pipeline.schedule, inversion_schedule, &scaled, &context);
         autocast(self.device, self.precision.kind(), work)
     }
 }
@@ -99,29 +102,34 @@ pub struct Summary(pub String);
 
 /// Makes this process's share of a recipe's trajectories; the first process completes the data set and returns a
 /// summary.
-pub fn run(config: &InvertConfig, hub: &Hub, share: &Share) -> Result<Option<Summary>> {
+pub fn run(config: &InvertConfig, hub: &Hub, worker_rank: &WorkerRank) -> Result<Option<Summary>> {
     config.check()?;
     let started = Instant::now();
-    let device = share.device(config.device)?;
-    let reading = Progress::unbounded("reading the models", share.is_first());
+    let device = worker_rank.device(config.device)?;
+    let reading = Progress::unbounded("reading the models", worker_rank.is_first());
     let pipeline = Pipeline::load(&hub.model(&config.base)?, device, config.mixed_precision.kind())?;
     drop(reading);
     let sources = Dataset::open_with(&config.sources.shards, &config.store)?;
     sources.check_vae(&pipeline.hashes.vae)?;
     let images = images(config, &sources)?;
-    let ladder = &Ladder::new(&pipeline.schedule, config.num_inversion_steps);
+    let inversion_schedule = &InversionSchedule::new(&pipeline.schedule, config.num_inversion_steps);
     let inverter = Inverter {
         pipeline: &pipeline,
-        ladder,
+        inversion_schedule,
         prompt: &config.prompt,
         precision: config.mixed_precision,
         batch_size: config.inversion_batch_size,
         device,
     };
-    let inversion =
-        Inversion::new(&pipeline.hashes, &pipeline.schedule, ladder, &config.prompt, config.mixed_precision);
+    let inversion = Inversion::new(
+        &pipeline.hashes,
+        &pipeline.schedule,
+        inversion_schedule,
+        &config.prompt,
+        config.mixed_precision,
+    );
     let run = Run { inverter, sources: &sources, inversion };
-    let assembly = Assembly::begin(&config.output, share, Patience(Duration::from_secs(config.rank_timeout_s)))?;
+    let assembly = Assembly::begin(&config.output, worker_rank, Patience(Duration::from_secs(config.rank_timeout_s)))?;
     let planned = planned(&images, config.images_per_shard);
     let wanted: Vec<Wanted> = planned.iter().map(|shard| run.wanted(shard)).collect();
     let make = |k: usize, progress: &Progress| {
@@ -130,7 +138,7 @@ pub fn run(config: &InvertConfig, hub: &Hub, share: &Share) -> Result<Option<Sum
     let Some(Made { receipts, encoded, reused }) = assembly.make("inverting", &wanted, make)? else { return Ok(None) };
     let manifest = assembly.commit(receipts, run.manifest())?;
     Ok(Some(Summary(format!(
-        "{}: {} rungs of {} images in {} shards; {encoded} inverted, {reused} kept; {:.1} s",
+        "{}: {} timesteps of {} images in {} shards; {encoded} inverted, {reused} kept; {:.1} s",
         config.output.display(),
         run.inversion.timesteps.len(),
         images.len(),
@@ -195,7 +203,7 @@ impl Run<'_> {
 
     fn invert_shard(&self, staging: &Staging, shard: &Planned<'_>, key: &str, done: impl Fn(u64)) -> Result<Receipt> {
         let latent = &self.sources.manifest().latent;
-        let schema = Arc::new(rung::schema(latent.len()));
+        let schema = Arc::new(columns::schema(latent.len()));
         let mut writer = staging.start(&shard.file, shard.split, key, &schema)?;
         let failed = |e: String| Error::file(&staging.path().join(&shard.file), e);
         for images in shard.images.chunks(self.inverter.batch_size) {
@@ -206,7 +214,7 @@ impl Run<'_> {
                 let numbers = |tensor: &Tensor| numbers(&tensor.select(1, k as i64));
                 let (latents, outputs) = (numbers(&trajectory.latents), numbers(&trajectory.outputs));
                 let timesteps = &self.inversion.timesteps;
-                let batch = rung::batch(&row.image_id, shard.split, timesteps, latents, outputs).map_err(failed)?;
+                let batch = columns::batch(&row.image_id, shard.split, timesteps, latents, outputs).map_err(failed)?;
                 writer.write_group(&batch)?;
                 writer.shard.image_ids.push(row.image_id.clone());
             }

@@ -4,11 +4,11 @@
 //! Each image's timesteps are one row group. Reading needs no libtorch.
 
 #[cfg(feature = "encode")]
+mod columns;
+#[cfg(feature = "encode")]
 pub mod config;
 #[cfg(feature = "encode")]
 pub mod job;
-#[cfg(feature = "encode")]
-mod rung;
 
 use std::collections::HashMap;
 
@@ -47,7 +47,7 @@ impl Inversions {
         let mut places = HashMap::new();
         for (shard, stated) in shards.manifest().shards.iter().enumerate() {
             if stated.image_ids.len() * inversion.timesteps.len() != stated.rows as usize {
-                return Err(shards.damaged(shard, "the manifest lists other images than it has rungs for"));
+                return Err(shards.damaged(shard, "the manifest lists other images than it has timesteps for"));
             }
             places.extend(stated.image_ids.iter().enumerate().map(|(group, id)| (id.clone(), (shard, group))));
         }
@@ -86,12 +86,12 @@ impl Inversions {
         self.places.is_empty()
     }
 
-    /// The latent and the UNet's output, (c·h·w) each, at timestep index `rung` of an image that [`Inversions::has`].
-    pub fn rung(&self, image_id: &str, rung: usize) -> Result<(Vec<f32>, Vec<f32>)> {
+    /// The latent and the UNet's output, (c·h·w) each, at timestep index `timestep_index` of an image that [`Inversions::has`].
+    pub fn at_timestep(&self, image_id: &str, timestep_index: usize) -> Result<(Vec<f32>, Vec<f32>)> {
         let unknown = || Error::invalid(self.shards.url(), format!("it has no trajectory of image {image_id}"));
         let &(shard, group) = self.places.get(image_id).ok_or_else(unknown)?;
         let file = self.shards.file(shard)?;
-        let (latent, noise) = (file.list(LATENT, group, rung)?, file.list(NOISE, group, rung)?);
+        let (latent, noise) = (file.list(LATENT, group, timestep_index)?, file.list(NOISE, group, timestep_index)?);
         match latent.len() == self.shards.manifest().latent.len() && latent.len() == noise.len() {
             true => Ok((latent, noise)),
             false => Err(self.shards.damaged(shard, "latents are not of the manifest's size")),
@@ -102,10 +102,12 @@ impl Inversions {
     pub fn verify(&self) -> Result<u64> {
         for (shard, stated) in self.shards.manifest().shards.iter().enumerate() {
             for id in &stated.image_ids {
-                for rung in 0..self.inversion.timesteps.len() {
-                    let (latent, noise) = self.rung(id, rung)?;
+                for timestep_index in 0..self.inversion.timesteps.len() {
+                    let (latent, noise) = self.at_timestep(id, timestep_index)?;
                     if !latent.iter().chain(&noise).all(|v| v.is_finite()) {
-                        return Err(self.shards.damaged(shard, format!("image {id} is not finite on rung {rung}")));
+                        return Err(self
+                            .shards
+                            .damaged(shard, format!("image {id} is not finite at timestep index {timestep_index}")));
                     }
                 }
             }
@@ -117,7 +119,7 @@ impl Inversions {
     pub fn describe(&self) -> String {
         let Inversion { prompt, timesteps, prediction, precision, unet, .. } = &self.inversion;
         format!(
-            "{}\n  trajectories of {} images, {} rungs each, timesteps {} to {}, prompt {prompt:?}\n  UNet {:.12}…, \
+            "{}\n  trajectories of {} images, {} timesteps each, {} to {}, prompt {prompt:?}\n  UNet {:.12}…, \
              predicts {prediction}, {precision}\n",
             self.shards.url(),
             self.len(),

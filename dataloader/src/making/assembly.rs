@@ -11,9 +11,9 @@ use program::Progress;
 
 use crate::error::{Error, Result};
 use crate::format::manifest::{Manifest, Quarantined, Shard};
-use crate::making::share::Share;
 use crate::making::staging::{in_place, is_cut_off, recover, Receipt, Staging};
 use crate::making::waiting::{wait_for, Patience};
+use crate::making::worker_rank::WorkerRank;
 use crate::making::writer::measure;
 
 /// What the other processes sign when their share is done.
@@ -45,7 +45,7 @@ pub struct Made {
 #[derive(Debug)]
 pub struct Assembly<'a> {
     output: &'a Path,
-    share: &'a Share,
+    worker_rank: &'a WorkerRank,
     patience: Patience,
     /// Where shards lie until all of them are finished.
     pub staging: Staging,
@@ -59,16 +59,16 @@ pub struct Assembly<'a> {
 
 impl<'a> Assembly<'a> {
     /// Begins a data set in `output`, or continues one.
-    pub fn begin(output: &'a Path, share: &'a Share, patience: Patience) -> Result<Self> {
-        let lock = share.is_first().then(|| FolderLock::take(output, "dataloader")).transpose()?;
-        if share.is_first() {
+    pub fn begin(output: &'a Path, worker_rank: &'a WorkerRank, patience: Patience) -> Result<Self> {
+        let lock = worker_rank.is_first().then(|| FolderLock::take(output, "dataloader")).transpose()?;
+        if worker_rank.is_first() {
             recover(output)?;
         } else {
             wait_for(output, patience, || is_cut_off(output).then(|| "rank 0 to recover".into()))?;
         }
         let staging = Staging::open(output)?;
         let before = staging.left();
-        Ok(Self { output, share, patience, staging, earlier: in_place(output), before, _lock: lock })
+        Ok(Self { output, worker_rank, patience, staging, earlier: in_place(output), before, _lock: lock })
     }
 
     /// Makes this process's part of `shards`; `make` makes the missing ones, and `what` names the work. For the first
@@ -77,8 +77,8 @@ impl<'a> Assembly<'a> {
         &self, what: &'static str, shards: &[Wanted], make: impl FnMut(usize, &Progress) -> Result<Receipt>,
     ) -> Result<Option<Made>> {
         let receipts = self.make_mine(what, shards, make);
-        if !self.share.is_first() {
-            let signed = receipts.and_then(|_| self.staging.sign(FINISHED, self.share, &key_of_all(shards)));
+        if !self.worker_rank.is_first() {
+            let signed = receipts.and_then(|_| self.staging.sign(FINISHED, self.worker_rank, &key_of_all(shards)));
             // This process may be late: the first process may have completed the data set with our shards of an
             // earlier run.
             return signed.map(|()| None).or_else(|error| self.is_in_place(shards).then_some(None).ok_or(error));
@@ -96,7 +96,7 @@ impl<'a> Assembly<'a> {
         &self, what: &'static str, shards: &[Wanted], mut make: impl FnMut(usize, &Progress) -> Result<Receipt>,
     ) -> Result<(BTreeMap<String, Receipt>, BTreeSet<String>)> {
         let (mut receipts, mut mine) = (BTreeMap::new(), Vec::new());
-        for (k, wanted) in shards.iter().enumerate().filter(|(k, _)| self.share.owns(*k)) {
+        for (k, wanted) in shards.iter().enumerate().filter(|(k, _)| self.worker_rank.owns(*k)) {
             let finished = match self.kept(wanted) {
                 Some(receipt) => Some(receipt),
                 None => self.staging.receipt(&wanted.file, &wanted.key)?,
@@ -107,7 +107,7 @@ impl<'a> Assembly<'a> {
             }
         }
         let images = mine.iter().map(|&k| shards[k].paths.len() as u64).sum();
-        let progress = Progress::new(what, "images", images, self.share.is_first());
+        let progress = Progress::new(what, "images", images, self.worker_rank.is_first());
         for &k in &mine {
             let receipt = make(k, &progress)?;
             self.staging.leave(&receipt)?;
@@ -144,7 +144,11 @@ impl<'a> Assembly<'a> {
         }
         let listed: BTreeSet<String> =
             in_place(self.output).iter().flat_map(|m| &m.shards).map(|s| s.key.clone()).collect();
-        shards.iter().enumerate().filter(|(k, _)| self.share.owns(*k)).all(|(_, wanted)| listed.contains(&wanted.key))
+        shards
+            .iter()
+            .enumerate()
+            .filter(|(k, _)| self.worker_rank.owns(*k))
+            .all(|(_, wanted)| listed.contains(&wanted.key))
     }
 
     /// The receipts of all shards; waits for those of the other processes.
@@ -157,11 +161,11 @@ impl<'a> Assembly<'a> {
         let waited_for: Vec<usize> = (0..shards.len()).filter(|&k| !receipts.contains_key(&shards[k].file)).collect();
         wait_for(&self.staging.path(), self.patience, || {
             let k = *waited_for.iter().find(|&&k| !self.staging.is_left(&shards[k].file, &shards[k].key))?;
-            Some(format!("rank {} to write {}", k % self.share.size, shards[k].file))
+            Some(format!("rank {} to write {}", k % self.worker_rank.size, shards[k].file))
         })?;
         // No process may still be reading when the data set moves to its place.
         let key = key_of_all(shards);
-        let others = || self.staging.unsigned(FINISHED, self.share, &key).into_iter().filter(|&rank| rank > 0);
+        let others = || self.staging.unsigned(FINISHED, self.worker_rank, &key).into_iter().filter(|&rank| rank > 0);
         wait_for(&self.staging.path(), self.patience, || others().next().map(|rank| format!("rank {rank} to end")))?;
         for k in waited_for {
             let Wanted { file, key, .. } = &shards[k];

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::format::manifest::{Latent, Model};
 use crate::format::row::Encoding;
 use crate::making::config::ShardConfig;
-use crate::making::share::Share;
+use crate::making::worker_rank::WorkerRank;
 
 /// The models, found and hashed but not loaded.
 #[derive(Clone, Debug)]
@@ -34,8 +34,8 @@ pub struct Models {
 
 impl Models {
     /// Finds the recipe's models and hashes their weights.
-    pub fn find(config: &ShardConfig, hub: &Hub, share: &Share) -> Result<Self> {
-        let device = share.device(config.device)?;
+    pub fn find(config: &ShardConfig, hub: &Hub, worker_rank: &WorkerRank) -> Result<Self> {
+        let device = worker_rank.device(config.device)?;
         let vae = component(&hub.parts(&config.vae, &["vae"])?, "vae");
         let vae_model = Model { name: config.vae.clone(), hash: Part::Vae.hash(&vae)?, dimension: None };
         let clip = config.clip.as_ref().map(|name| hub.model(name)).transpose()?;

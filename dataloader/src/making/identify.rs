@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::making::config::PhotoLimits;
 use crate::making::photo;
-use crate::making::share::Share;
 use crate::making::staging::{write_whole, Staging};
 use crate::making::waiting::{wait_for, Patience};
+use crate::making::worker_rank::WorkerRank;
 use crate::sources::{Content, Item};
 
 /// The identities of a data set's files, beside its manifest.
@@ -117,18 +117,18 @@ impl Memory {
 /// The identity of every item, or why it has none. This process decodes its share of the unknown ones and waits for
 /// the others'. `each` is called after every image that it has decoded.
 pub fn identify(
-    items: &[Item], folder: &Path, staging: &Staging, share: &Share, limits: &PhotoLimits, patience: Patience,
-    each: impl Fn() + Sync,
+    items: &[Item], folder: &Path, staging: &Staging, worker_rank: &WorkerRank, limits: &PhotoLimits,
+    patience: Patience, each: impl Fn() + Sync,
 ) -> Result<Vec<std::result::Result<Identity, String>>> {
     let stamps: Vec<Option<Stamp>> = items.par_iter().map(Stamp::of).collect();
     let mut memory = Memory::default();
     memory.read(&folder.join(FILE));
-    (0..share.size).for_each(|rank| memory.read(&notes(staging, rank)));
+    (0..worker_rank.size).for_each(|rank| memory.read(&notes(staging, rank)));
     let mut found: Vec<Option<std::result::Result<Identity, String>>> =
         items.iter().zip(&stamps).map(|(item, stamp)| memory.get(item, *stamp, limits)).collect();
-    let is_mine = |n: usize| found[n].is_none() && (stamps[n].is_none() || share.owns(n));
+    let is_mine = |n: usize| found[n].is_none() && (stamps[n].is_none() || worker_rank.owns(n));
     let mine: Vec<usize> = (0..items.len()).filter(|&n| is_mine(n)).collect();
-    let mut lines = Notes::open(&notes(staging, share.rank))?;
+    let mut lines = Notes::open(&notes(staging, worker_rank.rank))?;
     for block in mine.chunks(BLOCK) {
         let decoded: Vec<Looked> = block
             .par_iter()
@@ -147,13 +147,13 @@ pub fn identify(
         }
         lines.flush()?;
     }
-    if share.size > 1 {
+    if worker_rank.size > 1 {
         let others = found.iter().any(Option::is_none);
-        meet_others(items, &stamps, staging, share, others.then_some(patience))?;
-        (0..share.size).for_each(|rank| memory.read(&notes(staging, rank)));
+        meet_others(items, &stamps, staging, worker_rank, others.then_some(patience))?;
+        (0..worker_rank.size).for_each(|rank| memory.read(&notes(staging, rank)));
         memory.read(&folder.join(FILE)); // if the first process was quick, it has put everything there by now
     }
-    if share.is_first() {
+    if worker_rank.is_first() {
         write_whole(&folder.join(FILE), memory.lines(items).as_bytes())?;
     }
     let all = found.into_par_iter().zip(items).zip(&stamps);
@@ -246,19 +246,19 @@ impl Notes {
 /// Signs that this process's share is done. If `patience` is given, waits until every process has signed for the same
 /// files.
 fn meet_others(
-    items: &[Item], stamps: &[Option<Stamp>], staging: &Staging, share: &Share, patience: Option<Patience>,
+    items: &[Item], stamps: &[Option<Stamp>], staging: &Staging, worker_rank: &WorkerRank, patience: Option<Patience>,
 ) -> Result<()> {
     let mut hasher = blake3::Hasher::new();
     for (item, stamp) in items.iter().zip(stamps) {
         hasher.update(format!("{:?} {stamp:?}\n", item.path).as_bytes());
     }
     let listing = hasher.finalize().to_hex()[..16].to_string();
-    staging.sign("identified", share, &listing)?;
+    staging.sign("identified", worker_rank, &listing)?;
     let Some(patience) = patience else { return Ok(()) };
     wait_for(&staging.path(), patience, || {
-        let waiting = staging.unsigned("identified", share, &listing);
+        let waiting = staging.unsigned("identified", worker_rank, &listing);
         // If our own signature is gone, the first process has read it and has completed the data set.
-        let is_over = waiting.contains(&share.rank);
+        let is_over = waiting.contains(&worker_rank.rank);
         (!waiting.is_empty() && !is_over).then(|| format!("ranks {waiting:?} to identify their images"))
     })
 }

@@ -18,11 +18,11 @@ pub(crate) mod plan;
 pub(crate) mod reuse;
 #[cfg(feature = "encode")]
 pub mod shard;
-#[cfg(feature = "encode")]
-pub mod share;
 pub mod staging;
 #[cfg(feature = "encode")]
 pub mod survey;
 #[cfg(feature = "encode")]
 pub(crate) mod waiting;
+#[cfg(feature = "encode")]
+pub mod worker_rank;
 pub mod writer;

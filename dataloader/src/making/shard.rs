@@ -28,9 +28,9 @@ use crate::making::identify::identify;
 use crate::making::photo;
 use crate::making::plan::{Plan, Planned, PlannedShard};
 use crate::making::reuse::{Key, Reuse};
-use crate::making::share::Share;
 use crate::making::staging::{Receipt, Staging};
 use crate::making::waiting::Patience;
+use crate::making::worker_rank::WorkerRank;
 use crate::making::writer::LAYOUT;
 use crate::sources::Listing;
 
@@ -69,21 +69,21 @@ impl Summary {
 }
 
 /// Makes this process's share of a recipe's data set; the first process completes it and returns a summary.
-pub fn run(config: &ShardConfig, hub: &Hub, share: &Share) -> Result<Option<Summary>> {
+pub fn run(config: &ShardConfig, hub: &Hub, worker_rank: &WorkerRank) -> Result<Option<Summary>> {
     config.check()?;
     let started = Instant::now();
-    share.divide_cores();
-    let finding = Progress::unbounded("finding the models", share.is_first());
-    let models = Models::find(config, hub, share)?;
+    worker_rank.divide_cores();
+    let finding = Progress::unbounded("finding the models", worker_rank.is_first());
+    let models = Models::find(config, hub, worker_rank)?;
     drop(finding);
     let listing = {
-        let _progress = Progress::unbounded("listing the source", share.is_first());
+        let _progress = Progress::unbounded("listing the source", worker_rank.is_first());
         config.source.list()?
     };
     let patience = Patience(Duration::from_secs(config.rank_timeout_s));
-    let assembly = Assembly::begin(&config.output, share, patience)?;
+    let assembly = Assembly::begin(&config.output, worker_rank, patience)?;
     let (missing, account) = (listing.missing.len(), listing.account.clone());
-    let plan = plan(config, listing, &assembly.staging, share, patience)?;
+    let plan = plan(config, listing, &assembly.staging, worker_rank, patience)?;
     tracing::info!(images = plan.num_images(), quarantined = plan.quarantined.len(), missing, "images identified");
     check_quarantine(config, &plan.quarantined, plan.num_images())?;
     let run = Run::new(config, &models)?;
@@ -100,11 +100,13 @@ pub fn run(config: &ShardConfig, hub: &Hub, share: &Share) -> Result<Option<Summ
 }
 
 /// The result of planning the source's images.
-fn plan(config: &ShardConfig, listing: Listing, staging: &Staging, share: &Share, patience: Patience) -> Result<Plan> {
-    let mine = listing.items.len().div_ceil(share.size) as u64;
-    let progress = Progress::new("identifying", "images", mine, share.is_first());
+fn plan(
+    config: &ShardConfig, listing: Listing, staging: &Staging, worker_rank: &WorkerRank, patience: Patience,
+) -> Result<Plan> {
+    let mine = listing.items.len().div_ceil(worker_rank.size) as u64;
+    let progress = Progress::new("identifying", "images", mine, worker_rank.is_first());
     let tick = || progress.inc(1);
-    let found = identify(&listing.items, &config.output, staging, share, &config.limits, patience, tick)?;
+    let found = identify(&listing.items, &config.output, staging, worker_rank, &config.limits, patience, tick)?;
     drop(progress);
     Ok(Plan::new(listing.items, found, listing.quarantined, &config.source.splits()))
 }

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::format::manifest::{self, Manifest, Quarantined, Shard, Split};
 use crate::format::schema::Widths;
 #[cfg(feature = "encode")]
-use crate::making::share::Share;
+use crate::making::worker_rank::WorkerRank;
 use crate::making::writer::{measure, RowWriter, ShardWriter};
 
 const STAGING: &str = ".staging";
@@ -80,16 +80,16 @@ impl Staging {
         Ok((bytes == receipt.shard.bytes && blake3 == receipt.shard.blake3).then_some(receipt))
     }
 
-    /// Signs that process `share` has done `what` with the inputs of `key`.
+    /// Signs that process `worker_rank` has done `what` with the inputs of `key`.
     #[cfg(feature = "encode")]
-    pub fn sign(&self, what: &str, share: &Share, key: &str) -> Result<()> {
-        write_whole(&self.signature(what, share.rank, share.size, key), b"")
+    pub fn sign(&self, what: &str, worker_rank: &WorkerRank, key: &str) -> Result<()> {
+        write_whole(&self.signature(what, worker_rank.rank, worker_rank.size, key), b"")
     }
 
     /// The processes that have not signed that yet.
     #[cfg(feature = "encode")]
-    pub fn unsigned(&self, what: &str, share: &Share, key: &str) -> Vec<usize> {
-        (0..share.size).filter(|&rank| !self.signature(what, rank, share.size, key).exists()).collect()
+    pub fn unsigned(&self, what: &str, worker_rank: &WorkerRank, key: &str) -> Vec<usize> {
+        (0..worker_rank.size).filter(|&rank| !self.signature(what, rank, worker_rank.size, key).exists()).collect()
     }
 
     #[cfg(feature = "encode")]

@@ -28,7 +28,7 @@ const USER_AGENT: &str = concat!("emotion-editor-dataloader/", env!("CARGO_PKG_V
 
 /// How to make requests.
 #[derive(Clone, Debug)]
-pub struct Manners {
+pub struct FetchPolicy {
     /// Requests at once.
     pub concurrency: usize,
     /// The pause between two requests to one host.
@@ -45,7 +45,7 @@ pub struct Manners {
     pub retry_dead: bool,
 }
 
-impl Default for Manners {
+impl Default for FetchPolicy {
     fn default() -> Self {
         Self {
             concurrency: 16,
@@ -116,21 +116,21 @@ pub struct Summary {
 }
 
 /// Fetches the images of the URL list `urls` into `output`, as far as they are available.
-pub fn fetch(urls: &Path, output: &Path, manners: &Manners) -> Result<Summary> {
+pub fn fetch(urls: &Path, output: &Path, policy: &FetchPolicy) -> Result<Summary> {
     let wanted = read_urls(urls)?;
     fs::create_dir_all(output).map_err(|e| Error::file(output, e))?;
     let report = output.join(REPORT);
     let earlier = read_report(&report);
     let known_dead = |wanted: &&Wanted| {
-        !manners.retry_dead && earlier.get(&wanted.path).is_some_and(|line| line.outcome == Outcome::Dead)
+        !policy.retry_dead && earlier.get(&wanted.path).is_some_and(|line| line.outcome == Outcome::Dead)
     };
     let (dead, open): (Vec<&Wanted>, Vec<&Wanted>) = wanted.iter().partition(known_dead);
     let log = OpenOptions::new().create(true).append(true).open(&report).map_err(|e| Error::file(&report, e))?;
     let log = Mutex::new(log);
-    let client = Client::new(manners);
+    let client = Client::new(policy);
     let progress = Progress::new("fetching", "images", open.len() as u64, true);
     let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(manners.concurrency.max(1))
+        .num_threads(policy.concurrency.max(1))
         .build()
         .map_err(|e| Error::invalid("--concurrency", e.to_string()))?;
     let lines: Result<Vec<Line>> = pool.install(|| {
@@ -205,20 +205,20 @@ enum Refusal {
 /// One connection pool, and when each host may be asked next.
 struct Client<'a> {
     agent: ureq::Agent,
-    manners: &'a Manners,
+    policy: &'a FetchPolicy,
     hosts: Mutex<HashMap<String, Arc<Mutex<Option<Instant>>>>>,
 }
 
 impl<'a> Client<'a> {
-    fn new(manners: &'a Manners) -> Self {
+    fn new(policy: &'a FetchPolicy) -> Self {
         let agent = ureq::AgentBuilder::new()
-            .timeout_connect(manners.timeout)
-            .timeout_read(manners.timeout)
-            .timeout_write(manners.timeout)
+            .timeout_connect(policy.timeout)
+            .timeout_read(policy.timeout)
+            .timeout_write(policy.timeout)
             .redirects(5)
             .user_agent(USER_AGENT)
             .build();
-        Self { agent, manners, hosts: Mutex::default() }
+        Self { agent, policy, hosts: Mutex::default() }
     }
 
     fn get(&self, wanted: &Wanted, output: &Path) -> Result<Line> {
@@ -248,11 +248,11 @@ impl<'a> Client<'a> {
 
     /// The image at `url`, after as many attempts as are needed and allowed.
     fn get_url(&self, url: &str) -> std::result::Result<Vec<u8>, Refusal> {
-        let mut backoff = self.manners.backoff;
+        let mut backoff = self.policy.backoff;
         let mut attempt = 1;
         loop {
             match self.ask(url) {
-                Err(Refusal::Later(_, wait)) if attempt < self.manners.attempts => {
+                Err(Refusal::Later(_, wait)) if attempt < self.policy.attempts => {
                     std::thread::sleep(wait.unwrap_or(backoff).min(Duration::from_secs(120)));
                     backoff *= 2;
                     attempt += 1;
@@ -268,7 +268,7 @@ impl<'a> Client<'a> {
         let turn = self.hosts.lock().unwrap_or_else(PoisonError::into_inner).entry(host).or_default().clone();
         let mut last = turn.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(since) = last.map(|at| at.elapsed()) {
-            std::thread::sleep(self.manners.pause.saturating_sub(since));
+            std::thread::sleep(self.policy.pause.saturating_sub(since));
         }
         let answer = self.request(url);
         *last = Some(Instant::now());
@@ -296,7 +296,7 @@ impl<'a> Client<'a> {
         })?;
         let stated: Option<u64> = response.header("Content-Length").and_then(|text| text.parse().ok());
         let mut bytes = Vec::new();
-        let limit = self.manners.max_bytes;
+        let limit = self.policy.max_bytes;
         let read = response.into_reader().take(limit + 1).read_to_end(&mut bytes);
         read.map_err(|e| Refusal::Later(format!("the body broke off: {e}"), None))?;
         if bytes.len() as u64 > limit {

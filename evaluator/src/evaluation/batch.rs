@@ -12,7 +12,7 @@ use emotions::Emotion;
 use image::RgbImage;
 use tch::{Device, Tensor};
 
-use crate::evaluation::truth::TruePictures;
+use crate::evaluation::true_pictures::TruePictures;
 
 /// A few photos at once, and what the methods share about them.
 #[derive(Debug)]

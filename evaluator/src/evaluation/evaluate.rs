@@ -16,7 +16,9 @@ use crate::config::Compatibility;
 use crate::error::Result;
 use crate::evaluation::batch::Batch;
 use crate::evaluation::before::Before;
-use crate::evaluation::contest::{entrants, featured, Contest, Entrant, Lineup};
+use crate::evaluation::evaluation_plan::{
+    each, evaluated_methods, featured, EmotionMethods, EvaluatedMethod, EvaluationPlan,
+};
 use crate::evaluation::found::{Edits, Found, Whole};
 use crate::evaluation::gallery::{Gallery, Key};
 use crate::evaluation::jobs::{self, edits_part, references_part, Job};
@@ -31,14 +33,14 @@ use crate::metrics::{self, Asked, Metric, Networks, Pair};
 use crate::scores::costs::Seconds;
 use crate::scores::judgements::Judgements;
 use crate::scores::sets::Sets;
-use crate::scores::{measure, Board, Case};
+use crate::scores::{measure, Case, ScoreTable};
 
 /// A finished evaluation.
 pub struct Evaluation {
     /// The photos.
     pub sources: Sources,
     /// The numbers.
-    pub board: Board,
+    pub scores: ScoreTable,
     /// The sums over whole sets.
     pub sets: Sets,
     /// What the judges say of the emotions' own images.
@@ -50,7 +52,7 @@ pub struct Evaluation {
     /// What the style images were, where a method looked at them.
     pub style: Option<Value>,
     /// The methods of each emotion, the shuffled control after the other controls.
-    pub entrants: Vec<(Emotion, Vec<Entrant>)>,
+    pub evaluated_methods: Vec<(Emotion, Vec<EvaluatedMethod>)>,
     /// The method whose cases are shown.
     pub featured: Option<&'static str>,
     /// Sources of the strength sweep.
@@ -78,9 +80,9 @@ struct Judges<'a> {
 /// Edits and scores this process's share of the sources, but for what `parts` has already; pictures go to `folder`. The
 /// first process gets the whole, the others none.
 pub fn evaluate(
-    plan: &Plan, contest: Contest, parts: &Parts, folder: PathBuf, ranks: &Ranks,
+    plan: &Plan, evaluation_plan: EvaluationPlan, parts: &Parts, folder: PathBuf, ranks: &Ranks,
 ) -> Result<Option<Evaluation>> {
-    let Contest { sources, lineups, style, observer } = contest;
+    let EvaluationPlan { sources, methods_by_emotion, style, observer } = evaluation_plan;
     let asked = Asked {
         judges: observer.judges().len(),
         truth: sources.have_truth(&plan.emotions),
@@ -98,21 +100,21 @@ pub fn evaluate(
         lpips,
         directions: Tensor::cat(&directions, 0),
         gallery: Gallery::create(folder)?,
-        featured: featured(&lineups),
+        featured: featured(&methods_by_emotion),
         sweep: spread(sources.len(), plan.config.pictures.sweep).collect(),
     };
-    let entrants = entrants(plan, &lineups);
-    let Some(whole) = judges.run(&lineups, &entrants, parts, ranks)? else { return Ok(None) };
-    let Whole { board, sets, judgements, seconds } = whole;
+    let evaluated_methods = evaluated_methods(plan, &methods_by_emotion);
+    let Some(whole) = judges.run(&methods_by_emotion, &evaluated_methods, parts, ranks)? else { return Ok(None) };
+    let Whole { scores, sets, judgements, seconds } = whole;
     let Judges { observer, gallery, featured, sweep, .. } = judges;
     Ok(Some(Evaluation {
-        board,
+        scores,
         sets,
         judgements,
         seconds,
         gallery,
         style,
-        entrants,
+        evaluated_methods,
         featured,
         sweep,
         observer,
@@ -139,11 +141,6 @@ fn another_emotion(seed: u64, emotion: Emotion, place: u64) -> Emotion {
     others[diffusion::noise::generator(seed, emotion.name(), place).random_range(0..others.len())]
 }
 
-/// Every entrant of every emotion.
-fn each(entrants: &[(Emotion, Vec<Entrant>)]) -> impl Iterator<Item = (Emotion, &Entrant)> {
-    entrants.iter().flat_map(|(emotion, all)| all.iter().map(|entrant| (*emotion, entrant)))
-}
-
 /// One entry a strength, or a single none for a method that has no strengths.
 fn strengths_or_none(strengths: &[f64]) -> Vec<Option<f64>> {
     match strengths {
@@ -155,26 +152,29 @@ fn strengths_or_none(strengths: &[f64]) -> Vec<Option<f64>> {
 impl Judges<'_> {
     /// This process's share; all processes' numbers on the first.
     fn run(
-        &self, lineups: &[Lineup], entrants: &[(Emotion, Vec<Entrant>)], parts: &Parts, ranks: &Ranks,
+        &self, methods_by_emotion: &[EmotionMethods], evaluated_methods: &[(Emotion, Vec<EvaluatedMethod>)],
+        parts: &Parts, ranks: &Ranks,
     ) -> Result<Option<Whole>> {
-        let (board, sets) = (self.board(entrants), self.sets(entrants));
+        let (scores, sets) = (self.scores(evaluated_methods), self.sets(evaluated_methods));
         let jobs = jobs::all(self.plan, self.sources.len(), ranks)?;
         let ours: Vec<&Job> = jobs.iter().enumerate().filter(|(k, _)| ranks.owns(*k)).map(|(_, job)| job).collect();
-        let edits = |job: &&Job| job.missing(lineups, parts).into_iter().map(Lineup::edits).sum::<usize>() * job.len();
+        let edits = |job: &&Job| {
+            job.missing(methods_by_emotion, parts).into_iter().map(EmotionMethods::edits).sum::<usize>() * job.len()
+        };
         let edits = ours.iter().map(edits).sum::<usize>() as u64;
         let progress = Progress::new("evaluating", "edits", edits, ranks.is_first());
-        let found = || Found::new(self.board(entrants), &sets);
+        let found = || Found::new(self.scores(evaluated_methods), &sets);
         for job in ours {
             match job {
                 Job::Sources(span) => {
-                    let missing = job.missing(lineups, parts);
+                    let missing = job.missing(methods_by_emotion, parts);
                     let batches = if missing.is_empty() { Vec::new() } else { self.batches(span)? };
-                    for lineup in missing {
+                    for group in missing {
                         let mut found = found();
                         for before in &batches {
-                            self.judge(&mut found, lineup, before, &progress)?;
+                            self.judge(&mut found, group, before, &progress)?;
                         }
-                        parts.save(&edits_part(span, lineup.emotion), &found.into_part())?;
+                        parts.save(&edits_part(span, group.emotion), &found.into_part())?;
                     }
                 }
                 Job::References(emotion, own, span) => {
@@ -191,32 +191,32 @@ impl Judges<'_> {
         if !ranks.is_first() {
             return Ok(None);
         }
-        let mut whole = Whole::new(board, sets);
+        let mut whole = Whole::new(scores, sets);
         let _gathering = Progress::unbounded("gathering all processes' parts", true);
-        for name in jobs.iter().flat_map(|job| job.parts(lineups)) {
+        for name in jobs.iter().flat_map(|job| job.parts(methods_by_emotion)) {
             whole.add(&parts.wait(&name)?)?;
         }
-        whole.board.series.iter_mut().for_each(|series| series.cases.sort_by_key(|case| case.source));
+        whole.scores.series.iter_mut().for_each(|series| series.cases.sort_by_key(|case| case.source));
         Ok(Some(whole))
     }
 
-    /// A board with a place for every entrant.
-    fn board(&self, entrants: &[(Emotion, Vec<Entrant>)]) -> Board {
-        let mut board = Board::new(&self.metrics, self.observer.judges().len());
-        for (emotion, entrant) in each(entrants) {
-            for strength in strengths_or_none(&entrant.strengths) {
-                board.open(entrant.about.key, emotion, strength);
+    /// A table with a place for every method.
+    fn scores(&self, evaluated_methods: &[(Emotion, Vec<EvaluatedMethod>)]) -> ScoreTable {
+        let mut scores = ScoreTable::new(&self.metrics, self.observer.judges().len());
+        for (emotion, method) in each(evaluated_methods) {
+            for strength in strengths_or_none(&method.strengths) {
+                scores.open(method.about.key, emotion, strength);
             }
         }
-        board
+        scores
     }
 
-    /// Sums with a place for every entrant but the shuffled control, whose edits are another row's.
-    fn sets(&self, entrants: &[(Emotion, Vec<Entrant>)]) -> Sets {
+    /// Sums with a place for every method but the shuffled control, whose edits are another row's.
+    fn sets(&self, evaluated_methods: &[(Emotion, Vec<EvaluatedMethod>)]) -> Sets {
         let projection = self.observer.clip().projection_dim();
         let mut sets = Sets::new(&self.plan.emotions, projection, self.plan.config.models.inception.is_some());
-        for (emotion, entrant) in each(entrants).filter(|(_, entrant)| entrant.about.key != SHUFFLED) {
-            sets.open(entrant.about.key, emotion);
+        for (emotion, method) in each(evaluated_methods).filter(|(_, method)| method.about.key != SHUFFLED) {
+            sets.open(method.about.key, emotion);
         }
         sets
     }
@@ -254,12 +254,12 @@ impl Judges<'_> {
     }
 
     /// Every method of one emotion on one batch.
-    fn judge(&self, found: &mut Found<'_>, lineup: &Lineup, before: &Before, progress: &Progress) -> Result<()> {
-        for method in &lineup.methods {
+    fn judge(&self, found: &mut Found<'_>, group: &EmotionMethods, before: &Before, progress: &Progress) -> Result<()> {
+        for method in &group.methods {
             let method = method.as_ref();
             match method.looks_at_emotion() {
-                false => self.score_once(found, method, lineup.emotion, before)?,
-                true => self.score(found, method, lineup.emotion, before)?,
+                false => self.score_once(found, method, group.emotion, before)?,
+                true => self.score(found, method, group.emotion, before)?,
             }
             progress.inc((method.strengths().len().max(1) * before.batch.pictures.len()) as u64);
         }
@@ -285,7 +285,7 @@ impl Judges<'_> {
         let (seen, failed) = (&edits.0, &edits.1);
         let edits = Edits { seen, failed, emotion, takes: &vec![true; failed.len()] };
         let targets = vec![emotion; failed.len()];
-        found.board.add(key, emotion, None, self.measure(before, &edits, &targets));
+        found.scores.add(key, emotion, None, self.measure(before, &edits, &targets));
         self.see(found, key, &edits, before);
         Ok(())
     }
@@ -303,7 +303,7 @@ impl Judges<'_> {
             let seen = self.observer.observe(&pictures);
             let edits = Edits { seen: &seen, failed: &failed, emotion, takes: &takes };
             found.took(key, emotion, strength, seconds, batch);
-            found.board.add(key, emotion, strength, self.measure(before, &edits, &targets));
+            found.scores.add(key, emotion, strength, self.measure(before, &edits, &targets));
             if is_headline {
                 self.see(found, key, &edits, before);
             }
@@ -315,7 +315,7 @@ impl Judges<'_> {
                 let place = |row: usize| (batch.first + row) as u64;
                 let draw = |row: usize| another_emotion(self.plan.config.bootstrap.seed, emotion, place(row));
                 let others: Vec<Emotion> = (0..batch.pictures.len()).map(draw).collect();
-                found.board.add(SHUFFLED, emotion, strength, self.measure(before, &edits, &others));
+                found.scores.add(SHUFFLED, emotion, strength, self.measure(before, &edits, &others));
             }
         }
         Ok(())

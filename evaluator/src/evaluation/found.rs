@@ -10,11 +10,11 @@ use crate::metrics::Observed;
 use crate::scores::costs::Seconds;
 use crate::scores::judgements::Judgements;
 use crate::scores::sets::Sets;
-use crate::scores::Board;
+use crate::scores::ScoreTable;
 
 /// What is found out of one batch, edit by edit and for whole sets.
 pub(crate) struct Found<'a> {
-    pub board: Board,
+    pub scores: ScoreTable,
     pub sets: &'a Sets, // their places
     pub seen: Vec<Tensor>,
     pub judgements: Judgements,
@@ -22,14 +22,14 @@ pub(crate) struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    /// Nothing found yet, with a place for every series of `board` and set of `sets`.
-    pub fn new(board: Board, sets: &'a Sets) -> Self {
-        Self { board, sets, seen: Vec::new(), judgements: Judgements::default(), seconds: Seconds::default() }
+    /// Nothing found yet, with a place for every series of `scores` and set of `sets`.
+    pub fn new(scores: ScoreTable, sets: &'a Sets) -> Self {
+        Self { scores, sets, seen: Vec::new(), judgements: Judgements::default(), seconds: Seconds::default() }
     }
 
     /// Counts what edits of a batch took.
     pub fn took(&mut self, key: &str, emotion: Emotion, strength: Option<f64>, seconds: f64, batch: &Batch) {
-        if let Some(place) = self.board.place_of(key, emotion, strength) {
+        if let Some(place) = self.scores.place_of(key, emotion, strength) {
             self.seconds.add(place, seconds, batch.pictures.len());
         }
     }
@@ -38,9 +38,9 @@ impl<'a> Found<'a> {
     pub fn into_part(self) -> Part {
         let rows: Vec<Tensor> = std::iter::once(self.sets.no_rows()).chain(self.seen).collect();
         Part {
-            cases: self.board.rows(),
+            cases: self.scores.rows(),
             seen: Tensor::cat(&rows, 0),
-            judged: self.judgements.rows(self.board.judges),
+            judged: self.judgements.rows(self.scores.judges),
             seconds: self.seconds.rows(),
         }
     }
@@ -48,7 +48,7 @@ impl<'a> Found<'a> {
 
 /// What all parts give together.
 pub(crate) struct Whole {
-    pub board: Board,
+    pub scores: ScoreTable,
     pub sets: Sets,
     pub judgements: Judgements,
     pub seconds: Seconds,
@@ -56,13 +56,13 @@ pub(crate) struct Whole {
 
 impl Whole {
     /// Nothing yet.
-    pub fn new(board: Board, sets: Sets) -> Self {
-        Self { board, sets, judgements: Judgements::default(), seconds: Seconds::default() }
+    pub fn new(scores: ScoreTable, sets: Sets) -> Self {
+        Self { scores, sets, judgements: Judgements::default(), seconds: Seconds::default() }
     }
 
     /// Adds what a batch gave.
     pub fn add(&mut self, part: &Part) -> Result<()> {
-        self.board.add_rows(&part.cases)?;
+        self.scores.add_rows(&part.cases)?;
         self.sets.see(&part.seen);
         self.judgements.add_rows(&part.judged)?;
         self.seconds.add_rows(&part.seconds)

@@ -7,7 +7,7 @@ use emotions::Emotion;
 
 use crate::config::plan::Plan;
 use crate::error::Result;
-use crate::evaluation::contest::Lineup;
+use crate::evaluation::evaluation_plan::EmotionMethods;
 use crate::evaluation::parts::Parts;
 use crate::evaluation::ranks::Ranks;
 use crate::evaluation::sources::Sources;
@@ -21,18 +21,22 @@ pub(crate) enum Job {
 }
 
 impl Job {
-    /// The names of its parts, those of sources in the order of `lineups`.
-    pub fn parts(&self, lineups: &[Lineup]) -> Vec<String> {
+    /// The names of its parts, those of sources in the order of `methods_by_emotion`.
+    pub fn parts(&self, methods_by_emotion: &[EmotionMethods]) -> Vec<String> {
         match self {
-            Job::Sources(span) => lineups.iter().map(|lineup| edits_part(span, lineup.emotion)).collect(),
+            Job::Sources(span) => {
+                methods_by_emotion.iter().map(|emotion_methods| edits_part(span, emotion_methods.emotion)).collect()
+            }
             Job::References(emotion, _, span) => vec![references_part(span, *emotion)],
         }
     }
 
     /// The emotions whose edits of its sources are not there yet.
-    pub fn missing<'l>(&self, lineups: &'l [Lineup], parts: &Parts) -> Vec<&'l Lineup> {
+    pub fn missing<'l>(&self, methods_by_emotion: &'l [EmotionMethods], parts: &Parts) -> Vec<&'l EmotionMethods> {
         match self {
-            Job::Sources(span) => lineups.iter().filter(|l| !parts.has(&edits_part(span, l.emotion))).collect(),
+            Job::Sources(span) => {
+                methods_by_emotion.iter().filter(|l| !parts.has(&edits_part(span, l.emotion))).collect()
+            }
             Job::References(..) => Vec::new(),
         }
     }

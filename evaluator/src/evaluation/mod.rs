@@ -2,8 +2,8 @@
 
 pub mod batch;
 mod before;
-pub mod contest;
 pub mod evaluate;
+pub mod evaluation_plan;
 mod found;
 pub mod gallery;
 mod jobs;
@@ -12,4 +12,5 @@ pub mod observe;
 pub mod parts;
 pub mod ranks;
 pub mod sources;
+pub mod true_pictures;
 pub mod truth;

@@ -28,7 +28,7 @@ pub struct Parts {
 /// What one batch gave.
 #[derive(Debug)]
 pub struct Part {
-    /// [`Board::rows`](crate::scores::Board::rows).
+    /// [`ScoreTable::rows`](crate::scores::ScoreTable::rows).
     pub cases: Tensor,
     /// [`Sets::rows`](crate::scores::sets::Sets::rows).
     pub seen: Tensor,

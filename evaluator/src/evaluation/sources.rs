@@ -11,7 +11,7 @@ use image::RgbImage;
 use crate::config::{self, Config};
 use crate::error::{Error, Result};
 use crate::evaluation::batch::Batch;
-use crate::evaluation::truth::TruePictures;
+use crate::evaluation::true_pictures::TruePictures;
 
 /// The photos of a report, ordered by image_id.
 #[derive(Debug)]

@@ -5,25 +5,13 @@
 
 use diffusion::networks::lpips::Lpips;
 use image::RgbImage;
-use tch::{no_grad, Device, Kind, Tensor};
+use tch::{no_grad, Kind, Tensor};
 
 use crate::evaluation::batch::tensor_of;
+use crate::evaluation::true_pictures::TruePictures;
 use crate::metrics::lpips::{features, ALEX};
+use crate::metrics::nearest_truth::NearestTruth;
 use crate::metrics::{numbers, Observed};
-
-/// The true pictures of a batch's sources in one emotion.
-#[derive(Debug, Default)]
-pub struct TruePictures {
-    /// Each with the row of its source in the batch, ascending.
-    pub pictures: Vec<(usize, RgbImage)>,
-}
-
-impl TruePictures {
-    /// A source's first true picture.
-    pub fn first_of(&self, row: usize) -> Option<&RgbImage> {
-        self.pictures.iter().find(|(owner, _)| *owner == row).map(|(_, picture)| picture)
-    }
-}
 
 /// True pictures as LPIPS sees them.
 #[derive(Debug)]
@@ -81,34 +69,5 @@ impl SeenTruth {
             drawings: (0..count).map(|row| places(row).count()).collect(),
             chosen,
         }
-    }
-}
-
-/// For each edit of a batch, the true picture that is nearest to it.
-#[derive(Debug)]
-pub struct NearestTruth {
-    /// The true pictures in [0, 1]; where there is none, any.
-    pub images: Tensor, // (b, 3, h, w)
-    /// LPIPS to the edit; NaN where there is none.
-    pub from_edit: Vec<f64>,
-    /// LPIPS to the source; NaN where there is none.
-    pub from_source: Vec<f64>,
-    /// How many true pictures there were.
-    pub drawings: Vec<usize>,
-    /// Which one it was, among the batch's; none where there is none.
-    pub chosen: Vec<Option<usize>>,
-}
-
-impl NearestTruth {
-    /// Whether an edit can be held against it: there is one, and it is not the source.
-    pub fn is_defined(&self, row: usize) -> bool {
-        self.from_source[row] > 0.0
-    }
-
-    /// The true picture of one edit, as it lies in the data set.
-    pub fn picture(&self, row: usize) -> Option<RgbImage> {
-        self.chosen[row]?;
-        let image = self.images.narrow(0, row as i64, 1).to_device(Device::Cpu) * 2.0 - 1.0;
-        diffusion::images::from_tensor(&image).ok()
     }
 }

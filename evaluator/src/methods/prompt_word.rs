@@ -7,7 +7,7 @@ use std::rc::Rc;
 use diffusion::edit::Editor;
 use diffusion::pipeline::Pipeline;
 use diffusion::process::asyrp::{reverse, Branch};
-use diffusion::process::ddim::Ladder;
+use diffusion::process::ddim::InversionSchedule;
 use diffusion::run::{Learned, Run};
 use diffusion::tokens::Prompt;
 use emotions::Emotion;
@@ -48,7 +48,7 @@ fn prompt() -> String {
 pub struct PromptWord {
     editor: Editor,
     pipeline: Rc<Pipeline>,
-    ladder: Ladder,
+    inversion_schedule: InversionSchedule,
     source: Tensor, // (1, l, d)
     target: Tensor, // (1, l, d)
     sweep: Sweep,
@@ -70,10 +70,10 @@ impl PromptWord {
         let context = |text: &str| no_grad(|| pipeline.context(&Prompt::plain(&pipeline.tokenizer, text), None));
         let (source, target) =
             (context(&run.config.prompts.source), context(&settings.prompt.replace("{emotion}", emotion.name())));
-        let ladder = Ladder::new(&pipeline.schedule, run.config.edit.num_inversion_steps);
+        let inversion_schedule = InversionSchedule::new(&pipeline.schedule, run.config.edit.num_inversion_steps);
         let (nothing, device) = (Learned { tokens: None, deltas: None }, pipeline.unet.device());
         let editor = Editor::from_parts(pipeline.clone(), run.config.clone(), nothing, device);
-        Self { editor, pipeline, ladder, source, target, sweep }
+        Self { editor, pipeline, inversion_schedule, source, target, sweep }
     }
 }
 
@@ -100,8 +100,15 @@ impl Method for PromptWord {
         };
         let (edit, seed) = (&config.edit, config.seed);
         let edited = |&strength: &f64| {
-            let latents =
-                reverse(&branch, &self.ladder, &source.trajectory, edit.process, edit.interval(), strength, seed);
+            let latents = reverse(
+                &branch,
+                &self.inversion_schedule,
+                &source.trajectory,
+                edit.process,
+                edit.interval(),
+                strength,
+                seed,
+            );
             decoded(&self.pipeline, encoded, &latents, edit.detail)
         };
         Ok(no_grad(|| self.sweep.strengths.iter().map(edited).collect()))

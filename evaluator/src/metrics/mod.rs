@@ -13,6 +13,7 @@ pub mod emoedit;
 pub mod emotion;
 pub mod esmi;
 pub mod lpips;
+pub mod nearest_truth;
 pub mod psnr;
 pub mod sets;
 pub mod sharpness;
@@ -32,8 +33,8 @@ use judge::embedder::unit;
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
+use self::nearest_truth::NearestTruth;
 use self::sets::population::Population;
-use crate::evaluation::truth::NearestTruth;
 
 /// What the metrics look at in one batch of images: the pixels as a user gets them and what the networks make of them.
 #[derive(Debug)]

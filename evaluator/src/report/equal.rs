@@ -20,7 +20,7 @@ pub struct Line<'a> {
     pub made_of: String,
     /// Number of edits counted.
     pub n: usize,
-    /// One measure a metric, in the board's order.
+    /// One measure a metric, in the table's order.
     pub measures: &'a [Measure],
     /// The ways in which most of its edits fail.
     pub flags: &'a [Flag],

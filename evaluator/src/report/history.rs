@@ -17,7 +17,7 @@ const REMEMBERED: &str = "headline";
 
 /// One night's headline.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct Night {
+pub struct RunRecord {
     /// YYYY-MM-DD.
     pub date: String,
     /// The report's heading.
@@ -54,10 +54,10 @@ pub struct History {
     /// The date under evaluation.
     pub date: String,
     /// Every other night, by date.
-    nights: Vec<Night>,
+    records: Vec<RunRecord>,
 }
 
-impl Night {
+impl RunRecord {
     /// The headline of a report.json.
     pub fn of(report: &Value) -> Self {
         let text = |key: &str| report[key].as_str().unwrap_or_default().to_string();
@@ -124,28 +124,28 @@ impl History {
     /// A line that cannot be read, by its number.
     pub fn read(output_dir: &Path, date: &str) -> Result<Self> {
         let path = output_dir.join(FILE);
-        let mut nights = match fs::read_to_string(&path) {
+        let mut records = match fs::read_to_string(&path) {
             Ok(text) => parse(&path, &text)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(Error::io(path, error)),
         };
-        nights.extend(reports_but_of(&nights, output_dir));
-        nights.retain(|night| night.date != date);
-        nights.sort_by(|a, b| a.date.cmp(&b.date));
-        Ok(Self { path, date: date.to_string(), nights })
+        records.extend(reports_but_of(&records, output_dir));
+        records.retain(|record| record.date != date);
+        records.sort_by(|a, b| a.date.cmp(&b.date));
+        Ok(Self { path, date: date.to_string(), records })
     }
 
     /// The nights before the one under evaluation, by date.
-    pub fn before(&self) -> &[Night] {
-        &self.nights[..self.nights.partition_point(|night| night.date < self.date)]
+    pub fn before(&self) -> &[RunRecord] {
+        &self.records[..self.records.partition_point(|record| record.date < self.date)]
     }
 
-    /// Writes the file anew with `night`, whole or not at all.
-    pub fn remember(&self, night: &Night) -> Result<()> {
-        let mut nights: Vec<&Night> = self.nights.iter().chain([night]).collect();
-        nights.sort_by(|a, b| a.date.cmp(&b.date));
-        let line = |night: &&Night| serde_json::to_string(night).expect("a night is plain data") + "\n";
-        let text: String = nights.iter().map(line).collect();
+    /// Writes the file anew with `record`, whole or not at all.
+    pub fn remember(&self, record: &RunRecord) -> Result<()> {
+        let mut records: Vec<&RunRecord> = self.records.iter().chain([record]).collect();
+        records.sort_by(|a, b| a.date.cmp(&b.date));
+        let line = |record: &&RunRecord| serde_json::to_string(record).expect("a night is plain data") + "\n";
+        let text: String = records.iter().map(line).collect();
         let aside = self.path.with_extension("partial");
         let write = |text: &str| -> std::io::Result<()> {
             let mut file = File::create(&aside)?;
@@ -157,27 +157,28 @@ impl History {
     }
 }
 
-fn parse(path: &Path, text: &str) -> Result<Vec<Night>> {
+fn parse(path: &Path, text: &str) -> Result<Vec<RunRecord>> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let night = |(place, line): (usize, &str)| {
+    let record = |(place, line): (usize, &str)| {
         serde_json::from_str(line).map_err(|reason| Error::History {
             path: path.to_path_buf(),
             line: place + 1,
             reason,
         })
     };
-    lines.map(night).collect()
+    lines.map(record).collect()
 }
 
 /// Nights that are not `known` and whose reports lie in `output_dir`; folders without a readable one are passed over.
-fn reports_but_of(known: &[Night], output_dir: &Path) -> Vec<Night> {
+fn reports_but_of(known: &[RunRecord], output_dir: &Path) -> Vec<RunRecord> {
     let folders = fs::read_dir(output_dir).into_iter().flatten().filter_map(|entry| entry.ok());
     let report = |folder: &Path| serde_json::from_slice::<Value>(&fs::read(folder.join("report.json")).ok()?).ok();
-    let night = |entry: fs::DirEntry| {
-        let name = entry.file_name().into_string().ok().filter(|name| known.iter().all(|night| night.date != *name))?;
-        report(&entry.path()).map(|report| Night::of(&report)).filter(|night| night.date == name)
+    let record = |entry: fs::DirEntry| {
+        let name =
+            entry.file_name().into_string().ok().filter(|name| known.iter().all(|record| record.date != *name))?;
+        report(&entry.path()).map(|report| RunRecord::of(&report)).filter(|record| record.date == name)
     };
-    folders.filter_map(night).collect()
+    folders.filter_map(record).collect()
 }
 
 #[cfg(test)]
@@ -201,8 +202,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         for (date, emo_a) in [("2026-01-03", 0.3), ("2026-01-01", 0.1), ("2026-01-02", 0.9), ("2026-01-02", 0.2)] {
             let history = History::read(folder.path(), date).expect("readable");
-            assert!(history.before().iter().all(|night| night.date.as_str() < date));
-            history.remember(&Night::of(&report(date, emo_a, "c"))).expect("written");
+            assert!(history.before().iter().all(|record| record.date.as_str() < date));
+            history.remember(&RunRecord::of(&report(date, emo_a, "c"))).expect("written");
         }
         let history = History::read(folder.path(), "2026-02-01").expect("readable");
         let found: Vec<_> =
@@ -215,9 +216,9 @@ mod tests {
 
     #[test]
     fn other_judges_or_photos_are_other_conditions() {
-        let night = |classifier| Night::of(&report("2026-01-01", 0.1, classifier)).conditions;
-        assert_eq!(night("c"), night("c"));
-        assert_ne!(night("c"), night("d"));
+        let record = |classifier| RunRecord::of(&report("2026-01-01", 0.1, classifier)).conditions;
+        assert_eq!(record("c"), record("c"));
+        assert_ne!(record("c"), record("d"));
     }
 
     #[test]
@@ -237,7 +238,7 @@ mod tests {
     fn a_night_whose_writer_was_killed_before_its_line_is_found_by_its_report() {
         let folder = tempfile::tempdir().expect("a folder");
         let remembered = History::read(folder.path(), "2026-01-01").expect("nothing there");
-        remembered.remember(&Night::of(&report("2026-01-01", 0.1, "c"))).expect("written");
+        remembered.remember(&RunRecord::of(&report("2026-01-01", 0.1, "c"))).expect("written");
         for date in ["2026-01-01", "2026-01-02"] {
             fs::create_dir(folder.path().join(date)).expect("made");
             fs::write(folder.path().join(date).join("report.json"), report(date, 0.5, "c").to_string())
@@ -252,7 +253,7 @@ mod tests {
     fn a_damaged_line_is_named() {
         let folder = tempfile::tempdir().expect("a folder");
         let history = History::read(folder.path(), "2026-01-01").expect("nothing there");
-        history.remember(&Night::of(&report("2026-01-01", 0.1, "c"))).expect("written");
+        history.remember(&RunRecord::of(&report("2026-01-01", 0.1, "c"))).expect("written");
         let path = folder.path().join(FILE);
         let text = fs::read_to_string(&path).expect("readable");
         fs::write(&path, format!("{text}{}", &text[..40])).expect("written");

@@ -24,12 +24,12 @@ use serde_json::Value;
 use crate::config::plan::Plan;
 use crate::config::published::Published;
 use crate::error::{Error, Result};
-use crate::evaluation::contest::Entrant;
 use crate::evaluation::evaluate::Evaluation;
+use crate::evaluation::evaluation_plan::EvaluatedMethod;
 use crate::methods::About;
 use crate::metrics::{self, Family};
 use crate::report::gates::Outcome;
-use crate::report::history::{History, Night};
+use crate::report::history::{History, RunRecord};
 use crate::scores::comparisons::{self, Comparison};
 use crate::scores::costs::{self, Cost};
 use crate::scores::summary::Section;
@@ -76,20 +76,20 @@ impl Report {
         let mut report = Self {
             title: plan.config.title.clone(),
             date: history.date.clone(),
-            metrics: evaluation.board.metrics.iter().copied().chain(evaluation.sets.abouts()).collect(),
+            metrics: evaluation.scores.metrics.iter().copied().chain(evaluation.sets.abouts()).collect(),
             summary: Section::new(plan, evaluation, &plan.emotions),
             emotions: sections.collect(),
             pictures: pictures::choose(plan, evaluation, folder)?,
             featured: evaluation.featured,
             provenance: provenance::of(plan, evaluation)?,
             gates: Vec::new(),
-            trend: Trend::new(&[], Night::default()),
+            trend: Trend::new(&[], RunRecord::default()),
             published: plan.published.clone(),
             judges: provenance::judge_names(&evaluation.observer),
             comparisons: comparisons::all(plan, evaluation),
             costs: costs_of(plan, evaluation)?,
         };
-        report.trend = Trend::new(history.before(), Night::of(&json::render(&report)));
+        report.trend = Trend::new(history.before(), RunRecord::of(&json::render(&report)));
         let numbers = json::render(&report);
         report.gates = plan.gates.iter().map(|gate| gate.check(&numbers)).collect();
         report.trend.decide(report.passed());
@@ -97,8 +97,8 @@ impl Report {
     }
 
     /// What the history keeps of it.
-    pub fn night(&self) -> &Night {
-        self.trend.tonight()
+    pub fn record(&self) -> &RunRecord {
+        self.trend.current()
     }
 
     /// Writes report.json, report.md, index.html and costs.json into `folder`.
@@ -141,15 +141,15 @@ impl Report {
 
 /// The costs of every method of any emotion.
 fn costs_of(plan: &Plan, evaluation: &Evaluation) -> Result<Vec<Cost>> {
-    let mut methods: Vec<Entrant> = Vec::new();
-    for entrant in evaluation.entrants.iter().flat_map(|(_, entrants)| entrants) {
-        if methods.iter().all(|known| known.about.key != entrant.about.key) {
-            methods.push(entrant.clone());
+    let mut methods: Vec<EvaluatedMethod> = Vec::new();
+    for evaluated_method in evaluation.evaluated_methods.iter().flat_map(|(_, evaluated_methods)| evaluated_methods) {
+        if methods.iter().all(|known| known.about.key != evaluated_method.about.key) {
+            methods.push(evaluated_method.clone());
         }
     }
-    let board = &evaluation.board;
+    let scores = &evaluation.scores;
     let seconds = |key: &str| {
-        let places = board.series.iter().enumerate().filter(|(_, series)| series.method == key);
+        let places = scores.series.iter().enumerate().filter(|(_, series)| series.method == key);
         evaluation.seconds.an_edit(places.map(|(place, _)| place))
     };
     costs::of(plan, &methods, seconds)

@@ -13,8 +13,8 @@ use serde_json::{json, Value};
 
 use crate::config::plan::Plan;
 use crate::error::Result;
-use crate::evaluation::contest::Entrant;
 use crate::evaluation::evaluate::{Evaluation, TRUTH};
+use crate::evaluation::evaluation_plan::EvaluatedMethod;
 use crate::evaluation::gallery::{best_png, write_png, Key};
 use crate::scores::failures::{Symptoms, BLURRED, LOST, NOISY};
 use crate::scores::{Case, Series};
@@ -109,8 +109,8 @@ impl Shown {
 /// Chooses the pictures of every emotion and writes them to `folder`/images.
 pub fn choose(plan: &Plan, evaluation: &Evaluation, folder: &Path) -> Result<Vec<Shown>> {
     let mut all = Vec::new();
-    for (emotion, entrants) in &evaluation.entrants {
-        let chooser = Chooser { plan, evaluation, emotion: *emotion, entrants, folder };
+    for (emotion, evaluated_methods) in &evaluation.evaluated_methods {
+        let chooser = Chooser { plan, evaluation, emotion: *emotion, evaluated_methods, folder };
         all.extend(chooser.shown()?);
     }
     Ok(all)
@@ -120,17 +120,18 @@ struct Chooser<'a> {
     plan: &'a Plan,
     evaluation: &'a Evaluation,
     emotion: Emotion,
-    entrants: &'a [Entrant],
+    evaluated_methods: &'a [EvaluatedMethod],
     folder: &'a Path,
 }
 
 impl Chooser<'_> {
     /// None where no run was trained for the emotion.
     fn shown(&self) -> Result<Option<Shown>> {
-        let Some(featured) = self.entrants.iter().find(|e| Some(e.about.key) == self.evaluation.featured) else {
+        let Some(featured) = self.evaluated_methods.iter().find(|e| Some(e.about.key) == self.evaluation.featured)
+        else {
             return Ok(None);
         };
-        let Some(series) = self.evaluation.board.find(featured.about.key, self.emotion, featured.headline) else {
+        let Some(series) = self.evaluation.scores.find(featured.about.key, self.emotion, featured.headline) else {
             return Ok(None);
         };
         let ranked = self.ranked(series);
@@ -148,7 +149,7 @@ impl Chooser<'_> {
 
     /// The headline's cases, best first; ties in the order of the sources.
     fn ranked<'s>(&self, series: &'s Series) -> Vec<&'s Case> {
-        let emo_s = self.evaluation.board.place("emo_s");
+        let emo_s = self.evaluation.scores.place("emo_s");
         let excluded = self.plan.config.sources.exclude_target;
         let mut cases: Vec<&Case> = series.cases.iter().filter(|c| !(excluded && c.shows_target)).collect();
         cases.sort_by(|a, b| b.values[emo_s].total_cmp(&a.values[emo_s]).then(a.source.cmp(&b.source)));
@@ -171,7 +172,7 @@ impl Chooser<'_> {
 
     /// Visible failures, the most distant from their source first.
     fn failure_group(&self, ranked: &[&Case]) -> Result<Group> {
-        let lpips = self.evaluation.board.place("lpips");
+        let lpips = self.evaluation.scores.place("lpips");
         let mut failing: Vec<(usize, &Case, Vec<&'static str>)> = ranked
             .iter()
             .enumerate()
@@ -188,7 +189,7 @@ impl Chooser<'_> {
         })
     }
 
-    fn sweep_group(&self, featured: &Entrant) -> Result<Group> {
+    fn sweep_group(&self, featured: &EvaluatedMethod) -> Result<Group> {
         let mut strips = Vec::new();
         for &source in &self.evaluation.sweep {
             let mut pictures: Vec<Picture> = self.source_picture(source)?.into_iter().collect();
@@ -206,12 +207,12 @@ impl Chooser<'_> {
     fn strip(&self, case: &Case, rank: Option<usize>, reasons: Vec<&'static str>) -> Result<Strip> {
         let mut pictures: Vec<Picture> = self.source_picture(case.source)?.into_iter().collect();
         pictures.extend(self.true_picture(case.source)?);
-        for entrant in self.entrants.iter().filter(|e| e.about.key != "no_edit") {
+        for evaluated_method in self.evaluated_methods.iter().filter(|e| e.about.key != "no_edit") {
             pictures.extend(self.edit_picture(
-                entrant,
+                evaluated_method,
                 case.source,
-                entrant.headline,
-                entrant.about.name.to_string(),
+                evaluated_method.headline,
+                evaluated_method.about.name.to_string(),
             )?);
         }
         Ok(self.strip_of(case.source, rank, reasons, pictures))
@@ -233,7 +234,7 @@ impl Chooser<'_> {
 
     fn source_picture(&self, source: usize) -> Result<Option<Picture>> {
         let key = Key { source, method: "source", emotion: None, strength: None };
-        let series = self.evaluation.board.find("no_edit", self.emotion, None);
+        let series = self.evaluation.scores.find("no_edit", self.emotion, None);
         let case = series.and_then(|s| s.cases.iter().find(|c| c.source == source));
         self.picture(key, "Source".into(), case.map(|c| self.probability(c)).unwrap_or_default())
     }
@@ -247,16 +248,16 @@ impl Chooser<'_> {
     }
 
     fn edit_picture(
-        &self, entrant: &Entrant, source: usize, strength: Option<f64>, title: String,
+        &self, evaluated_method: &EvaluatedMethod, source: usize, strength: Option<f64>, title: String,
     ) -> Result<Option<Picture>> {
-        let series = self.evaluation.board.find(entrant.about.key, self.emotion, strength);
+        let series = self.evaluation.scores.find(evaluated_method.about.key, self.emotion, strength);
         let Some(case) = series.and_then(|s| s.cases.iter().find(|c| c.source == source)) else {
             return Ok(None);
         };
-        let lpips = case.values[self.evaluation.board.place("lpips")];
+        let lpips = case.values[self.evaluation.scores.place("lpips")];
         let caption = format!("{}\nLPIPS {lpips:.2}", self.probability(case));
-        let emotion = entrant.by_emotion.then_some(self.emotion);
-        self.picture(Key { source, method: entrant.about.key, emotion, strength }, title, caption)
+        let emotion = evaluated_method.by_emotion.then_some(self.emotion);
+        self.picture(Key { source, method: evaluated_method.about.key, emotion, strength }, title, caption)
     }
 
     /// `sadness 93 % ✓`, with the class that was found instead where the target was missed.
@@ -282,15 +283,23 @@ impl Chooser<'_> {
     }
 
     fn visible_reasons(&self, case: &Case) -> Vec<&'static str> {
-        Symptoms::of(case, &self.evaluation.board).reasons(&self.plan.config.failures)
+        Symptoms::of(case, &self.evaluation.scores).reasons(&self.plan.config.failures)
     }
 
     fn failure_counts(&self) -> Vec<FailureCount> {
         let excluded = self.plan.config.sources.exclude_target;
-        let count = |entrant: &Entrant| {
-            let series = self.evaluation.board.find(entrant.about.key, self.emotion, entrant.headline)?;
-            let mut failures =
-                FailureCount { method: entrant.about.name, n: 0, missed: 0, lost: 0, blurred: 0, noisy: 0, visible: 0 };
+        let count = |evaluated_method: &EvaluatedMethod| {
+            let series =
+                self.evaluation.scores.find(evaluated_method.about.key, self.emotion, evaluated_method.headline)?;
+            let mut failures = FailureCount {
+                method: evaluated_method.about.name,
+                n: 0,
+                missed: 0,
+                lost: 0,
+                blurred: 0,
+                noisy: 0,
+                visible: 0,
+            };
             for case in series.cases.iter().filter(|c| !(excluded && c.shows_target)) {
                 let reasons: BTreeSet<&str> = self.visible_reasons(case).into_iter().collect();
                 failures.n += 1;
@@ -302,7 +311,7 @@ impl Chooser<'_> {
             }
             Some(failures)
         };
-        self.entrants.iter().filter(|e| !e.about.control).filter_map(count).collect()
+        self.evaluated_methods.iter().filter(|e| !e.about.control).filter_map(count).collect()
     }
 }
 

@@ -12,8 +12,8 @@ use serde_json::{json, Map, Value};
 use crate::config::plan::{Plan, PlannedJudge, PlannedRun};
 use crate::config::ClarityWeights;
 use crate::error::{Error, Result};
-use crate::evaluation::contest::Contest;
 use crate::evaluation::evaluate::Evaluation;
+use crate::evaluation::evaluation_plan::EvaluationPlan;
 use crate::evaluation::observe::Observer;
 use crate::evaluation::sources::{reference_filter, Sources};
 use crate::methods::baselines::PlannedBaseline;
@@ -31,8 +31,8 @@ pub fn of(plan: &Plan, evaluation: &Evaluation) -> Result<Value> {
 }
 
 /// A name for what an evaluation by `processes` of this very program will find: its inputs' hashes, hashed.
-pub fn identity(plan: &Plan, contest: &Contest, processes: usize) -> Result<String> {
-    let account = inputs(plan, &contest.sources, &contest.observer, contest.style.as_ref())?;
+pub fn identity(plan: &Plan, evaluation_plan: &EvaluationPlan, processes: usize) -> Result<String> {
+    let account = inputs(plan, &evaluation_plan.sources, &evaluation_plan.observer, evaluation_plan.style.as_ref())?;
     let program = std::env::current_exe().map_err(|e| Error::io("the evaluator's own program file", e))?;
     let named = json!({"inputs": account, "processes": processes, "program": file_hash(&program)?});
     Ok(blake3::hash(named.to_string().as_bytes()).to_hex().to_string())

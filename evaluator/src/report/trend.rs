@@ -8,7 +8,7 @@ use serde_json::{json, Value};
 
 use super::plots::{decimal, grid_line, legend, look, mark, nice_step, LEFT, RIGHT, WIDTH};
 use crate::metrics::About;
-use crate::report::history::{Night, Scores};
+use crate::report::history::{RunRecord, Scores};
 
 /// Nights in the plot and in report.json at most.
 const SHOWN: usize = 60;
@@ -22,7 +22,7 @@ const DATE_WIDTH: f64 = 62.0;
 /// Tonight and the nights before it, by date.
 #[derive(Debug)]
 pub struct Trend {
-    nights: Vec<Night>, // tonight is the last
+    records: Vec<RunRecord>, // tonight is the last
 }
 
 /// A method's change since the last comparable night.
@@ -51,36 +51,36 @@ impl Change<'_> {
 
 impl Trend {
     /// Tonight after the nights `before`.
-    pub fn new(before: &[Night], tonight: Night) -> Self {
+    pub fn new(before: &[RunRecord], current: RunRecord) -> Self {
         let first = before.len().saturating_sub(SHOWN - 1);
-        Self { nights: before[first..].iter().cloned().chain([tonight]).collect() }
+        Self { records: before[first..].iter().cloned().chain([current]).collect() }
     }
 
     /// Says whether tonight's gates hold.
     pub fn decide(&mut self, passed: bool) {
-        self.nights.last_mut().expect("tonight is there").passed = passed;
+        self.records.last_mut().expect("tonight is there").passed = passed;
     }
 
     /// The night that the report is of.
-    pub fn tonight(&self) -> &Night {
-        self.nights.last().expect("tonight is there")
+    pub fn current(&self) -> &RunRecord {
+        self.records.last().expect("tonight is there")
     }
 
     /// The last night before under the same conditions.
-    pub fn previous(&self) -> Option<&Night> {
-        let tonight = self.tonight();
-        self.nights.iter().rev().skip(1).find(|night| night.conditions == tonight.conditions)
+    pub fn previous(&self) -> Option<&RunRecord> {
+        let current = self.current();
+        self.records.iter().rev().skip(1).find(|record| record.conditions == current.conditions)
     }
 
     /// `Since 2026-01-30`; none without a comparable night.
     pub fn title(&self) -> Option<String> {
-        self.previous().map(|night| format!("Since {}", night.date))
+        self.previous().map(|record| format!("Since {}", record.date))
     }
 
     /// What is compared, and which later nights are passed over.
     pub fn note(&self) -> String {
-        let since = self.previous().map_or("", |night| night.date.as_str());
-        let others = self.nights.iter().rev().skip(1).filter(|night| night.date.as_str() > since).count();
+        let since = self.previous().map_or("", |record| record.date.as_str());
+        let others = self.records.iter().rev().skip(1).filter(|record| record.date.as_str() > since).count();
         let others = match others {
             0 => String::new(),
             1 => " One night between had other photos, emotions or judges and is passed over.".into(),
@@ -92,36 +92,36 @@ impl Trend {
     /// Every method of tonight that the last comparable night had too, in the order of `keys`.
     pub fn changes<'a>(&'a self, keys: impl Iterator<Item = &'a str>) -> Vec<Change<'a>> {
         let Some(previous) = self.previous() else { return Vec::new() };
-        let change = |key| Some(Change { then: previous.methods.get(key)?, now: self.tonight().methods.get(key)? });
+        let change = |key| Some(Change { then: previous.methods.get(key)?, now: self.current().methods.get(key)? });
         keys.filter_map(change).collect()
     }
 
     /// `history` of report.json.
     pub fn json(&self) -> Value {
-        let conditions = &self.tonight().conditions;
-        let night = |night: &Night| {
-            let mut value = serde_json::to_value(night).expect("a night is plain data");
-            value["comparable"] = (night.conditions == *conditions).into();
+        let conditions = &self.current().conditions;
+        let record = |record: &RunRecord| {
+            let mut value = serde_json::to_value(record).expect("a night is plain data");
+            value["comparable"] = (record.conditions == *conditions).into();
             value
         };
-        json!({"previous": self.previous(), "nights": self.nights.iter().map(night).collect::<Vec<_>>()})
+        json!({"previous": self.previous(), "nights": self.records.iter().map(record).collect::<Vec<_>>()})
     }
 
     /// Emo-A and LPIPS of `metrics` over the nights, a line for each of tonight's `keys` but the controls; empty where
     /// tonight is the first.
     pub fn plot<'a>(&'a self, metrics: &[About], keys: impl Iterator<Item = &'a str>) -> String {
-        if self.nights.len() < 2 {
+        if self.records.len() < 2 {
             return String::new();
         }
-        let tonight = &self.tonight().methods;
-        let named = |key: &'a str| Some((key, tonight.get(key).filter(|s| !s.control)?.name.as_str()));
+        let current = &self.current().methods;
+        let named = |key: &'a str| Some((key, current.get(key).filter(|s| !s.control)?.name.as_str()));
         let methods: Vec<(&str, &str)> = keys.filter_map(named).collect();
         let panels = metrics.iter().filter(|m| ["emo_a", "lpips"].contains(&m.key)).map(|m| self.panel(m, &methods));
         panels.collect::<String>() + &legend(methods.iter().map(|&(key, name)| (key, name, true)))
     }
 
     fn panel(&self, about: &About, methods: &[(&str, &str)]) -> String {
-        let panel = Panel::new(&self.nights, about, methods);
+        let panel = Panel::new(&self.records, about, methods);
         let title = super::numbers::heading(about);
         let mut out = format!(
             "<svg class=\"plot\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title} by night\">\
@@ -135,31 +135,32 @@ impl Trend {
     }
 }
 
-fn value(night: &Night, method: &str, metric: &str) -> Option<f64> {
-    night.methods.get(method)?.values.get(metric).copied()?
+fn value(record: &RunRecord, method: &str, metric: &str) -> Option<f64> {
+    record.methods.get(method)?.values.get(metric).copied()?
 }
 
 /// One metric over the nights, evenly spaced.
 struct Panel<'a> {
-    nights: &'a [Night],
+    records: &'a [RunRecord],
     about: &'a About,
     step: f64, // between two grid lines
     top: f64,
 }
 
 impl<'a> Panel<'a> {
-    fn new(nights: &'a [Night], about: &'a About, methods: &[(&str, &str)]) -> Self {
+    fn new(records: &'a [RunRecord], about: &'a About, methods: &[(&str, &str)]) -> Self {
         if about.percent {
-            return Self { nights, about, step: 0.25, top: 1.0 };
+            return Self { records, about, step: 0.25, top: 1.0 };
         }
-        let values = nights.iter().flat_map(|night| methods.iter().filter_map(|(key, _)| value(night, key, about.key)));
+        let values =
+            records.iter().flat_map(|record| methods.iter().filter_map(|(key, _)| value(record, key, about.key)));
         let largest = values.fold(0.05, f64::max);
         let step = nice_step(largest * 2.0);
-        Self { nights, about, step, top: (largest / step).ceil() * step }
+        Self { records, about, step, top: (largest / step).ceil() * step }
     }
 
     fn x(&self, place: usize) -> f64 {
-        LEFT + 8.0 + place as f64 / (self.nights.len() - 1) as f64 * (WIDTH - LEFT - RIGHT - 16.0)
+        LEFT + 8.0 + place as f64 / (self.records.len() - 1) as f64 * (WIDTH - LEFT - RIGHT - 16.0)
     }
 
     fn y(&self, value: f64) -> f64 {
@@ -174,11 +175,11 @@ impl<'a> Panel<'a> {
             let label = decimal(if self.about.percent { value * 100.0 } else { value });
             out += &grid_line(self.y(value), &label);
         }
-        let apart = (WIDTH - LEFT - RIGHT) / (self.nights.len() - 1) as f64;
+        let apart = (WIDTH - LEFT - RIGHT) / (self.records.len() - 1) as f64;
         let every = (DATE_WIDTH / apart).ceil() as usize;
-        for (place, night) in self.nights.iter().enumerate().rev().step_by(every.max(1)) {
-            let (x, date) = (self.x(place), night.date.get(5..).unwrap_or_default());
-            let anchor = if place + 1 == self.nights.len() { "end" } else { "middle" };
+        for (place, record) in self.records.iter().enumerate().rev().step_by(every.max(1)) {
+            let (x, date) = (self.x(place), record.date.get(5..).unwrap_or_default());
+            let anchor = if place + 1 == self.records.len() { "end" } else { "middle" };
             let _ = write!(
                 out,
                 "<text class=\"small\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{date}</text>",
@@ -192,17 +193,17 @@ impl<'a> Panel<'a> {
     /// The line breaks where the conditions change; nights under other conditions than tonight's are hollow.
     fn line(&self, method: &str) -> String {
         let look = look(method);
-        let tonight = &self.nights.last().expect("tonight is there").conditions;
+        let current = &self.records.last().expect("tonight is there").conditions;
         let mut out = format!("<g class=\"{}\">", look.class);
         let mut first = 0;
-        for stretch in self.nights.chunk_by(|a, b| a.conditions == b.conditions) {
+        for stretch in self.records.chunk_by(|a, b| a.conditions == b.conditions) {
             let points: Vec<(f64, f64)> = (first..)
                 .zip(stretch)
-                .filter_map(|(place, night)| Some((self.x(place), self.y(value(night, method, self.about.key)?))))
+                .filter_map(|(place, record)| Some((self.x(place), self.y(value(record, method, self.about.key)?))))
                 .collect();
             let path: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
             let _ = write!(out, "<polyline points=\"{}\" stroke-dasharray=\"{}\"/>", path.join(" "), look.dash);
-            let hollow = stretch.first().is_some_and(|night| night.conditions != *tonight);
+            let hollow = stretch.first().is_some_and(|record| record.conditions != *current);
             let marks: String = points.iter().map(|&(x, y)| mark(look, x, y, 3.0)).collect();
             let _ = write!(out, "<g class=\"{}\">{marks}</g>", if hollow { "m-hollow" } else { "" });
             first += stretch.len();

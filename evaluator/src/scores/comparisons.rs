@@ -5,8 +5,8 @@ use emotions::Emotion;
 use serde_json::{json, Map, Value};
 
 use crate::config::plan::Plan;
-use crate::evaluation::contest::Entrant;
 use crate::evaluation::evaluate::Evaluation;
+use crate::evaluation::evaluation_plan::EvaluatedMethod;
 use crate::methods::{self, SHUFFLED};
 use crate::metrics::statistics::bootstrap::Bootstrap;
 use crate::metrics::statistics::holm;
@@ -36,7 +36,7 @@ pub fn all(plan: &Plan, evaluation: &Evaluation) -> Vec<Comparison> {
     let bootstrap = Bootstrap { samples: plan.config.bootstrap.samples, seed: plan.config.bootstrap.seed };
     let mut compared = Vec::new();
     for method in others(evaluation, featured) {
-        for metric in evaluation.board.metrics.iter().filter(|m| is_compared(m.key)) {
+        for metric in evaluation.scores.metrics.iter().filter(|m| is_compared(m.key)) {
             let pairs = Pairs { plan, evaluation, featured, other: method.key, metric: metric.key };
             let strata: Vec<(Emotion, Vec<f64>)> =
                 plan.emotions.iter().filter_map(|&emotion| Some((emotion, pairs.differences(emotion)?))).collect();
@@ -55,7 +55,9 @@ fn is_compared(key: &str) -> bool {
 /// Every other method of any emotion, the shuffled control left out.
 fn others(evaluation: &Evaluation, featured: &str) -> Vec<methods::About> {
     let mut others: Vec<methods::About> = Vec::new();
-    for Entrant { about, .. } in evaluation.entrants.iter().flat_map(|(_, entrants)| entrants) {
+    for EvaluatedMethod { about, .. } in
+        evaluation.evaluated_methods.iter().flat_map(|(_, evaluated_methods)| evaluated_methods)
+    {
         let is_other = about.key != featured && about.key != SHUFFLED;
         if is_other && others.iter().all(|known| known.key != about.key) {
             others.push(*about);
@@ -82,10 +84,10 @@ impl Pairs<'_> {
     }
 
     fn values(&self, key: &str, emotion: Emotion) -> Option<Vec<f64>> {
-        let (_, entrants) = self.evaluation.entrants.iter().find(|(e, _)| *e == emotion)?;
-        let headline = entrants.iter().find(|entrant| entrant.about.key == key)?.headline;
-        let series: &Series = self.evaluation.board.find(key, emotion, headline)?;
-        let place = self.evaluation.board.place(self.metric);
+        let (_, evaluated_methods) = self.evaluation.evaluated_methods.iter().find(|(e, _)| *e == emotion)?;
+        let headline = evaluated_methods.iter().find(|evaluated_method| evaluated_method.about.key == key)?.headline;
+        let series: &Series = self.evaluation.scores.find(key, emotion, headline)?;
+        let place = self.evaluation.scores.place(self.metric);
         let counts = |case: &&Case| !(self.plan.config.sources.exclude_target && case.shows_target);
         let mut values = vec![f64::NAN; self.evaluation.sources.len()];
         series.cases.iter().filter(counts).for_each(|case| values[case.source] = case.values[place]);

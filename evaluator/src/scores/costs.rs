@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 
 use crate::config::plan::{Plan, PlannedRun};
 use crate::error::{Error, Result};
-use crate::evaluation::contest::Entrant;
+use crate::evaluation::evaluation_plan::EvaluatedMethod;
 use crate::methods::baselines::PlannedBaseline;
 
 /// The file in the report's folder.
@@ -18,7 +18,7 @@ pub const FILE: &str = "costs.json";
 /// The trainer's log of steps.
 const STEPS: &str = "metrics.jsonl";
 
-/// Seconds of edits, by the place of a series on the board.
+/// Seconds of edits, by the place of a series on the table.
 #[derive(Clone, Debug, Default)]
 pub struct Seconds(BTreeMap<usize, (f64, f64)>); // seconds and edits
 
@@ -74,18 +74,21 @@ pub struct Cost {
 }
 
 /// The costs of every method that took part, the shuffled control left out.
-pub fn of(plan: &Plan, entrants: &[Entrant], seconds: impl Fn(&str) -> Option<f64>) -> Result<Vec<Cost>> {
+pub fn of(
+    plan: &Plan, evaluated_methods: &[EvaluatedMethod], seconds: impl Fn(&str) -> Option<f64>,
+) -> Result<Vec<Cost>> {
     let device = if plan.device.is_cuda() { "cuda" } else { "cpu" };
-    let plain = entrants.iter().filter(|entrant| entrant.about.key != crate::methods::SHUFFLED);
+    let plain =
+        evaluated_methods.iter().filter(|evaluated_method| evaluated_method.about.key != crate::methods::SHUFFLED);
     plain
-        .map(|entrant| {
-            let key = entrant.about.key;
+        .map(|evaluated_method| {
+            let key = evaluated_method.about.key;
             let runs = runs_of(plan, key);
             let parameters: Vec<u64> = runs.iter().map(|run| parameters(run)).collect::<Result<_>>()?;
             let minutes: Vec<f64> = runs.iter().filter_map(|run| minutes(&run.folder)).collect();
             Ok(Cost {
                 method: key,
-                name: entrant.about.name,
+                name: evaluated_method.about.name,
                 seconds_an_edit: seconds(key),
                 parameters: parameters.into_iter().max(),
                 training_minutes: (!minutes.is_empty()).then(|| minutes.iter().sum::<f64>() / minutes.len() as f64),

@@ -39,7 +39,7 @@ pub struct Case {
     pub failed: bool,
     /// How many true pictures the edit was held against.
     pub drawings: usize,
-    /// One value a metric, in the board's order.
+    /// One value a metric, in the table's order.
     pub values: Vec<f64>,
 }
 
@@ -102,7 +102,7 @@ pub struct Series {
 
 /// All that was measured.
 #[derive(Clone, Debug)]
-pub struct Board {
+pub struct ScoreTable {
     /// The metrics, in the order of every case's values.
     pub metrics: Vec<About>,
     /// How many judges there are.
@@ -111,8 +111,8 @@ pub struct Board {
     pub series: Vec<Series>,
 }
 
-impl Board {
-    /// A board for these metrics and so many judges, without a series.
+impl ScoreTable {
+    /// A table for these metrics and so many judges, without a series.
     pub fn new(metrics: &[Box<dyn Metric>], judges: usize) -> Self {
         Self { metrics: metrics.iter().map(|m| m.about()).collect(), judges, series: Vec::new() }
     }
@@ -125,11 +125,11 @@ impl Board {
     /// Adds cases to a series that is open.
     pub fn add(&mut self, method: &str, emotion: Emotion, strength: Option<f64>, cases: Vec<Case>) {
         let same = |s: &&mut Series| s.method == method && s.emotion == emotion && s.strength == strength;
-        let series = self.series.iter_mut().find(same).expect("the series of every entrant are open");
+        let series = self.series.iter_mut().find(same).expect("the series of every method are open");
         series.cases.extend(cases);
     }
 
-    /// Adds cases that [`rows`](Self::rows) gave, of a board with the same series and metrics.
+    /// Adds cases that [`rows`](Self::rows) gave, of a table with the same series and metrics.
     pub fn add_rows(&mut self, rows: &Tensor) -> Result<()> {
         let numbers: Vec<f64> = Vec::try_from(rows.flatten(0, -1))?;
         for row in numbers.chunks_exact(self.width()) {
@@ -163,7 +163,7 @@ impl Board {
 
     /// The place of the metric `key` among a case's values.
     pub fn place(&self, key: &str) -> usize {
-        self.metrics.iter().position(|m| m.key == key).expect("the report's metrics are on the board")
+        self.metrics.iter().position(|m| m.key == key).expect("the report's metrics are in the table")
     }
 }
 

@@ -4,13 +4,13 @@ use emotions::Emotion;
 use serde::Serialize;
 
 use crate::config::FailureLimits;
-use crate::evaluation::contest::Entrant;
+use crate::evaluation::evaluation_plan::EvaluatedMethod;
 use crate::methods::About;
 use crate::metrics::statistics::bootstrap::{mean, Bootstrap};
 use crate::metrics::statistics::confusion::Confusion;
 use crate::scores::failures::{Failures, Symptoms};
 use crate::scores::sets::Sets;
-use crate::scores::{Board, Case, Series};
+use crate::scores::{Case, ScoreTable, Series};
 
 /// A mean and its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,7 +30,7 @@ pub struct Row {
     pub strength: Option<f64>,
     /// Number of edits counted.
     pub n: usize,
-    /// One measure a metric: the board's, then those of whole sets, which headline rows alone have.
+    /// One measure a metric: the table's, then those of whole sets, which headline rows alone have.
     pub measures: Vec<Measure>,
     /// Asked against found.
     pub confusion: Confusion,
@@ -78,7 +78,7 @@ fn shares(cases: &[&Case], judges: usize) -> Vec<[f64; 8]> {
 
 /// Makes rows.
 pub(crate) struct Summariser<'a> {
-    pub(crate) board: &'a Board,
+    pub(crate) scores: &'a ScoreTable,
     pub(crate) sets: &'a Sets,
     pub(crate) sources: usize,
     pub(crate) emotions: Vec<Emotion>,
@@ -90,15 +90,15 @@ pub(crate) struct Summariser<'a> {
 impl Summariser<'_> {
     /// How a method's edits at a strength fail.
     pub(crate) fn failures(&self, key: &str, strength: Option<f64>) -> Failures {
-        let series = self.emotions.iter().filter_map(|&e| self.board.find(key, e, strength));
+        let series = self.emotions.iter().filter_map(|&e| self.scores.find(key, e, strength));
         let cases = series.flat_map(|s| &s.cases).filter(|case| self.counts(case));
-        Failures::count(&self.limits, &cases.map(|case| Symptoms::of(case, self.board)).collect::<Vec<_>>())
+        Failures::count(&self.limits, &cases.map(|case| Symptoms::of(case, self.scores)).collect::<Vec<_>>())
     }
 
     /// A method at every strength.
-    pub(crate) fn curve(&self, entrant: &Entrant) -> Vec<Row> {
-        let at = |&strength: &f64| self.row(entrant.about, Some(strength), &|case| self.counts(case));
-        entrant.strengths.iter().map(at).collect()
+    pub(crate) fn curve(&self, evaluated_method: &EvaluatedMethod) -> Vec<Row> {
+        let at = |&strength: &f64| self.row(evaluated_method.about, Some(strength), &|case| self.counts(case));
+        evaluated_method.strengths.iter().map(at).collect()
     }
 
     /// Whether the headline counts a case.
@@ -109,15 +109,15 @@ impl Summariser<'_> {
     /// A method at one strength, of the cases that are to be included.
     pub(crate) fn row(&self, about: About, strength: Option<f64>, include: &dyn Fn(&Case) -> bool) -> Row {
         let series: Vec<&Series> =
-            self.emotions.iter().filter_map(|&e| self.board.find(about.key, e, strength)).collect();
+            self.emotions.iter().filter_map(|&e| self.scores.find(about.key, e, strength)).collect();
         let cases = || series.iter().flat_map(|s| &s.cases).filter(|case| include(case));
         let strata = |series: &[&Series], metric: usize| -> Vec<Vec<f64>> {
             series.iter().map(|s| self.values(s, metric, include)).collect()
         };
         let confusion = Confusion::of_edits(cases().map(|case| (case.target, case.found())));
-        let gain = self.board.metrics.iter().position(|metric| metric.key == "truth_gain");
+        let gain = self.scores.metrics.iter().position(|metric| metric.key == "truth_gain");
         let mut measures: Vec<Measure> =
-            (0..self.board.metrics.len()).map(|m| self.measure(&strata(&series, m))).collect();
+            (0..self.scores.metrics.len()).map(|m| self.measure(&strata(&series, m))).collect();
         measures.extend(self.sets.abouts().map(|_| Measure { value: None, interval: None }));
         Row {
             about,
@@ -127,7 +127,7 @@ impl Summariser<'_> {
             macro_f1: (self.emotions.len() > 1).then(|| confusion.macro_f1()),
             confusion,
             failed: cases().filter(|case| case.failed).count(),
-            shares: shares(&cases().collect::<Vec<_>>(), self.board.judges),
+            shares: shares(&cases().collect::<Vec<_>>(), self.scores.judges),
             truth: TruthCounts::of(cases(), gain),
         }
     }

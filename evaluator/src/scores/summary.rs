@@ -3,8 +3,8 @@
 use emotions::Emotion;
 
 use crate::config::plan::Plan;
-use crate::evaluation::contest::Entrant;
 use crate::evaluation::evaluate::Evaluation;
+use crate::evaluation::evaluation_plan::EvaluatedMethod;
 use crate::methods::SHUFFLED;
 use crate::metrics::statistics::bootstrap::Bootstrap;
 use crate::scores::equal_lpips::{self, EqualLpips};
@@ -40,7 +40,7 @@ impl Section {
     /// Summarises `emotions`, means over them where there are several.
     pub fn new(plan: &Plan, evaluation: &Evaluation, emotions: &[Emotion]) -> Self {
         let summariser = Summariser {
-            board: &evaluation.board,
+            scores: &evaluation.scores,
             sets: &evaluation.sets,
             bootstrap: Bootstrap { samples: plan.config.bootstrap.samples, seed: plan.config.bootstrap.seed },
             sources: evaluation.sources.len(),
@@ -48,9 +48,9 @@ impl Section {
             limits: plan.config.failures,
             emotions: emotions.to_vec(),
         };
-        let entrants = entrants_of(evaluation, emotions);
-        let mut headlines: Vec<Headline> = entrants.iter().map(|e| headline(&summariser, e)).collect();
-        let swept = entrants.iter().filter(|e| !e.about.control);
+        let evaluated_methods = methods_of(evaluation, emotions);
+        let mut headlines: Vec<Headline> = evaluated_methods.iter().map(|e| headline(&summariser, e)).collect();
+        let swept = evaluated_methods.iter().filter(|e| !e.about.control);
         let curves: Vec<Vec<Row>> = swept.map(|e| summariser.curve(e)).collect();
         if let Some(reference) = &plan.config.headline.equal_lpips {
             let rows: Vec<&Row> = headlines.iter().map(|h| &h.row).collect();
@@ -67,30 +67,33 @@ impl Section {
 }
 
 /// The methods that took part for all of `emotions`, in order.
-fn entrants_of(evaluation: &Evaluation, emotions: &[Emotion]) -> Vec<Entrant> {
-    let lineups: Vec<_> = evaluation.entrants.iter().filter(|(e, _)| emotions.contains(e)).collect();
-    let everywhere =
-        |entrant: &&Entrant| lineups.iter().all(|(_, others)| others.iter().any(|o| o.about.key == entrant.about.key));
-    lineups.first().map(|(_, first)| first.iter().filter(everywhere).cloned().collect()).unwrap_or_default()
+fn methods_of(evaluation: &Evaluation, emotions: &[Emotion]) -> Vec<EvaluatedMethod> {
+    let methods_by_emotion: Vec<_> =
+        evaluation.evaluated_methods.iter().filter(|(e, _)| emotions.contains(e)).collect();
+    let everywhere = |evaluated_method: &&EvaluatedMethod| {
+        methods_by_emotion.iter().all(|(_, others)| others.iter().any(|o| o.about.key == evaluated_method.about.key))
+    };
+    methods_by_emotion.first().map(|(_, first)| first.iter().filter(everywhere).cloned().collect()).unwrap_or_default()
 }
 
-fn headline(summariser: &Summariser<'_>, entrant: &Entrant) -> Headline {
-    let row = |include: &dyn Fn(&Case) -> bool| summariser.row(entrant.about, entrant.headline, include);
+fn headline(summariser: &Summariser<'_>, evaluated_method: &EvaluatedMethod) -> Headline {
+    let row =
+        |include: &dyn Fn(&Case) -> bool| summariser.row(evaluated_method.about, evaluated_method.headline, include);
     let mut counted = row(&|case| summariser.counts(case));
-    counted.measures.truncate(summariser.board.metrics.len());
-    counted.measures.extend(summariser.measures_of_sets(entrant.about.key));
+    counted.measures.truncate(summariser.scores.metrics.len());
+    counted.measures.extend(summariser.measures_of_sets(evaluated_method.about.key));
     Headline {
         row: counted,
         showing: row(&|case| case.shows_target),
         not_showing: row(&|case| !case.shows_target),
         at_equal_lpips: None,
-        flags: flags(summariser, entrant),
+        flags: flags(summariser, evaluated_method),
     }
 }
 
-fn flags(summariser: &Summariser<'_>, entrant: &Entrant) -> Vec<Flag> {
-    if entrant.about.key == SHUFFLED {
+fn flags(summariser: &Summariser<'_>, evaluated_method: &EvaluatedMethod) -> Vec<Flag> {
+    if evaluated_method.about.key == SHUFFLED {
         return Vec::new(); // the featured method's edits, which have their flags
     }
-    summariser.failures(entrant.about.key, entrant.headline).flags()
+    summariser.failures(evaluated_method.about.key, evaluated_method.headline).flags()
 }

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use emotions::Emotion;
 use evaluator::error::Result;
 use evaluator::evaluation::batch::{tensor_of, Batch};
-use evaluator::evaluation::contest::{observer, Contest, Lineup};
 use evaluator::evaluation::evaluate::evaluate;
+use evaluator::evaluation::evaluation_plan::{observer, EmotionMethods, EvaluationPlan};
 use evaluator::evaluation::parts::Parts;
 use evaluator::evaluation::ranks::Ranks;
 use evaluator::evaluation::sources::Sources;
@@ -49,14 +49,14 @@ fn report_of_a_cheat(workshop: &Workshop) -> Report {
     let sources = Sources::open(&plan.config.sources, &plan.config.store).expect("sources");
     let sad = image::open(fixture("methods/style/train/sadness/1F614.png")).expect("a picture").to_rgb8();
     let cheat = Cheat { target: tensor_of(&[sad]) };
-    let lineup = Lineup { emotion: Emotion::Sadness, methods: vec![Rc::new(NoEdit), Rc::new(cheat)] };
+    let emotion_methods = EmotionMethods { emotion: Emotion::Sadness, methods: vec![Rc::new(NoEdit), Rc::new(cheat)] };
     let folder = workshop.path("cheat");
     fs::create_dir_all(folder.join("images")).expect("made");
     let observer = observer(&plan).expect("the judges");
-    let contest = Contest { sources, lineups: vec![lineup], style: None, observer };
+    let evaluation_plan = EvaluationPlan { sources, methods_by_emotion: vec![emotion_methods], style: None, observer };
     let parts = Parts::open(&folder.join("work"), "a cheat").expect("made");
     let evaluation =
-        evaluate(&plan, contest, &parts, folder.join("work/pictures"), &Ranks::alone()).expect("evaluated");
+        evaluate(&plan, evaluation_plan, &parts, folder.join("work/pictures"), &Ranks::alone()).expect("evaluated");
     let history = History::read(&folder, "2026-01-31").expect("none");
     Report::new(&plan, &evaluation.expect("one process alone has it"), &history, &folder).expect("summarised")
 }

@@ -9,7 +9,7 @@ use diffusion::run::{Learned, Run};
 use diffusion::tokens::{Prompt, TokenSettings, Tokens};
 use emotions::Emotion;
 use evaluator::evaluation::batch::Batch;
-use evaluator::evaluation::contest::Contest;
+use evaluator::evaluation::evaluation_plan::EvaluationPlan;
 use evaluator::methods::sdedit::{sdedit, Conditions, Sampler};
 use evaluator::methods::Method;
 use serde_json::Value;
@@ -72,10 +72,13 @@ fn baselines(workshop: &Workshop) -> String {
 
 fn methods_of(workshop: &Workshop, style: &str) -> (Batch, Vec<Rc<dyn Method>>) {
     let plan = workshop.plan(&[style, &baselines(workshop)]);
-    let contest = Contest::open(&plan).expect("every method loads");
-    let first = (0..contest.sources.len()).find(|&i| contest.sources.entry(i).path.contains("1F929"));
-    let batch = contest.sources.batch(first.expect("the fixture's source"), 1).expect("readable");
-    (batch, contest.lineups.into_iter().flat_map(|lineup| lineup.methods).collect())
+    let evaluation_plan = EvaluationPlan::open(&plan).expect("every method loads");
+    let first = (0..evaluation_plan.sources.len()).find(|&i| evaluation_plan.sources.entry(i).path.contains("1F929"));
+    let batch = evaluation_plan.sources.batch(first.expect("the fixture's source"), 1).expect("readable");
+    (
+        batch,
+        evaluation_plan.methods_by_emotion.into_iter().flat_map(|emotion_methods| emotion_methods.methods).collect(),
+    )
 }
 
 /// A method's edit at one strength.
@@ -135,9 +138,10 @@ fn the_word_in_the_prompt_is_an_untrained_token() {
     );
     let runs = format!("runs=[{{method: textual_inversion, run: {run}}}]");
     let plan = workshop.plan(&[&methods, &runs, "headline={strength: 1.0}", "strengths=[1.0]"]);
-    let contest = Contest::open(&plan).expect("every method loads");
-    let batch = contest.sources.batch(0, 2).expect("readable");
-    let methods: Vec<Rc<dyn Method>> = contest.lineups.into_iter().flat_map(|lineup| lineup.methods).collect();
+    let evaluation_plan = EvaluationPlan::open(&plan).expect("every method loads");
+    let batch = evaluation_plan.sources.batch(0, 2).expect("readable");
+    let methods: Vec<Rc<dyn Method>> =
+        evaluation_plan.methods_by_emotion.into_iter().flat_map(|emotion_methods| emotion_methods.methods).collect();
     let (word, token) = (edit(&methods, "prompt_word", &batch, 1.0), edit(&methods, "textual_inversion", &batch, 1.0));
     assert!((&word - &batch.images).abs().max().double_value(&[]) > 0.05, "the word does something");
     assert_close("edits", &word, &token, 1e-5);
@@ -216,10 +220,11 @@ fn an_emotions_statistics_do_not_depend_on_how_many_emotions_are_evaluated() {
     let only = "methods=[{method: latent_arithmetic}]";
     let edits = |emotions: &str| {
         let plan = workshop.plan(&["runs=[]", "headline={}", "emotion=null", emotions, &style, only]);
-        let contest = Contest::open(&plan).expect("every method loads");
-        let batch = contest.sources.batch(0, 1).expect("readable");
-        let lineup = contest.lineups.iter().find(|l| l.emotion == Emotion::Fear).expect("fear is evaluated");
-        edit(&lineup.methods, "latent_arithmetic", &batch, 1.0)
+        let evaluation_plan = EvaluationPlan::open(&plan).expect("every method loads");
+        let batch = evaluation_plan.sources.batch(0, 1).expect("readable");
+        let emotion_methods =
+            evaluation_plan.methods_by_emotion.iter().find(|l| l.emotion == Emotion::Fear).expect("fear is evaluated");
+        edit(&emotion_methods.methods, "latent_arithmetic", &batch, 1.0)
     };
     assert_eq!(edits("emotions=[fear]"), edits("emotions=[fear, sadness]"));
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use diffusion::losses::denoising::denoising;
-use diffusion::process::ddim::Ladder;
+use diffusion::process::ddim::InversionSchedule;
 use diffusion::process::schedule::{Prediction, Schedule};
 use diffusion::Error;
 use serde::Deserialize;
@@ -116,13 +116,13 @@ fn min_snr_weights_are_those_of_diffusers_and_finite_where_nothing_is_left() {
 
 /// ε says nothing of the latent where nothing of it is left; v does.
 #[test]
-fn the_ladder_ends_where_the_output_means_something() {
+fn the_inversion_ends_where_the_output_means_something() {
     let zero_snr = |prediction: &str| {
         read(&json!({"clip_sample": false, "rescale_betas_zero_snr": true, "prediction_type": prediction}))
             .expect("supported")
     };
-    assert_eq!(Ladder::new(&zero_snr("epsilon"), 3).timesteps(), [0, 499, 998]);
-    assert_eq!(Ladder::new(&zero_snr("v_prediction"), 3).timesteps(), [0, 499, 999]);
+    assert_eq!(InversionSchedule::new(&zero_snr("epsilon"), 3).timesteps(), [0, 499, 998]);
+    assert_eq!(InversionSchedule::new(&zero_snr("v_prediction"), 3).timesteps(), [0, 499, 999]);
     assert_eq!(Schedule::read(&pocket("scheduler")).expect("the embedded one").last_timestep(), 999);
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use diffusion::networks::unet::{Config, UNet};
-use diffusion::weights::{Layout, Placement};
+use diffusion::weights::{MemoryFormat, Placement};
 use diffusion::Error;
 use serde::Deserialize;
 use serde_json::{json, Value};
@@ -168,9 +168,10 @@ fn the_embedded_unet_loads() {
 fn kernels_laid_channels_last_say_the_same_and_carry_their_layout_through() {
     let cpu = (Kind::Float, Device::Cpu);
     let latents = diffusion::noise::normal(0, "z", 0, &[2, 4, 16, 16]);
-    let said = [Layout::Contiguous, Layout::ChannelsLast].map(|layout| {
-        let unet = UNet::load_with(&pocket("unet"), Placement { layout, ..Placement::new(Device::Cpu, Kind::Float) })
-            .expect("supported");
+    let said = [MemoryFormat::Contiguous, MemoryFormat::ChannelsLast].map(|memory_format| {
+        let unet =
+            UNet::load_with(&pocket("unet"), Placement { memory_format, ..Placement::new(Device::Cpu, Kind::Float) })
+                .expect("supported");
         let context = Tensor::zeros([2, 3, unet.config().cross_attention_dim], cpu);
         unet.forward(&latents, &Tensor::from_slice(&[500_i64, 20]), &context)
     });

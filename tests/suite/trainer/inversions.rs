@@ -53,7 +53,7 @@ fn what_clip_sees_of_the_sources_is_made_once_and_again_where_damaged() {
     assert!(tensors(&scenes[0]) == tensors(&scenes[1]));
 }
 
-/// `dataloader invert` with the weights and rungs of [`recipe`]; what it says.
+/// `dataloader invert` with the weights and timesteps of [`recipe`]; what it says.
 fn invert(output: &Path, more: &[&str]) -> String {
     let path = output.with_extension("yaml");
     let (pocket, data) = (pocket(""), shards().folder.path());
@@ -77,7 +77,7 @@ fn shards_of_inversions_train_the_same_weights_as_the_cache() {
     let scene = Scene::new();
     let inversions = scene.folder.path().join("inversions");
     let said = invert(&inversions, &[]);
-    assert!(said.contains("8 rungs of 13 images in 3 shards; 13 inverted, 0 kept"), "{said}");
+    assert!(said.contains("8 timesteps of 13 images in 3 shards; 13 inverted, 0 kept"), "{said}");
     let said = invert(&inversions, &["--nproc-per-node", "2"]);
     assert!(said.contains("0 inverted, 13 kept"), "{said}");
     let url = inversions.display().to_string();

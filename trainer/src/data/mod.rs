@@ -23,7 +23,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::config::resolved::Resolved;
 use crate::data::references::{Place, References};
-use crate::data::step_schedule::{Visit, Visits};
+use crate::data::step_schedule::{ScheduledStep, StepSchedule};
 use crate::data::trajectories::Trajectories;
 use crate::failure::{input, refuse};
 
@@ -208,7 +208,7 @@ fn photo_embedding(stream: &Stream, row: &RowRef) -> anyhow::Result<Tensor> {
 /// Sources of one micro-batch.
 pub struct SourceBatch {
     /// Each sample's timestep index.
-    pub rungs: Vec<usize>,
+    pub timestep_indices: Vec<usize>,
     /// The recorded z there, (b, c, h, w).
     pub latent: Tensor,
     /// The recorded z one timestep below.
@@ -266,7 +266,7 @@ impl StepBatch {
 #[derive(Clone)]
 pub struct Loader {
     /// The plan of all steps.
-    pub visits: Visits,
+    pub step_schedule: StepSchedule,
     /// The recipe.
     pub recipe: Arc<Resolved>,
     /// The streams.
@@ -305,7 +305,7 @@ impl Loader {
     }
 
     fn step(&self, step: u64) -> anyhow::Result<StepBatch> {
-        let visit = self.visits.of(step);
+        let scheduled = self.step_schedule.of(step);
         let (size, pieces) = (self.recipe.micro_batch_size() as u64, self.recipe.micro_batches() as u64);
         let (rank, world_size) = (self.rank.0 as u64, self.rank.1 as u64);
         let global = size * pieces * world_size;
@@ -314,63 +314,68 @@ impl Loader {
             let positions = |batch: u64| (batch * global + offset..batch * global + offset + size).collect::<Vec<_>>();
             let needs = (self.recipe.needs_sources(), self.recipe.needs_denoising());
             Ok(MicroBatch {
-                sources: needs.0.then(|| self.sources(&visit, &positions(visit.source_batch))).transpose()?,
-                images: needs.1.then(|| self.images(&visit, &positions(visit.image_batch))).transpose()?,
+                sources: needs.0.then(|| self.sources(&scheduled, &positions(scheduled.source_batch))).transpose()?,
+                images: needs.1.then(|| self.images(&scheduled, &positions(scheduled.image_batch))).transpose()?,
             })
         };
         let micro = (0..pieces).map(micro).collect::<anyhow::Result<Vec<_>>>()?;
-        Ok(StepBatch { emotion: visit.emotion, fresh: visit.fresh, micro })
+        Ok(StepBatch { emotion: scheduled.emotion, fresh: scheduled.fresh, micro })
     }
 
-    fn sources(&self, visit: &Visit, positions: &[u64]) -> anyhow::Result<SourceBatch> {
-        let stream = &self.data.sources[visit.emotion].stream;
-        let (rows, rungs): (Vec<&RowRef>, Vec<usize>) = positions.iter().map(|&p| self.place(visit, p)).unzip();
+    fn sources(&self, scheduled: &ScheduledStep, positions: &[u64]) -> anyhow::Result<SourceBatch> {
+        let stream = &self.data.sources[scheduled.emotion].stream;
+        let (rows, timestep_indices): (Vec<&RowRef>, Vec<usize>) =
+            positions.iter().map(|&p| self.place(scheduled, p)).unzip();
         let ids: Vec<&str> = rows.iter().map(|row| row.image_id.as_str()).collect();
-        let [latent, below, output] = self.trajectories.rungs(&ids, &rungs)?;
+        let [latent, below, output] = self.trajectories.at_timesteps(&ids, &timestep_indices)?;
         let loss = &self.recipe.config.loss;
         let seen = match &self.references {
-            Some(references) => Some(references.rows(&ids.into_iter().zip(rungs.iter().copied()).collect::<Vec<_>>())?),
+            Some(references) => {
+                Some(references.rows(&ids.into_iter().zip(timestep_indices.iter().copied()).collect::<Vec<_>>())?)
+            }
             None if loss.clip > 0.0 && loss.directional != Directional::Target => {
                 let photos = rows.iter().map(|row| photo_embedding(stream, row));
                 Some(Tensor::stack(&photos.collect::<anyhow::Result<Vec<_>>>()?, 0))
             }
             None => None,
         };
-        Ok(SourceBatch { rungs, latent, below, output, seen })
+        Ok(SourceBatch { timestep_indices, latent, below, output, seen })
     }
 
     /// The source at a position, and its timestep index.
-    fn place(&self, visit: &Visit, position: u64) -> (&RowRef, usize) {
-        let (seed, emotion) = (self.recipe.config.train.seed, &self.recipe.names[visit.emotion]);
+    fn place(&self, scheduled: &ScheduledStep, position: u64) -> (&RowRef, usize) {
+        let (seed, emotion) = (self.recipe.config.train.seed, &self.recipe.names[scheduled.emotion]);
         let drawn = || {
-            let choices = &self.visits.rungs;
+            let choices = &self.step_schedule.timestep_indices;
             choices[noise::below(seed, &format!("rung/{emotion}"), position, choices.len() as u64) as usize]
         };
-        (self.data.sources[visit.emotion].at(position), visit.rung.unwrap_or_else(drawn))
+        (self.data.sources[scheduled.emotion].at(position), scheduled.timestep_index.unwrap_or_else(drawn))
     }
 
     /// Every pair of source and timestep that the steps `first..last` see, on any rank.
     pub fn places(&self, first: u64, last: u64) -> Vec<Place<'_>> {
         let global = self.recipe.global_batch(self.rank.1) as u64;
         let of_step = |step: u64| {
-            let visit = self.visits.of(step);
-            let positions = visit.source_batch * global..(visit.source_batch + 1) * global;
-            positions.map(move |p| self.place(&visit, p)).map(|(row, rung)| (row.image_id.as_str(), rung))
+            let scheduled = self.step_schedule.of(step);
+            let positions = scheduled.source_batch * global..(scheduled.source_batch + 1) * global;
+            positions
+                .map(move |p| self.place(&scheduled, p))
+                .map(|(row, timestep_index)| (row.image_id.as_str(), timestep_index))
         };
         (first..last).flat_map(of_step).collect()
     }
 
-    fn images(&self, visit: &Visit, positions: &[u64]) -> anyhow::Result<ImageBatch> {
-        let (seed, emotion) = (self.recipe.config.train.seed, &self.recipe.names[visit.emotion]);
+    fn images(&self, scheduled: &ScheduledStep, positions: &[u64]) -> anyhow::Result<ImageBatch> {
+        let (seed, emotion) = (self.recipe.config.train.seed, &self.recipe.names[scheduled.emotion]);
         let shape = self.latent_shape();
-        let prompts = self.recipe.prompts[visit.emotion].len() as u64 - 1;
+        let prompts = self.recipe.prompts[scheduled.emotion].len() as u64 - 1;
         let draw = |stream: &str, p: u64, bound: u64| noise::below(seed, &format!("{stream}/{emotion}"), p, bound);
         let normal = |stream: &str, p: u64| noise::normal(seed, &format!("{stream}/{emotion}"), p, &shape);
         let normals =
             |stream: &str| Tensor::stack(&positions.iter().map(|&p| normal(stream, p)).collect::<Vec<_>>(), 0);
         let mirrored: Vec<bool> = positions.iter().map(|&p| draw("flip", p, 2) == 1).collect();
         let mirrored = Tensor::from_slice(&mirrored).view([-1, 1, 1, 1]);
-        let encodings = self.data.images[visit.emotion].encodings(positions)?;
+        let encodings = self.data.images[scheduled.emotion].encodings(positions)?;
         let column = |values: &[f16]| {
             Tensor::from_slice(values).to_kind(Kind::Float).view([[-1].as_slice(), &shape].concat().as_slice())
         };

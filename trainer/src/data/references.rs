@@ -68,8 +68,8 @@ impl References {
         read(&self.path(place))
     }
 
-    fn path(&self, (id, rung): Place<'_>) -> PathBuf {
-        self.folder.join(format!("{id}-{rung}.safetensors"))
+    fn path(&self, (id, timestep_index): Place<'_>) -> PathBuf {
+        self.folder.join(format!("{id}-{timestep_index}.safetensors"))
     }
 }
 

@@ -9,7 +9,7 @@ use anyhow::Context;
 use dataloader::format::manifest::Inversion;
 use dataloader::{Inversions, Manifest};
 use diffusion::pipeline::Hashes;
-use diffusion::process::ddim::{Ladder, Trajectory};
+use diffusion::process::ddim::{InversionSchedule, Trajectory};
 use diffusion::process::schedule::Schedule;
 use tch::{Device, Tensor};
 
@@ -28,10 +28,12 @@ pub struct Trajectories {
 impl Trajectories {
     /// Those for these weights, prompt, timesteps and images. Refuses shards that were made with others.
     pub fn open(
-        recipe: &Resolved, hashes: &Hashes, schedule: &Schedule, ladder: &Ladder, sources: &Manifest,
+        recipe: &Resolved, hashes: &Hashes, schedule: &Schedule, inversion_schedule: &InversionSchedule,
+        sources: &Manifest,
     ) -> anyhow::Result<Self> {
         let config = &recipe.config;
-        let inversion = Inversion::new(hashes, schedule, ladder, &config.prompts.source, config.train.mixed_precision);
+        let inversion =
+            Inversion::new(hashes, schedule, inversion_schedule, &config.prompts.source, config.train.mixed_precision);
         let shards = match &config.data.sources.inversions {
             None => None,
             Some(url) => {
@@ -43,8 +45,8 @@ impl Trajectories {
         let latent = &sources.latent;
         let key = serde_json::json!([inversion, sources.transform, sources.vae.hash, latent.scaling_factor]);
         let hash = blake3::hash(key.to_string().as_bytes()).to_hex();
-        let rungs = ladder.timesteps().len() as i64;
-        let shape = vec![rungs, latent.channels.into(), latent.height.into(), latent.width.into()];
+        let num_timesteps = inversion_schedule.timesteps().len() as i64;
+        let shape = vec![num_timesteps, latent.channels.into(), latent.height.into(), latent.width.into()];
         Ok(Self { shards, folder: config.data.sources.trajectories.join(&hash[..16]), shape })
     }
 
@@ -57,15 +59,15 @@ impl Trajectories {
         self.shards.as_deref().filter(|shards| shards.has(id))
     }
 
-    /// For source `ids[i]` at timestep index `rungs[i]`: z, z one timestep below, and the UNet's output; (b, c, h, w)
+    /// For source `ids[i]` at timestep index `timestep_indices[i]`: z, z one timestep below, and the UNet's output; (b, c, h, w)
     /// each.
-    pub fn rungs(&self, ids: &[&str], rungs: &[usize]) -> anyhow::Result<[Tensor; 3]> {
+    pub fn at_timesteps(&self, ids: &[&str], timestep_indices: &[usize]) -> anyhow::Result<[Tensor; 3]> {
         let (mut here, mut below, mut output) = (Vec::new(), Vec::new(), Vec::new());
-        for (id, &k) in ids.iter().zip(rungs) {
-            let (z, o) = self.rung(id, k)?;
+        for (id, &k) in ids.iter().zip(timestep_indices) {
+            let (z, o) = self.at_timestep(id, k)?;
             here.push(z);
             output.push(o);
-            below.push(self.rung(id, k - 1)?.0);
+            below.push(self.at_timestep(id, k - 1)?.0);
         }
         Ok([Tensor::stack(&here, 0), Tensor::stack(&below, 0), Tensor::stack(&output, 0)])
     }
@@ -76,8 +78,8 @@ impl Trajectories {
             if self.in_shards(id).is_none() {
                 return file::read_all(&self.path(id));
             }
-            let rungs = (0..self.shape[0] as usize).map(|k| self.rung(id, k));
-            let (latents, outputs): (Vec<_>, Vec<_>) = rungs.collect::<anyhow::Result<Vec<_>>>()?.into_iter().unzip();
+            let steps = (0..self.shape[0] as usize).map(|k| self.at_timestep(id, k));
+            let (latents, outputs): (Vec<_>, Vec<_>) = steps.collect::<anyhow::Result<Vec<_>>>()?.into_iter().unzip();
             Ok((Tensor::stack(&latents, 0), Tensor::stack(&outputs, 0)))
         };
         let (latents, outputs): (Vec<_>, Vec<_>) =
@@ -89,9 +91,9 @@ impl Trajectories {
     }
 
     /// z and the UNet's output of one source at timestep index `k`, (c, h, w) each.
-    fn rung(&self, id: &str, k: usize) -> anyhow::Result<(Tensor, Tensor)> {
-        let Some(shards) = self.in_shards(id) else { return file::read_rung(&self.path(id), &self.shape, k) };
-        let (latent, output) = shards.rung(id, k)?;
+    fn at_timestep(&self, id: &str, k: usize) -> anyhow::Result<(Tensor, Tensor)> {
+        let Some(shards) = self.in_shards(id) else { return file::read_timestep(&self.path(id), &self.shape, k) };
+        let (latent, output) = shards.at_timestep(id, k)?;
         Ok((Tensor::from_slice(&latent).view(&self.shape[1..]), Tensor::from_slice(&output).view(&self.shape[1..])))
     }
 

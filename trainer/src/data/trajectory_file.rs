@@ -45,17 +45,17 @@ pub fn is_good(path: &Path, shape: &[i64]) -> std::io::Result<bool> {
 }
 
 /// z and the UNet's output at timestep index `k`, (c, h, w) each, of a file with `shape` (n, c, h, w).
-pub fn read_rung(path: &Path, shape: &[i64], k: usize) -> anyhow::Result<(Tensor, Tensor)> {
-    let rung_shape = &shape[1..];
-    let rung_bytes = rung_shape.iter().product::<i64>() as u64 * 4;
+pub fn read_timestep(path: &Path, shape: &[i64], k: usize) -> anyhow::Result<(Tensor, Tensor)> {
+    let timestep_shape = &shape[1..];
+    let timestep_bytes = timestep_shape.iter().product::<i64>() as u64 * 4;
     let read = || -> anyhow::Result<(Tensor, Tensor)> {
         let mut file = File::open(path)?;
         let data = data_offset(&mut file)?;
         let mut part = |tensor: u64| -> anyhow::Result<Tensor> {
-            let mut bytes = vec![0; rung_bytes as usize];
-            file.seek(SeekFrom::Start(data + (tensor * shape[0] as u64 + k as u64) * rung_bytes))?;
+            let mut bytes = vec![0; timestep_bytes as usize];
+            file.seek(SeekFrom::Start(data + (tensor * shape[0] as u64 + k as u64) * timestep_bytes))?;
             file.read_exact(&mut bytes)?;
-            Ok(Tensor::f_from_data_size(&bytes, rung_shape, Kind::Float)?)
+            Ok(Tensor::f_from_data_size(&bytes, timestep_shape, Kind::Float)?)
         };
         Ok((part(0)?, part(1)?))
     };
@@ -88,14 +88,14 @@ mod tests {
     use diffusion::noise::normal;
 
     #[test]
-    fn rungs_come_back_and_damage_is_noticed() -> anyhow::Result<()> {
+    fn timesteps_come_back_and_damage_is_noticed() -> anyhow::Result<()> {
         let dir = tempfile::tempdir()?;
         let path = dir.path().join("a.safetensors");
         let shape = [5, 2, 3, 3];
         let (latents, noises) = (normal(0, "z", 0, &shape), normal(0, "e", 0, &shape));
         write(&path, &latents, &noises)?;
         assert!(is_good(&path, &shape)? && !is_good(&path, &[4, 2, 3, 3])?);
-        let (z, e) = read_rung(&path, &shape, 3)?;
+        let (z, e) = read_timestep(&path, &shape, 3)?;
         assert_eq!((z, e), (latents.get(3), noises.get(3)));
         assert_eq!(read_all(&path)?, (latents, noises));
         let mut bytes = std::fs::read(&path)?;
@@ -104,7 +104,7 @@ mod tests {
         std::fs::write(&path, &bytes)?;
         assert!(!is_good(&path, &shape)?);
         std::fs::write(&path, &bytes[..last / 2])?;
-        assert!(!is_good(&path, &shape)? && read_rung(&path, &shape, 4).is_err());
+        assert!(!is_good(&path, &shape)? && read_timestep(&path, &shape, 4).is_err());
         Ok(())
     }
 }

@@ -1,13 +1,13 @@
 //! What a run would do, checked without loading a network: `--dry-run`, and before processes are started.
 
-use diffusion::process::ddim::Ladder;
+use diffusion::process::ddim::InversionSchedule;
 use diffusion::text::tokenizer::Tokenizer;
 use hub::Hub;
 
 use crate::checkpoint::resume::{self, Frozen, Resume};
 use crate::config::resolved::Resolved;
 use crate::config::threshold::Threshold;
-use crate::data::step_schedule::edited_rungs;
+use crate::data::step_schedule::edited_timestep_indices;
 use crate::data::trajectories::Trajectories;
 use crate::data::Data;
 use crate::estimate::cost::Cost;
@@ -15,7 +15,7 @@ use crate::estimate::units::{bytes, flop};
 use crate::failure::{input, refuse};
 use crate::run::models::{Folders, Models};
 use crate::step::state::State;
-use crate::validation::metrics::Verdict;
+use crate::validation::metrics::ValidationMetrics;
 
 /// A checked recipe: where its models lie, and the plan in words.
 pub struct Plan {
@@ -34,7 +34,7 @@ pub fn check(recipe: &Resolved, hub: &Hub, resume: &Resume, num_processes: usize
     let models = Models::check(recipe, &folders)?;
     check_prompts(recipe, &models.pipeline.tokenizer)?;
     if recipe.config.validation.validation_steps > 0 {
-        Verdict::load(&recipe.config, &folders, &models)?;
+        ValidationMetrics::load(&recipe.config, &folders, &models)?;
     }
     let hashes = &models.pipeline.hashes;
     let data = Data::open(recipe, &hashes.vae)?;
@@ -42,9 +42,9 @@ pub fn check(recipe: &Resolved, hub: &Hub, resume: &Resume, num_processes: usize
         data.check_clip(&clip.hash)?;
     }
     let schedule = &models.pipeline.schedule;
-    let ladder = Ladder::new(schedule, recipe.config.edit.num_inversion_steps);
-    check_interval(recipe, &ladder)?;
-    let trajectories = Trajectories::open(recipe, hashes, schedule, &ladder, data.source_set.manifest())?;
+    let inversion_schedule = InversionSchedule::new(schedule, recipe.config.edit.num_inversion_steps);
+    check_interval(recipe, &inversion_schedule)?;
+    let trajectories = Trajectories::open(recipe, hashes, schedule, &inversion_schedule, data.source_set.manifest())?;
     if let Some(path) = recipe.config.validation.lpips.as_ref().filter(|path| !path.is_file()) {
         return Err(refuse(format!("validation.lpips: {}: no such file", path.display())));
     }
@@ -79,10 +79,12 @@ fn check_prompts(recipe: &Resolved, tokenizer: &Tokenizer) -> anyhow::Result<()>
     Ok(())
 }
 
-fn check_interval(recipe: &Resolved, ladder: &Ladder) -> anyhow::Result<()> {
+fn check_interval(recipe: &Resolved, inversion_schedule: &InversionSchedule) -> anyhow::Result<()> {
     match recipe.config.edit.t_edit {
-        Threshold::At(t) if recipe.needs_sources() && edited_rungs(ladder.timesteps(), t).is_empty() => {
-            let last = ladder.timesteps().last().copied().unwrap_or(0);
+        Threshold::At(t)
+            if recipe.needs_sources() && edited_timestep_indices(inversion_schedule.timesteps(), t).is_empty() =>
+        {
+            let last = inversion_schedule.timesteps().last().copied().unwrap_or(0);
             Err(refuse(format!("edit.t_edit: {t} is above the last timestep {last}: nothing would be edited")))
         }
         _ => Ok(()),

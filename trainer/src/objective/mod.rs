@@ -9,13 +9,14 @@
 
 pub mod contexts;
 pub mod direction;
+pub mod losses;
 
 use diffusion::losses::alignment::alignment;
 use diffusion::losses::denoising::denoising;
 use diffusion::losses::reconstruction::reconstruction;
-use diffusion::networks::unet::Keep;
-use diffusion::process::asyrp::{Branch, Process, Rung, Shift};
-use diffusion::process::ddim::{alpha_bars, timestep_tensor, Ladder};
+use diffusion::networks::unet::Checkpointing;
+use diffusion::process::asyrp::{Branch, Process, Shift, SourceStep};
+use diffusion::process::ddim::{alpha_bars, timestep_tensor, InversionSchedule};
 use diffusion::run::Learned;
 use diffusion::tokens::{Prompt, Tokens};
 use tch::{Device, Kind, Tensor};
@@ -25,11 +26,9 @@ use crate::config::TrajectoryKind;
 use crate::data::{Data, ImageBatch, MicroBatch, SourceBatch};
 use crate::objective::contexts::Contexts;
 use crate::objective::direction::Direction;
+use crate::objective::losses::{Losses, TERMS};
 use crate::precompute::thresholds::text_cosine;
 use crate::run::models::Models;
-
-/// The terms that are logged, in the order of [`Outcome::terms`], after the total.
-pub const TERMS: [&str; 4] = ["direction", "reconstruction", "denoising", "alignment"];
 
 /// One micro-batch and what it is computed with.
 #[derive(Clone, Copy)]
@@ -89,17 +88,18 @@ struct Alignment {
 pub struct Objective<'a> {
     recipe: &'a Resolved,
     models: &'a Models,
-    ladder: &'a Ladder,
+    inversion_schedule: &'a InversionSchedule,
     texts: Vec<EmotionTexts>,
     source_context: Tensor, // (1, l, d)
     alignment: Option<Alignment>,
-    keep: Keep,
+    checkpointing: Checkpointing,
 }
 
 impl<'a> Objective<'a> {
     /// Embeds the constant texts and the images' means. `learned` must hold the recipe's tokens, with any values.
     pub fn new(
-        recipe: &'a Resolved, models: &'a Models, ladder: &'a Ladder, data: &Data, tokens: Option<&Tokens>,
+        recipe: &'a Resolved, models: &'a Models, inversion_schedule: &'a InversionSchedule, data: &Data,
+        tokens: Option<&Tokens>,
     ) -> anyhow::Result<Self> {
         let _no_grad = tch::no_grad_guard();
         let pipeline = &models.pipeline;
@@ -120,9 +120,10 @@ impl<'a> Objective<'a> {
                 Some(Alignment { class_means: means.to_device(models.device), targets })
             }
         };
-        let keep = if recipe.config.train.gradient_checkpointing { Keep::BlockInputs } else { Keep::All };
+        let checkpointing =
+            if recipe.config.train.gradient_checkpointing { Checkpointing::On } else { Checkpointing::Off };
         let source_context = pipeline.context(&source, None);
-        Ok(Self { recipe, models, ladder, texts, source_context, alignment, keep })
+        Ok(Self { recipe, models, inversion_schedule, texts, source_context, alignment, checkpointing })
     }
 
     /// ΔT of emotion number `k` (p), where the directional loss is trained.
@@ -186,8 +187,10 @@ impl<'a> Objective<'a> {
     ) -> anyhow::Result<Tensor> {
         let Work { emotion, z, learned, loss_scale, .. } = *work;
         let device = self.models.device;
-        let timesteps: Vec<i64> = batch.rungs.iter().map(|&k| self.ladder.timesteps()[k]).collect();
-        let below: Vec<i64> = batch.rungs.iter().map(|&k| self.ladder.timesteps()[k - 1]).collect();
+        let timesteps: Vec<i64> =
+            batch.timestep_indices.iter().map(|&k| self.inversion_schedule.timesteps()[k]).collect();
+        let below: Vec<i64> =
+            batch.timestep_indices.iter().map(|&k| self.inversion_schedule.timesteps()[k - 1]).collect();
         let schedule = &self.models.pipeline.schedule;
         let [latent, latent_below, recorded] =
             [&batch.latent, &batch.below, &batch.output].map(|t| to_device(t, device));
@@ -208,19 +211,19 @@ impl<'a> Objective<'a> {
         // If z is the source's own latent, its output is on record. The anchored process uses nothing else.
         let follows = edit.trajectory == TrajectoryKind::Edited && edit.process == Process::Asymmetric;
         let (own_z, own) = if follows { (z, source.output()) } else { (&latent, recorded.shallow_clone()) };
-        let pass = branch.edited_pass(&source, edit.strength, self.keep);
+        let pass = branch.edited_pass(&source, edit.strength, self.checkpointing);
         let clean = branch.clean(z, &timesteps, pass.output());
         let reference = branch.clean(own_z, &timesteps, &own);
         let loss = self.compare(work, batch, (&clean, &reference), outcome)?;
         if edit.trajectory == TrajectoryKind::Edited {
-            let rung = Rung {
+            let source_step = SourceStep {
                 below: &latent_below,
                 clean: &branch.clean(&latent, &timesteps, &recorded),
                 noise: &schedule.noise_from_output(&recorded, &latent, &timesteps),
                 alpha_bar_below: &alpha_bars(schedule, &below, device),
             };
             let noise = schedule.noise_from_output(&own, own_z, &timesteps);
-            outcome.next = Some(edit.process.descend(&rung, &clean.detach(), &noise).detach());
+            outcome.next = Some(edit.process.descend(&source_step, &clean.detach(), &noise).detach());
         }
         Ok(pass.connect(loss, loss_scale))
     }
@@ -277,12 +280,9 @@ impl Outcome {
         value * weight
     }
 
-    /// The total and each of [`TERMS`]; switched-off terms are 0.
-    pub fn numbers(&self) -> Tensor {
-        let term = |t: &Option<Tensor>| t.as_ref().map_or(self.total.zeros_like(), |t| t.to_kind(Kind::Float));
-        let mut all = vec![self.total.shallow_clone()];
-        all.extend(self.terms.iter().map(term));
-        Tensor::stack(&all, 0)
+    /// The values as a row of [`Losses`].
+    pub fn losses(&self) -> Tensor {
+        Losses::row(&self.total, &self.terms)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::config::threshold::Threshold;
 use crate::config::Config;
 use crate::failure::{input, refuse};
 use crate::precompute::inversions;
-use crate::run::context::Ground;
+use crate::run::context::RunContext;
 use crate::run::models::Models;
 use crate::step::state::State;
 
@@ -20,29 +20,29 @@ use crate::step::state::State;
 const NUM_PROBES: usize = 8;
 
 /// Sets both thresholds, unless a checkpoint has brought them.
-pub fn set(ground: &Ground<'_>, state: &mut State) -> anyhow::Result<()> {
-    let (edit, stored) = (&ground.recipe.config.edit, state.counters);
+pub fn set(run: &RunContext<'_>, state: &mut State) -> anyhow::Result<()> {
+    let (edit, stored) = (&run.recipe.config.edit, state.counters);
     let known = |threshold: Threshold, stored: i64| match threshold {
         Threshold::At(t) => t,
         Threshold::Auto => stored,
     };
     let mut settled = [known(edit.t_edit, stored.t_edit), known(edit.t_boost, stored.t_boost)];
     if settled.contains(&-1) {
-        if !ground.recipe.needs_sources() {
+        if !run.recipe.needs_sources() {
             return Err(refuse(
                 "edit: auto thresholds are measured on edited sources, which loss.clip 0 and loss.reconstruction 0 \
                  switch off; give timesteps",
             ));
         }
-        let probes: Vec<_> = ground.data.sources[0].rows().into_iter().take(NUM_PROBES).collect();
-        inversions::fill(ground, &probes)?;
-        if ground.world.is_first() {
-            settled = measure(ground, &probes, settled)?;
+        let probes: Vec<_> = run.data.sources[0].rows().into_iter().take(NUM_PROBES).collect();
+        inversions::fill(run, &probes)?;
+        if run.world.is_first() {
+            settled = measure(run, &probes, settled)?;
         }
     }
-    let mut settled = ground.world.agree(&settled)?;
+    let mut settled = run.world.agree(&settled)?;
     if settled[1] > settled[0] {
-        if ground.world.is_first() {
+        if run.world.is_first() {
             let [t_edit, t_boost] = [settled[0], settled[1]];
             tracing::warn!(
                 "edit.t_boost {t_boost} is above edit.t_edit {t_edit}, where the edit begins: {t_edit} is taken"
@@ -54,14 +54,18 @@ pub fn set(ground: &Ground<'_>, state: &mut State) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn measure(ground: &Ground<'_>, probes: &[(&Stream, &RowRef)], given: [i64; 2]) -> anyhow::Result<[i64; 2]> {
-    let (recipe, models) = (ground.recipe, ground.models);
+fn measure(run: &RunContext<'_>, probes: &[(&Stream, &RowRef)], given: [i64; 2]) -> anyhow::Result<[i64; 2]> {
+    let (recipe, models) = (run.recipe, run.models);
     let path = recipe.config.validation.lpips.as_ref().expect("resolved: auto thresholds come with LPIPS weights");
     let lpips = input(Lpips::load(path, Backbone::Alex, models.device))?;
     let ids: Vec<&str> = probes.iter().map(|(_, row)| row.image_id.as_str()).collect();
-    let sources = ground.trajectories.whole(&ids, models.device)?;
-    let probe =
-        Probe { lpips: &lpips, decoder: models.preview(), schedule: &models.pipeline.schedule, ladder: ground.ladder };
+    let sources = run.trajectories.whole(&ids, models.device)?;
+    let probe = Probe {
+        lpips: &lpips,
+        decoder: models.preview(),
+        schedule: &models.pipeline.schedule,
+        inversion_schedule: run.inversion_schedule,
+    };
     let [mut t_edit, mut t_boost] = given;
     if t_edit < 0 {
         let cosine = text_cosine(&recipe.config, models, &recipe.config.emotions)?;

@@ -1,6 +1,6 @@
 //! What every part of a run needs: the recipe, the frozen networks, the images, the other ranks.
 
-use diffusion::process::ddim::Ladder;
+use diffusion::process::ddim::InversionSchedule;
 
 use crate::config::resolved::Resolved;
 use crate::data::trajectories::Trajectories;
@@ -11,13 +11,13 @@ use crate::run::world::World;
 
 /// Set up once; training changes nothing in it.
 #[derive(Clone, Copy)]
-pub struct Ground<'a> {
+pub struct RunContext<'a> {
     /// The checked recipe.
     pub recipe: &'a Resolved,
     /// The frozen networks.
     pub models: &'a Models,
     /// The timesteps of inversion and edit.
-    pub ladder: &'a Ladder,
+    pub inversion_schedule: &'a InversionSchedule,
     /// The image streams.
     pub data: &'a Data,
     /// The sources' inversions.

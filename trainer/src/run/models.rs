@@ -14,7 +14,7 @@ use diffusion::networks::vae::AutoencoderKl;
 use diffusion::pipeline::{check_tokenizer, part, vae_kind, Part, Pipeline, TRANSFORMERS_STEM};
 use diffusion::text::tokenizer::Tokenizer;
 use diffusion::tokens::{embed, eos_positions, Prompt, Tokens};
-use diffusion::weights::{self, Contents, Layout, Placement};
+use diffusion::weights::{self, Contents, MemoryFormat, Placement};
 use hub::Hub;
 use tch::{Device, Kind, Tensor};
 
@@ -137,8 +137,9 @@ impl Models {
 
     fn load_from(recipe: &Resolved, folders: &Folders, device: Device, contents: Contents) -> anyhow::Result<Self> {
         let kind = recipe.config.train.mixed_precision.kind();
-        let layout = if recipe.config.train.channels_last { Layout::ChannelsLast } else { Layout::Contiguous };
-        let placement = Placement { device, kind, layout, contents };
+        let memory_format =
+            if recipe.config.train.channels_last { MemoryFormat::ChannelsLast } else { MemoryFormat::Contiguous };
+        let placement = Placement { device, kind, memory_format, contents };
         let pipeline = Pipeline::load_with(&folders.base, placement)?;
         let clip = folders.clip.as_ref().map(|f| LossClip::load(f, &folders.base, placement)).transpose()?;
         if recipe.needs_alignment() && clip.as_ref().is_some_and(|c| !c.shares_token_table) {

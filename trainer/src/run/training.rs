@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use collective::{FolderLock, LockError};
-use diffusion::process::ddim::Ladder;
+use diffusion::process::ddim::InversionSchedule;
 use program::Progress;
 
 use crate::checkpoint::resume::{self, Frozen, Resume};
 use crate::config::resolved::Resolved;
 use crate::config::TrajectoryKind;
 use crate::data::references::References;
-use crate::data::step_schedule::{edited_rungs, Visits};
+use crate::data::step_schedule::{edited_timestep_indices, StepSchedule};
 use crate::data::trajectories::Trajectories;
 use crate::data::{Data, Loader};
 use crate::estimate::plan::Plan;
@@ -22,7 +22,7 @@ use crate::objective::Objective;
 use crate::optim::lr::LrSchedule;
 use crate::precompute::inversions;
 use crate::precompute::thresholds;
-use crate::run::context::Ground;
+use crate::run::context::RunContext;
 use crate::run::export;
 use crate::run::models::{Folders, Models};
 use crate::run::output_folder;
@@ -46,20 +46,25 @@ pub fn train(
     let models = &Models::load(recipe, &plan.folders, world.device)?;
     drop(reading);
     let data = Arc::new(Data::open(recipe, &models.pipeline.hashes.vae)?);
-    let ladder = &Ladder::new(&models.pipeline.schedule, recipe.config.edit.num_inversion_steps);
+    let inversion_schedule = &InversionSchedule::new(&models.pipeline.schedule, recipe.config.edit.num_inversion_steps);
     let pipeline = &models.pipeline;
-    let trajectories =
-        &Trajectories::open(recipe, &pipeline.hashes, &pipeline.schedule, ladder, data.source_set.manifest())?;
-    let ground = Ground { recipe, models, ladder, data: &data, trajectories, world, stop };
-    let mut state = begin(&ground, resume)?;
+    let trajectories = &Trajectories::open(
+        recipe,
+        &pipeline.hashes,
+        &pipeline.schedule,
+        inversion_schedule,
+        data.source_set.manifest(),
+    )?;
+    let run = RunContext { recipe, models, inversion_schedule, data: &data, trajectories, world, stop };
+    let mut state = begin(&run, resume)?;
     let mut recorder = Recorder::open(recipe, state.counters.step, world)?;
-    thresholds::set(&ground, &mut state)?;
-    let visits = visits(&ground, &state)?;
-    let samples = prepare_sources(&ground, &plan.folders, &visits)?;
-    let objective = Objective::new(recipe, models, ladder, &data, state.learned.tokens.as_ref())?;
-    announce(&ground, &objective, &state);
+    thresholds::set(&run, &mut state)?;
+    let step_schedule = step_schedule(&run, &state)?;
+    let samples = prepare_sources(&run, &plan.folders, &step_schedule)?;
+    let objective = Objective::new(recipe, models, inversion_schedule, &data, state.learned.tokens.as_ref())?;
+    announce(&run, &objective, &state);
     let loader = Loader {
-        visits,
+        step_schedule,
         recipe: recipe.clone(),
         data: data.clone(),
         trajectories: trajectories.clone(),
@@ -70,10 +75,10 @@ pub fn train(
     };
     if let Some(references) = &loader.references {
         let places = loader.places(state.counters.step, recipe.config.train.max_train_steps);
-        crate::precompute::references::fill(&ground, references, &places)?;
+        crate::precompute::references::fill(&run, references, &places)?;
     }
     let flop = plan.cost.flop(recipe.global_batch(1));
-    let steps = Steps { ground, objective: &objective, samples, rates: rates(recipe), flop };
+    let steps = Steps { run, objective: &objective, samples, rates: rates(recipe), flop };
     let ending = steps.run(loader, &mut state, &mut recorder)?;
     if ending == Ending::Done && world.is_first() {
         state.averaged(|state| export::write(recipe, models, state, data.resolution()))?;
@@ -93,10 +98,10 @@ fn lock(output_dir: &Path) -> anyhow::Result<FolderLock> {
 }
 
 /// The state to go on from, the same on every rank.
-fn begin(ground: &Ground<'_>, resume: &Resume) -> anyhow::Result<State> {
-    let (recipe, world) = (ground.recipe, ground.world);
-    let (mut state, warnings) = State::fresh(recipe, ground.models, world.size)?;
-    let find = || resume::find(resume, recipe, &Frozen::of(ground.models));
+fn begin(run: &RunContext<'_>, resume: &Resume) -> anyhow::Result<State> {
+    let (recipe, world) = (run.recipe, run.world);
+    let (mut state, warnings) = State::fresh(recipe, run.models, world.size)?;
+    let find = || resume::find(resume, recipe, &Frozen::of(run.models));
     let found = world.on_first(find)?.flatten();
     state.restore(found, world)?;
     if world.is_first() {
@@ -107,35 +112,37 @@ fn begin(ground: &Ground<'_>, resume: &Resume) -> anyhow::Result<State> {
 }
 
 /// Inverts what the run will edit, held-out images included.
-fn prepare_sources(ground: &Ground<'_>, folders: &Folders, visits: &Visits) -> anyhow::Result<Option<Samples>> {
-    let (recipe, data) = (ground.recipe, ground.data);
-    let samples = Samples::choose(ground, folders)?;
+fn prepare_sources(
+    run: &RunContext<'_>, folders: &Folders, step_schedule: &StepSchedule,
+) -> anyhow::Result<Option<Samples>> {
+    let (recipe, data) = (run.recipe, run.data);
+    let samples = Samples::choose(run, folders)?;
     let mut rows = Vec::new();
     if recipe.needs_sources() {
-        let batch = recipe.global_batch(ground.world.size) as u64;
+        let batch = recipe.global_batch(run.world.size) as u64;
         for (k, sources) in data.sources.iter().enumerate() {
-            rows.extend(sources.visited(batch * visits.source_batches(k, recipe.config.train.max_train_steps)));
+            rows.extend(sources.visited(batch * step_schedule.source_batches(k, recipe.config.train.max_train_steps)));
         }
     }
     if let Some(samples) = &samples {
         rows.extend(samples.rows());
     }
-    inversions::fill(ground, &rows)?;
-    samples.map(|samples| samples.with_inversions(ground)).transpose()
+    inversions::fill(run, &rows)?;
+    samples.map(|samples| samples.with_inversions(run)).transpose()
 }
 
-fn visits(ground: &Ground<'_>, state: &State) -> anyhow::Result<Visits> {
-    let (recipe, t_edit) = (ground.recipe, state.counters.t_edit);
-    let rungs = edited_rungs(ground.ladder.timesteps(), t_edit);
-    if rungs.is_empty() && recipe.needs_sources() {
-        let last = ground.ladder.timesteps().last().context("a ladder has rungs")?;
+fn step_schedule(run: &RunContext<'_>, state: &State) -> anyhow::Result<StepSchedule> {
+    let (recipe, t_edit) = (run.recipe, state.counters.t_edit);
+    let timestep_indices = edited_timestep_indices(run.inversion_schedule.timesteps(), t_edit);
+    if timestep_indices.is_empty() && recipe.needs_sources() {
+        let last = run.inversion_schedule.timesteps().last().context("an inversion schedule has timesteps")?;
         return Err(refuse(format!(
             "edit.t_edit: {t_edit} is above the last timestep {last}: nothing would be edited"
         )));
     }
     // Without edited sources there is no descent to follow.
     let kind = if recipe.needs_sources() { recipe.config.edit.trajectory } else { TrajectoryKind::Source };
-    Ok(Visits { kind, rungs, num_emotions: recipe.names.len() as u64 })
+    Ok(StepSchedule { kind, timestep_indices, num_emotions: recipe.names.len() as u64 })
 }
 
 fn rates(recipe: &Resolved) -> LrSchedule {
@@ -150,8 +157,8 @@ fn rates(recipe: &Resolved) -> LrSchedule {
     }
 }
 
-fn announce(ground: &Ground<'_>, objective: &Objective<'_>, state: &State) {
-    let (recipe, world) = (ground.recipe, ground.world);
+fn announce(run: &RunContext<'_>, objective: &Objective<'_>, state: &State) {
+    let (recipe, world) = (run.recipe, run.world);
     if !world.is_first() {
         return;
     }

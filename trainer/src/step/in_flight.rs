@@ -4,19 +4,21 @@ use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Tensor};
 
+use crate::step::numbers::StepNumbers;
+
 /// One step, finished or still being computed.
-pub struct Launched {
+pub struct StepInFlight {
     /// Its number, counted from 1.
     pub step: u64,
-    /// On the device, f64: the gradient's norm, the total, each term, how many ranks were asked to stop.
+    /// A row of [`StepNumbers`] on the device, f64.
     pub numbers: Tensor,
     /// Of each group of parameters.
     pub learning_rates: Vec<(&'static str, f64)>,
 }
 
 /// The steps in order, and the time since the last read.
-pub struct Pending {
-    steps: Vec<Launched>,
+pub struct StepsInFlight {
+    steps: Vec<StepInFlight>,
     since: Instant,
     waited: Duration,
 }
@@ -24,21 +26,21 @@ pub struct Pending {
 /// The result of a read: the steps with their numbers, and the average time of a step.
 pub struct Read {
     /// In order.
-    pub steps: Vec<(Launched, Vec<f64>)>,
+    pub steps: Vec<(StepInFlight, StepNumbers)>,
     /// The part of it that was spent waiting for data.
     pub waited: Duration,
     /// The whole step.
     pub whole: Duration,
 }
 
-impl Pending {
+impl StepsInFlight {
     /// No steps; time counts from now.
     pub fn new() -> Self {
         Self { steps: Vec::new(), since: Instant::now(), waited: Duration::ZERO }
     }
 
     /// Adds a step and the time that it waited for its data.
-    pub fn push(&mut self, step: Launched, waited: Duration) {
+    pub fn push(&mut self, step: StepInFlight, waited: Duration) {
         self.steps.push(step);
         self.waited += waited;
     }
@@ -53,7 +55,7 @@ impl Pending {
             false => Vec::try_from(Tensor::stack(&numbers, 0).to_kind(Kind::Double).to_device(Device::Cpu))?,
         };
         let read = Read {
-            steps: steps.into_iter().zip(numbers).collect(),
+            steps: steps.into_iter().zip(numbers.iter().map(|row| StepNumbers::from_row(row))).collect(),
             waited: self.waited / count,
             whole: self.since.elapsed() / count,
         };

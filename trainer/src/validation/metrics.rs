@@ -18,7 +18,7 @@ use crate::run::models::{Folders, Models};
 use crate::validation::tags::{CLIP_DIRECTION, EMO_A, EMO_S, LPIPS};
 
 /// The networks that measure the edits.
-pub struct Verdict {
+pub struct ValidationMetrics {
     lpips: Option<Lpips>,
     classifier: Option<Classifier>,
 }
@@ -35,7 +35,7 @@ pub struct Pairs<'a> {
     pub direction: Option<&'a Tensor>,
 }
 
-impl Verdict {
+impl ValidationMetrics {
     /// Loads what the recipe names. A classifier that reads the embeddings of the loss's CLIP is refused: the run is
     /// trained to please that CLIP.
     pub fn load(config: &Config, folders: &Folders, models: &Models) -> anyhow::Result<Self> {

@@ -12,7 +12,7 @@ use anyhow::Context;
 use dataloader::{RowRef, Stream};
 use diffusion::images;
 use diffusion::process::asyrp::{reverse, Branch, Shift};
-use diffusion::process::ddim::{Ladder, Trajectory};
+use diffusion::process::ddim::{InversionSchedule, Trajectory};
 use diffusion::run::{pooled_token, RunConfig};
 use diffusion::tokens::Prompt;
 use image::RgbImage;
@@ -23,18 +23,18 @@ use crate::config::resolved::Resolved;
 use crate::failure::{input, refuse};
 use crate::logging::recorder::Recorder;
 use crate::objective::Objective;
-use crate::run::context::Ground;
+use crate::run::context::RunContext;
 use crate::run::export::run_config;
 use crate::run::models::{Folders, Models};
 use crate::run::world::World;
 use crate::step::state::State;
-use crate::validation::metrics::{Pairs, Verdict};
+use crate::validation::metrics::{Pairs, ValidationMetrics};
 
 /// What validation edits and measures.
 pub struct Samples {
     shown: Vec<Shown>,
     resolution: u32,
-    verdict: Verdict,
+    metrics: ValidationMetrics,
 }
 
 /// The images that are edited towards one emotion; none of them shows it already. This rank's share is loaded.
@@ -57,14 +57,13 @@ struct Loaded {
 
 impl Samples {
     /// Chooses the images, the same for any seed; none if validation is off.
-    pub fn choose(ground: &Ground<'_>, folders: &Folders) -> anyhow::Result<Option<Self>> {
-        let Ground { recipe, models, data, world, .. } = *ground;
+    pub fn choose(run: &RunContext<'_>, folders: &Folders) -> anyhow::Result<Option<Self>> {
+        let RunContext { recipe, models, data, world, .. } = *run;
         if recipe.config.validation.validation_steps == 0 {
             return Ok(None);
         }
-        let shown: Vec<Shown> = (0..recipe.names.len())
-            .filter_map(|k| Shown::choose(ground, k).transpose())
-            .collect::<anyhow::Result<_>>()?;
+        let shown: Vec<Shown> =
+            (0..recipe.names.len()).filter_map(|k| Shown::choose(run, k).transpose()).collect::<anyhow::Result<_>>()?;
         for (k, name) in recipe.names.iter().enumerate() {
             if world.is_first() && shown.iter().all(|shown| shown.emotion != k) {
                 let split = &recipe.config.validation.split;
@@ -76,8 +75,8 @@ impl Samples {
         if shown.is_empty() {
             return Err(refuse("validation.split: no source in it is without every emotion of the run; name another"));
         }
-        let verdict = Verdict::load(&recipe.config, folders, models)?;
-        Ok(Some(Self { shown, resolution: data.resolution(), verdict }))
+        let metrics = ValidationMetrics::load(&recipe.config, folders, models)?;
+        Ok(Some(Self { shown, resolution: data.resolution(), metrics }))
     }
 
     /// The rows whose inversions are needed, on every rank.
@@ -86,18 +85,18 @@ impl Samples {
     }
 
     /// Loads this rank's images and their inversions.
-    pub fn with_inversions(mut self, ground: &Ground<'_>) -> anyhow::Result<Self> {
+    pub fn with_inversions(mut self, run: &RunContext<'_>) -> anyhow::Result<Self> {
         for shown in &mut self.shown {
-            shown.loaded = Some(shown.load(ground)?);
+            shown.loaded = Some(shown.load(run)?);
         }
         Ok(self)
     }
 
     /// Edits towards every emotion of the run; rank 0 writes the pictures and the means that it returns.
     pub fn show(
-        &self, ground: &Ground<'_>, objective: &Objective<'_>, state: &State, recorder: &mut Recorder,
+        &self, run: &RunContext<'_>, objective: &Objective<'_>, state: &State, recorder: &mut Recorder,
     ) -> anyhow::Result<Vec<(String, f64)>> {
-        let Ground { recipe, models, ladder, world, .. } = *ground;
+        let RunContext { recipe, models, inversion_schedule, world, .. } = *run;
         let _no_grad = tch::no_grad_guard();
         let progress = Progress::new("validating", "emotions", recipe.names.len() as u64, world.is_first());
         let config = run_config(recipe, models, state, self.resolution);
@@ -107,7 +106,7 @@ impl Samples {
             let (k, name) = (shown.emotion, &recipe.names[shown.emotion]);
             let loaded = shown.loaded.as_ref().context("validation images are loaded before the first step")?;
             let loaded = &loaded.on(models.device);
-            let work = || edit(&config, models, ladder, state, loaded, name);
+            let work = || edit(&config, models, inversion_schedule, state, loaded, name);
             let latent = collective::autocast(models.device, models.kind, work)?;
             let edited = restore(&config, models, loaded, &latent);
             let columns = [&loaded.sources, &loaded.round_trip, &edited].map(|t| shown.gathered(t, world));
@@ -116,7 +115,7 @@ impl Samples {
             let direction = objective.direction(k, state.learned.tokens.as_ref())?;
             let (emotion, direction) = (recipe.config.emotions[k], direction.as_ref());
             let pairs = Pairs { sources: &sources, edited: &edited, emotion, direction };
-            for (tag, value) in self.verdict.of(models, &pairs)? {
+            for (tag, value) in self.metrics.of(models, &pairs)? {
                 measured.entry(tag).or_default().push(value);
             }
             progress.inc(1);
@@ -136,8 +135,8 @@ impl Samples {
 
 impl Shown {
     /// The images for emotion number `k`; none if every held-out image shows it already.
-    fn choose(ground: &Ground<'_>, k: usize) -> anyhow::Result<Option<Self>> {
-        let Ground { recipe, data, world, .. } = *ground;
+    fn choose(run: &RunContext<'_>, k: usize) -> anyhow::Result<Option<Self>> {
+        let RunContext { recipe, data, world, .. } = *run;
         let stream = match data.held_out(recipe, k) {
             Err(dataloader::Error::Empty { .. }) if recipe.names.len() > 1 => return Ok(None),
             stream => input(stream)?,
@@ -153,8 +152,8 @@ impl Shown {
         (0..self.count as u64).map(|p| (&self.stream, self.stream.at(p))).collect()
     }
 
-    fn load(&self, ground: &Ground<'_>) -> anyhow::Result<Loaded> {
-        let Ground { trajectories, models, .. } = *ground;
+    fn load(&self, run: &RunContext<'_>) -> anyhow::Result<Loaded> {
+        let RunContext { trajectories, models, .. } = *run;
         let _no_grad = tch::no_grad_guard();
         let row = |&position: &u64| self.stream.read(self.stream.at(position));
         let rows = self.mine.iter().map(row).collect::<dataloader::Result<Vec<_>>>()?;
@@ -189,7 +188,8 @@ impl Loaded {
 
 /// The edited latents, (b, c, h, w).
 fn edit(
-    config: &RunConfig, models: &Models, ladder: &Ladder, state: &State, loaded: &Loaded, emotion: &str,
+    config: &RunConfig, models: &Models, inversion_schedule: &InversionSchedule, state: &State, loaded: &Loaded,
+    emotion: &str,
 ) -> anyhow::Result<Tensor> {
     let (pipeline, learned) = (&models.pipeline, &state.learned);
     let prompt = diffusion::edit::target_prompt(pipeline, config, learned.tokens.as_ref(), emotion)?;
@@ -210,7 +210,7 @@ fn edit(
         condition: config.edit.condition,
     };
     let (process, interval) = (config.edit.process, config.edit.interval());
-    Ok(reverse(&branch, ladder, &loaded.trajectory, process, interval, 1.0, config.seed))
+    Ok(reverse(&branch, inversion_schedule, &loaded.trajectory, process, interval, 1.0, config.seed))
 }
 
 /// The edited latents as images, with the detail that the VAE lost. Outside of autocast: a VAE may overflow in f16.

@@ -18,7 +18,7 @@ use tch::{Device, Kind, Tensor};
 
 use self::blocks::{DownBlock, MidBlock, UpBlock};
 pub use self::config::{Config, Level};
-pub use self::recompute::{DecoderPass, Keep};
+pub use self::recompute::{Checkpointing, DecoderPass};
 use self::timestep::TimestepEmbedding;
 use super::layers::{Conv2d, GroupNorm};
 use crate::error::Result;

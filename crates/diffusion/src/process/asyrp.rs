@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::delta::Delta;
-use crate::networks::unet::{Bottleneck, DecoderPass, Keep, UNet};
+use crate::networks::unet::{Bottleneck, Checkpointing, DecoderPass, UNet};
 use crate::noise;
-use crate::process::ddim::{alpha_bars, sigma, timestep_tensor, Ladder, Trajectory};
+use crate::process::ddim::{alpha_bars, sigma, timestep_tensor, InversionSchedule, Trajectory};
 use crate::process::schedule::Schedule;
 
 /// What the edit leaves to the source.
@@ -81,16 +81,16 @@ impl Branch<'_> {
         SourcePass { branch: self, z: z.shallow_clone(), timesteps: timesteps.to_vec(), bottleneck: OnceCell::new() }
     }
 
-    /// The decoder pass of the edit at `strength`, which scales Δh and interpolates the condition. `keep` says what
+    /// The decoder pass of the edit at `strength`, which scales Δh and interpolates the condition. `checkpointing` says what
     /// stays in memory for its backward pass. If only the decoder sees the edited prompt, the encoder pass of
     /// `source` is used again.
-    pub fn edited_pass(&self, source: &SourcePass<'_>, strength: f64, keep: Keep) -> DecoderPass<'_> {
+    pub fn edited_pass(&self, source: &SourcePass<'_>, strength: f64, checkpointing: Checkpointing) -> DecoderPass<'_> {
         let context = self.source_context + strength * (self.edited_context - self.source_context);
         let input = match self.condition {
             Condition::Decoder => self.shift(source.bottleneck(), strength),
             Condition::Both => self.shift(&self.encode(&source.z, &source.timesteps, &context), strength),
         };
-        DecoderPass::run(self.unet, input, context, keep)
+        DecoderPass::run(self.unet, input, context, checkpointing)
     }
 
     fn encode(&self, z: &Tensor, timesteps: &[i64], context: &Tensor) -> Bottleneck {
@@ -142,7 +142,7 @@ impl SourcePass<'_> {
 
 /// The recorded source at both ends of one step down.
 #[derive(Debug)]
-pub struct Rung<'a> {
+pub struct SourceStep<'a> {
     /// Its latent at the next lower timestep, (b, c, h, w).
     pub below: &'a Tensor,
     /// P_t of its output at this timestep.
@@ -158,13 +158,13 @@ impl Process {
     /// anchored process does not use.
     ///
     /// Where both equal the source's, the source's latent is returned exactly: the difference added to it is then 0.
-    pub fn descend(self, rung: &Rung<'_>, clean: &Tensor, noise: &Tensor) -> Tensor {
-        let below = rung.alpha_bar_below;
-        let mut change = below.sqrt() * (clean - rung.clean);
+    pub fn descend(self, source_step: &SourceStep<'_>, clean: &Tensor, noise: &Tensor) -> Tensor {
+        let below = source_step.alpha_bar_below;
+        let mut change = below.sqrt() * (clean - source_step.clean);
         if self == Process::Asymmetric {
-            change += (1f64 - below).sqrt() * (noise - rung.noise);
+            change += (1f64 - below).sqrt() * (noise - source_step.noise);
         }
-        rung.below + change
+        source_step.below + change
     }
 }
 
@@ -173,40 +173,40 @@ impl Process {
 /// Above t_edit each step costs one encoder pass and one or two decoder passes, below it a plain step. As long as
 /// nothing has been edited, nothing is computed. `boost_seed` draws the noise of quality boosting.
 pub fn reverse(
-    branch: &Branch<'_>, ladder: &Ladder, source: &Trajectory, process: Process, interval: Interval, strength: f64,
-    boost_seed: u64,
+    branch: &Branch<'_>, inversion_schedule: &InversionSchedule, source: &Trajectory, process: Process,
+    interval: Interval, strength: f64, boost_seed: u64,
 ) -> Tensor {
     let _no_grad = tch::no_grad_guard();
-    let (rungs, schedule) = (ladder.timesteps(), branch.schedule);
+    let (timesteps, schedule) = (inversion_schedule.timesteps(), branch.schedule);
     let mut edited: Option<Tensor> = None;
-    for k in (1..rungs.len()).rev() {
-        let (t, active) = (rungs[k], rungs[k] >= interval.t_edit && strength != 0.0);
+    for k in (1..timesteps.len()).rev() {
+        let (t, active) = (timesteps[k], timesteps[k] >= interval.t_edit && strength != 0.0);
         if edited.is_none() && !active {
             continue;
         }
         let (latent, recorded) = (source.latent(k), source.output(k));
         let z = edited.unwrap_or_else(|| latent.shallow_clone());
-        let rung = Rung {
+        let source_step = SourceStep {
             below: &source.latent(k - 1),
             clean: &schedule.clean_from_output(&recorded, &latent, &[t]),
             noise: &schedule.noise_from_output(&recorded, &latent, &[t]),
-            alpha_bar_below: &alpha_bars(schedule, &[rungs[k - 1]], z.device()),
+            alpha_bar_below: &alpha_bars(schedule, &[timesteps[k - 1]], z.device()),
         };
         let timesteps = vec![t; z.size()[0] as usize];
         let pass = branch.source_pass(&z, &timesteps);
         let own = (!active || process == Process::Asymmetric).then(|| pass.output());
         let noise = own.as_ref().map(|own| schedule.noise_from_output(own, &z, &timesteps));
-        let noise = noise.unwrap_or_else(|| rung.noise.shallow_clone());
+        let noise = noise.unwrap_or_else(|| source_step.noise.shallow_clone());
         let output = match (&own, active) {
             (Some(own), false) => own.shallow_clone(),
-            _ => branch.edited_pass(&pass, strength, Keep::All).output().shallow_clone(),
+            _ => branch.edited_pass(&pass, strength, Checkpointing::Off).output().shallow_clone(),
         };
         let clean = branch.clean(&z, &timesteps, &output);
         edited = Some(if !active && t < interval.t_boost {
             let fresh = noise_like(&z, boost_seed, k);
-            boosted(&rung, &alpha_bars(schedule, &[t], z.device()), (&clean, &noise), strength, &fresh)
+            boosted(&source_step, &alpha_bars(schedule, &[t], z.device()), (&clean, &noise), strength, &fresh)
         } else {
-            process.descend(&rung, &clean, &noise)
+            process.descend(&source_step, &clean, &noise)
         });
     }
     edited.unwrap_or_else(|| source.latent(0))
@@ -217,13 +217,13 @@ pub fn reverse(
 /// As in [`Process::descend`], it is a difference from the recorded source. Its η is the strength, but at most 1; the
 /// noise shrinks with it, so that an edit of a strength near 0 stays near the source.
 fn boosted(
-    rung: &Rung<'_>, here: &Tensor, (clean, noise): (&Tensor, &Tensor), strength: f64, fresh: &Tensor,
+    source_step: &SourceStep<'_>, here: &Tensor, (clean, noise): (&Tensor, &Tensor), strength: f64, fresh: &Tensor,
 ) -> Tensor {
-    let below = rung.alpha_bar_below;
+    let below = source_step.alpha_bar_below;
     let sigma = sigma(here, below, strength.abs().min(1.0));
     let direction = (1f64 - below - sigma.square()).clamp_min(0.0).sqrt() * noise;
-    let recorded = (1f64 - below).sqrt() * rung.noise;
-    rung.below + below.sqrt() * (clean - rung.clean) + (direction - recorded) + sigma * fresh
+    let recorded = (1f64 - below).sqrt() * source_step.noise;
+    source_step.below + below.sqrt() * (clean - source_step.clean) + (direction - recorded) + sigma * fresh
 }
 
 fn noise_like(z: &Tensor, seed: u64, k: usize) -> Tensor {

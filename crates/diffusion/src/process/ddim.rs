@@ -34,11 +34,11 @@ pub fn alpha_bars(schedule: &Schedule, timesteps: &[i64], device: Device) -> Ten
 /// The timesteps that inversion goes up and the edit goes down, ascending: evenly spaced from 0 to the last timestep
 /// at which the output says something of x₀ ([`Schedule::last_timestep`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ladder {
+pub struct InversionSchedule {
     timesteps: Vec<i64>,
 }
 
-impl Ladder {
+impl InversionSchedule {
     /// `num_steps` timesteps (at least 2) over the schedule's training timesteps.
     pub fn new(schedule: &Schedule, num_steps: usize) -> Self {
         let last = schedule.last_timestep();
@@ -79,17 +79,19 @@ impl Trajectory {
 /// DDIM inversion at guidance 1: goes up from `latent` (b, c, h, w); each step uses the output at its lower timestep.
 ///
 /// `context` is the source prompt's (1 or b, tokens, d). No gradient is recorded.
-pub fn invert(unet: &UNet, schedule: &Schedule, ladder: &Ladder, latent: &Tensor, context: &Tensor) -> Trajectory {
+pub fn invert(
+    unet: &UNet, schedule: &Schedule, inversion_schedule: &InversionSchedule, latent: &Tensor, context: &Tensor,
+) -> Trajectory {
     let _no_grad = tch::no_grad_guard();
-    let rungs = ladder.timesteps();
+    let timesteps = inversion_schedule.timesteps();
     let batch = latent.size()[0];
     let context = context.expand([batch, -1, -1], false);
     let mut z = latent.to_kind(Kind::Float);
-    let (mut latents, mut outputs) = (Vec::with_capacity(rungs.len()), Vec::with_capacity(rungs.len()));
-    for (k, &t) in rungs.iter().enumerate() {
+    let (mut latents, mut outputs) = (Vec::with_capacity(timesteps.len()), Vec::with_capacity(timesteps.len()));
+    for (k, &t) in timesteps.iter().enumerate() {
         let output = predict(unet, &z, t, &context);
         latents.push(z.shallow_clone());
-        if let Some(&up) = rungs.get(k + 1) {
+        if let Some(&up) = timesteps.get(k + 1) {
             let (clean, noise) =
                 (schedule.clean_from_output(&output, &z, &[t]), schedule.noise_from_output(&output, &z, &[t]));
             z = step(&clean, &noise, &alpha_bars(schedule, &[up], z.device()));

@@ -7,7 +7,7 @@ use tch::Tensor;
 
 use crate::networks::decoder::LatentDecoder;
 use crate::networks::lpips::Lpips;
-use crate::process::ddim::{Ladder, Trajectory};
+use crate::process::ddim::{InversionSchedule, Trajectory};
 use crate::process::schedule::Schedule;
 
 /// The share of the text cosine that LPIPS must reach at t_edit.
@@ -24,36 +24,36 @@ pub struct Probe<'a> {
     /// The schedule of the trajectory.
     pub schedule: &'a Schedule,
     /// Its timesteps.
-    pub ladder: &'a Ladder,
+    pub inversion_schedule: &'a InversionSchedule,
 }
 
 impl Probe<'_> {
     /// The smallest t with LPIPS(decode(z_0), decode(P_t)) ≥ 0.33·cos(E_T(source), E_T(target)); the last timestep if
     /// there is none.
     pub fn t_edit(&self, sources: &Trajectory, text_cosine: f64) -> i64 {
-        self.first_rung(sources, EDIT_SHARE * text_cosine, |k, z| {
-            self.schedule.clean_from_output(&sources.output(k), z, &[self.ladder.timesteps()[k]])
+        self.first_timestep(sources, EDIT_SHARE * text_cosine, |k, z| {
+            self.schedule.clean_from_output(&sources.output(k), z, &[self.inversion_schedule.timesteps()[k]])
         })
     }
 
     /// The smallest t with LPIPS(decode(z_0), decode(z_t)) ≥ 1.2; 0 (no boosting) if there is none.
     pub fn t_boost(&self, sources: &Trajectory) -> i64 {
-        let t = self.first_rung(sources, BOOST_LPIPS, |_, z| z.shallow_clone());
-        if self.ladder.timesteps().last() == Some(&t) {
+        let t = self.first_timestep(sources, BOOST_LPIPS, |_, z| z.shallow_clone());
+        if self.inversion_schedule.timesteps().last() == Some(&t) {
             0
         } else {
             t
         }
     }
 
-    fn first_rung(&self, sources: &Trajectory, bound: f64, view: impl Fn(usize, &Tensor) -> Tensor) -> i64 {
+    fn first_timestep(&self, sources: &Trajectory, bound: f64, view: impl Fn(usize, &Tensor) -> Tensor) -> i64 {
         let _no_grad = tch::no_grad_guard();
-        let rungs = self.ladder.timesteps();
+        let timesteps = self.inversion_schedule.timesteps();
         let clean = self.decoder.decode_scaled(&sources.latent(0));
-        let reached = (0..rungs.len()).find(|&k| {
+        let reached = (0..timesteps.len()).find(|&k| {
             let seen = self.decoder.decode_scaled(&view(k, &sources.latent(k)));
             self.lpips.distance(&clean, &seen).mean(tch::Kind::Double).double_value(&[]) >= bound
         });
-        reached.map_or(rungs[rungs.len() - 1], |k| rungs[k])
+        reached.map_or(timesteps[timesteps.len() - 1], |k| timesteps[k])
     }
 }

@@ -11,11 +11,11 @@ use super::{Bottleneck, Skips, UNet};
 
 /// What stays in memory of a pass for its backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
+pub enum Checkpointing {
     /// Everything.
-    All,
+    Off,
     /// The inputs of the up blocks.
-    BlockInputs,
+    On,
 }
 
 /// One pass through the up path.
@@ -30,11 +30,11 @@ pub struct DecoderPass<'a> {
 
 impl<'a> DecoderPass<'a> {
     /// Runs the up path on `bottleneck` under `context` (b, l, d).
-    pub fn run(unet: &'a UNet, bottleneck: Bottleneck, context: Tensor, keep: Keep) -> Self {
+    pub fn run(unet: &'a UNet, bottleneck: Bottleneck, context: Tensor, checkpointing: Checkpointing) -> Self {
         let mut inputs = Vec::new();
-        let output = match keep {
-            Keep::All => unet.decode(&bottleneck, &context),
-            Keep::BlockInputs => {
+        let output = match checkpointing {
+            Checkpointing::Off => unet.decode(&bottleneck, &context),
+            Checkpointing::On => {
                 let _no_grad = tch::no_grad_guard();
                 let mut x = bottleneck.h.detach();
                 for k in 0..unet.up_blocks.len() {

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 
 use super::{LATENT, NOISE};
 
-/// The Arrow schema: image, split, rung, timestep, and (c·h·w) numbers each of latent and noise.
+/// The Arrow schema: image, split, rung (the timestep's index), timestep, and (c·h·w) numbers each of latent and noise.
 pub fn schema(width: usize) -> Schema {
     let list = |name| Field::new(name, DataType::FixedSizeList(item(), width as i32), false);
     Schema::new(vec![
@@ -28,9 +28,10 @@ fn item() -> Arc<Field> {
 pub fn batch(
     image_id: &str, split: &str, timesteps: &[i64], latents: Vec<f32>, noises: Vec<f32>,
 ) -> Result<RecordBatch, String> {
-    let rungs = timesteps.len();
-    let width = latents.len() / rungs.max(1);
-    let text = |value: &str| Arc::new(StringArray::from_iter_values(std::iter::repeat_n(value, rungs))) as ArrayRef;
+    let num_timesteps = timesteps.len();
+    let width = latents.len() / num_timesteps.max(1);
+    let text =
+        |value: &str| Arc::new(StringArray::from_iter_values(std::iter::repeat_n(value, num_timesteps))) as ArrayRef;
     let whole = |values: Vec<i32>| Arc::new(Int32Array::from(values)) as ArrayRef;
     let list = |values: Vec<f32>| -> Result<ArrayRef, String> {
         let values = Arc::new(Float32Array::from(values));
@@ -40,7 +41,7 @@ pub fn batch(
     let columns = vec![
         text(image_id),
         text(split),
-        whole((0..rungs as i32).collect()),
+        whole((0..num_timesteps as i32).collect()),
         whole(timesteps.iter().map(|&t| t as i32).collect()),
         list(latents)?,
         list(noises)?,

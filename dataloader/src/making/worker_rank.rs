@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 /// This process among those that encode one data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
+pub struct WorkerRank {
     /// This process's rank, from 0; the first completes the data set.
     pub rank: usize,
     /// The number of processes.
@@ -20,11 +20,11 @@ pub struct Share {
     pub local_size: usize,
 }
 
-impl Share {
+impl WorkerRank {
     /// One process that does everything.
-    pub const ALONE: Share = Share { rank: 0, size: 1, local_rank: 0, local_size: 1 };
+    pub const ALONE: WorkerRank = WorkerRank { rank: 0, size: 1, local_rank: 0, local_size: 1 };
 
-    /// The share that a launcher's variables say; [`Share::ALONE`] without any.
+    /// The rank that a launcher's variables say; [`WorkerRank::ALONE`] without any.
     pub fn from_env(env: Lookup<'_>) -> Result<Self> {
         let refused = |message: String| Error::invalid("environment", message);
         if let (Some(index), None) = (env("JOB_COMPLETION_INDEX"), env("RANK")) {
@@ -83,16 +83,16 @@ impl Share {
 mod tests {
     use super::*;
 
-    fn share(variables: &[(&str, &str)]) -> std::result::Result<Share, String> {
+    fn worker_rank(variables: &[(&str, &str)]) -> std::result::Result<WorkerRank, String> {
         let lookup = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string());
-        Share::from_env(&lookup).map_err(|e| e.to_string())
+        WorkerRank::from_env(&lookup).map_err(|e| e.to_string())
     }
 
     #[test]
     fn each_launcher_gives_its_share() {
-        assert_eq!(share(&[]), Ok(Share::ALONE));
+        assert_eq!(worker_rank(&[]), Ok(WorkerRank::ALONE));
         let indexed = [("JOB_COMPLETION_INDEX", "3"), ("WORLD_SIZE", "8")];
-        assert_eq!(share(&indexed), Ok(Share { rank: 3, size: 8, ..Share::ALONE }));
+        assert_eq!(worker_rank(&indexed), Ok(WorkerRank { rank: 3, size: 8, ..WorkerRank::ALONE }));
         let torchrun = [
             ("RANK", "5"),
             ("WORLD_SIZE", "8"),
@@ -101,20 +101,24 @@ mod tests {
             ("MASTER_ADDR", "a"),
             ("MASTER_PORT", "1234"),
         ];
-        assert_eq!(share(&torchrun), Ok(Share { rank: 5, size: 8, local_rank: 1, local_size: 4 }));
+        assert_eq!(worker_rank(&torchrun), Ok(WorkerRank { rank: 5, size: 8, local_rank: 1, local_size: 4 }));
     }
 
     #[test]
     fn an_incomplete_set_is_named() {
-        assert!(share(&[("JOB_COMPLETION_INDEX", "3")]).expect_err("no size").contains("completions"));
-        assert!(share(&[("JOB_COMPLETION_INDEX", "3"), ("WORLD_SIZE", "3")]).expect_err("outside").contains("is 3"));
-        assert!(share(&[("JOB_COMPLETION_INDEX", "x"), ("WORLD_SIZE", "3")]).expect_err("no number").contains("\"x\""));
+        assert!(worker_rank(&[("JOB_COMPLETION_INDEX", "3")]).expect_err("no size").contains("completions"));
+        assert!(worker_rank(&[("JOB_COMPLETION_INDEX", "3"), ("WORLD_SIZE", "3")])
+            .expect_err("outside")
+            .contains("is 3"));
+        assert!(worker_rank(&[("JOB_COMPLETION_INDEX", "x"), ("WORLD_SIZE", "3")])
+            .expect_err("no number")
+            .contains("\"x\""));
     }
 
     #[test]
     fn everything_belongs_to_exactly_one() {
-        let shares = (0..3).map(|rank| Share { rank, size: 3, ..Share::ALONE });
-        let owned: usize = shares.map(|share| (0..100).filter(|&n| share.owns(n)).count()).sum();
+        let ranks = (0..3).map(|rank| WorkerRank { rank, size: 3, ..WorkerRank::ALONE });
+        let owned: usize = ranks.map(|worker_rank| (0..100).filter(|&n| worker_rank.owns(n)).count()).sum();
         assert_eq!(owned, 100);
     }
 }

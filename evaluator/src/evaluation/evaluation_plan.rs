@@ -15,23 +15,23 @@ use crate::methods::style::Style;
 use crate::methods::{self, Method, NoEdit, Oracle, TrainedRun, VaeRoundTrip};
 
 /// Who takes part, on which photos, before which judges.
-pub struct Contest {
+pub struct EvaluationPlan {
     /// The photos.
     pub sources: Sources,
     /// The methods of each emotion.
-    pub lineups: Vec<Lineup>,
+    pub methods_by_emotion: Vec<EmotionMethods>,
     /// What the style images were, where a method looks at them.
     pub style: Option<Value>,
     /// The networks that look at the edits.
     pub observer: Observer,
 }
 
-impl Contest {
+impl EvaluationPlan {
     /// Opens the sources and loads every method and judge of the plan.
     pub fn open(plan: &Plan) -> Result<Self> {
         let sources = Sources::open(&plan.config.sources, &plan.config.store)?;
-        let (lineups, style) = lineups(plan, &sources)?;
-        Ok(Self { sources, lineups, style: style.map(|style| style.account()), observer: observer(plan)? })
+        let (methods_by_emotion, style) = methods_by_emotion(plan, &sources)?;
+        Ok(Self { sources, methods_by_emotion, style: style.map(|style| style.account()), observer: observer(plan)? })
     }
 }
 
@@ -46,7 +46,7 @@ pub fn observer(plan: &Plan) -> Result<Observer> {
 
 /// A method as it took part.
 #[derive(Clone, Debug)]
-pub struct Entrant {
+pub struct EvaluatedMethod {
     /// Name and definition.
     pub about: methods::About,
     /// Its strengths, ascending.
@@ -58,42 +58,51 @@ pub struct Entrant {
 }
 
 /// The joint run where there is one, else the last trained method.
-pub(crate) fn featured(lineups: &[Lineup]) -> Option<&'static str> {
-    let trained = || lineups.iter().flat_map(|l| &l.methods).map(|m| m.about()).filter(|a| !a.control);
+pub(crate) fn featured(methods_by_emotion: &[EmotionMethods]) -> Option<&'static str> {
+    let trained = || methods_by_emotion.iter().flat_map(|l| &l.methods).map(|m| m.about()).filter(|a| !a.control);
     trained().find(|a| a.key == "joint").or(trained().next_back()).map(|a| a.key)
 }
 
-pub(crate) fn entrants(plan: &Plan, lineups: &[Lineup]) -> Vec<(Emotion, Vec<Entrant>)> {
-    let shuffled = featured(lineups).filter(|_| plan.config.shuffled);
-    let of = |method: &Rc<dyn Method>| Entrant {
+pub(crate) fn evaluated_methods(
+    plan: &Plan, methods_by_emotion: &[EmotionMethods],
+) -> Vec<(Emotion, Vec<EvaluatedMethod>)> {
+    let shuffled = featured(methods_by_emotion).filter(|_| plan.config.shuffled);
+    let of = |method: &Rc<dyn Method>| EvaluatedMethod {
         about: method.about(),
         strengths: method.strengths().to_vec(),
         headline: method.headline(),
         by_emotion: method.looks_at_emotion(),
     };
-    let all = |lineup: &Lineup| {
-        let mut entrants: Vec<Entrant> = lineup.methods.iter().map(of).collect();
-        if let Some(key) = shuffled.filter(|key| entrants.iter().any(|e| e.about.key == *key)) {
-            let headline = entrants.iter().find(|e| e.about.key == key).and_then(|e| e.headline);
-            let place = entrants.iter().take_while(|e| e.about.control).count();
+    let all = |emotion_methods: &EmotionMethods| {
+        let mut evaluated_methods: Vec<EvaluatedMethod> = emotion_methods.methods.iter().map(of).collect();
+        if let Some(key) = shuffled.filter(|key| evaluated_methods.iter().any(|e| e.about.key == *key)) {
+            let headline = evaluated_methods.iter().find(|e| e.about.key == key).and_then(|e| e.headline);
+            let place = evaluated_methods.iter().take_while(|e| e.about.control).count();
             let about = methods::ABOUT_SHUFFLED;
             let strengths = headline.into_iter().collect();
-            entrants.insert(place, Entrant { about, strengths, headline, by_emotion: true });
+            evaluated_methods.insert(place, EvaluatedMethod { about, strengths, headline, by_emotion: true });
         }
-        (lineup.emotion, entrants)
+        (emotion_methods.emotion, evaluated_methods)
     };
-    lineups.iter().map(all).collect()
+    methods_by_emotion.iter().map(all).collect()
+}
+
+/// Every method of every emotion.
+pub(crate) fn each(
+    evaluated_methods: &[(Emotion, Vec<EvaluatedMethod>)],
+) -> impl Iterator<Item = (Emotion, &EvaluatedMethod)> {
+    evaluated_methods.iter().flat_map(|(emotion, all)| all.iter().map(|method| (*emotion, method)))
 }
 
 /// The methods that compete for one emotion, controls first.
-pub struct Lineup {
+pub struct EmotionMethods {
     /// The target.
     pub emotion: Emotion,
     /// The methods.
     pub methods: Vec<Rc<dyn Method>>,
 }
 
-impl Lineup {
+impl EmotionMethods {
     /// Edits of each source.
     pub fn edits(&self) -> usize {
         self.methods.iter().map(|m| m.strengths().len().max(1)).sum()
@@ -101,14 +110,14 @@ impl Lineup {
 }
 
 /// Loads the pipeline, the statistics of the style images and every run of the plan.
-fn lineups(plan: &Plan, sources: &Sources) -> Result<(Vec<Lineup>, Option<Style>)> {
+fn methods_by_emotion(plan: &Plan, sources: &Sources) -> Result<(Vec<EmotionMethods>, Option<Style>)> {
     let pipeline = Rc::new(Pipeline::load(&plan.base.1, plan.device, Kind::Float)?);
     let style = plan.config.style_images.as_ref().filter(|_| plan.baselines.iter().any(|b| b.settings.needs_style()));
     let style =
         style.map(|style| Style::gather(style, &plan.config.store, &plan.emotions, sources, &pipeline)).transpose()?;
     let controls: [Rc<dyn Method>; 2] = [Rc::new(NoEdit), Rc::new(VaeRoundTrip::new(pipeline.clone()))];
     let (have_truth, detail) = (sources.have_truth(&plan.emotions), plan.detail());
-    let mut lineups = Vec::new();
+    let mut methods_by_emotion = Vec::new();
     for &emotion in &plan.emotions {
         let mut methods = controls.to_vec();
         if have_truth {
@@ -128,7 +137,7 @@ fn lineups(plan: &Plan, sources: &Sources) -> Result<(Vec<Lineup>, Option<Style>
                 pipeline.clone(),
             )?));
         }
-        lineups.push(Lineup { emotion, methods });
+        methods_by_emotion.push(EmotionMethods { emotion, methods });
     }
-    Ok((lineups, style))
+    Ok((methods_by_emotion, style))
 }
