@@ -39,7 +39,7 @@ use crate::report::{json, terminal, Report};
                   Exit codes: 0 written, gates passed; 1 failed or a gate did not pass; 2 bad recipe or input."
 )]
 pub struct Cli {
-    /// What to do instead of a report.
+    /// A command instead of a report.
     #[command(subcommand)]
     pub command: Option<Command>,
     /// The report.
@@ -47,7 +47,7 @@ pub struct Cli {
     pub report: Option<Args>,
 }
 
-/// What the program does beside reports.
+/// The commands beside reports.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Trains an emotion classifier over CLIP's image embeddings, and writes it with a card.
@@ -59,7 +59,7 @@ pub enum Command {
 /// Arguments of `schema`.
 #[derive(Debug, Parser)]
 pub struct SchemaArgs {
-    /// Of what.
+    /// Whose schema.
     #[arg(value_enum, default_value_t = Described::Recipe)]
     pub of: Described,
 }
@@ -81,13 +81,13 @@ pub struct FitArgs {
     /// The recipe (YAML).
     #[arg(long)]
     pub config: PathBuf,
-    /// Lay a value over the recipe: a.b=value, the value in YAML. May be repeated.
+    /// Set a key of the recipe: a.b=value, the value in YAML. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
     /// How log lines look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// Seconds between two lines of progress where there is no terminal.
+    /// Seconds between two lines of progress when there is no terminal.
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = program::progress::seconds)]
     pub progress_every: Duration,
 }
@@ -99,10 +99,11 @@ pub struct Args {
     /// The recipe (YAML).
     #[arg(long)]
     pub config: PathBuf,
-    /// Lay a value over the recipe: a.b=value, the value in YAML. May be repeated.
+    /// Set a key of the recipe: a.b=value, the value in YAML. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub sets: Vec<String>,
-    /// Share the sources among so many processes here, or one a GPU. Not under torchrun or Slurm, which start them.
+    /// Share the sources among this many processes here, or one for each GPU. Not under torchrun or Slurm, which
+    /// start them.
     #[arg(long, value_name = "N|gpu")]
     pub nproc_per_node: Option<Processes>,
     /// The report's date, YYYY-MM-DD; today (UTC) by default.
@@ -111,7 +112,7 @@ pub struct Args {
     /// How log lines look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// Seconds between two lines of progress where there is no terminal.
+    /// Seconds between two lines of progress when there is no terminal.
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = program::progress::seconds)]
     pub progress_every: Duration,
 }
@@ -128,7 +129,7 @@ pub struct Outcome {
 }
 
 impl Cli {
-    /// How log lines look, and how often progress is one.
+    /// How log lines look, and how often progress is logged.
     pub fn log(&self) -> (LogFormat, Duration) {
         match (&self.command, &self.report) {
             (Some(Command::FitClassifier(args)), _) => (args.log_format, args.progress_every),
@@ -138,7 +139,7 @@ impl Cli {
     }
 }
 
-/// Trains a classifier; `hub` is where a CLIP named by an id is looked up, `env` has the keys of object stores.
+/// Trains a classifier. `hub` finds a CLIP named by an id, and `env` has the keys of object stores.
 pub fn fit_classifier(args: &FitArgs, hub: &Hub, env: Lookup<'_>) -> Result<String> {
     let config: fit::config::Config = recipes(env).load(&args.config, &args.sets)?;
     let config = fit::config::Config { store: config.store.with_env(env), ..config };
@@ -161,7 +162,7 @@ pub fn schema(of: Described) -> String {
     }
 }
 
-/// Checks the arguments, the recipe and the headers of its models' weights, as [`run`] would, and evaluates nothing.
+/// Checks the arguments, the recipe and the headers of its models' weights as [`run`] would, and evaluates nothing.
 pub fn check(args: &Args, hub: Hub, env: Lookup<'_>) -> Result<()> {
     args.date.as_deref().map_or(Ok(()), check_date)?;
     let config: Config = recipes(env).load(&args.config, &args.sets)?;
@@ -172,9 +173,8 @@ pub fn check(args: &Args, hub: Hub, env: Lookup<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Evaluates this process's share; the first of `ranks` writes the report and has an outcome. `today` is used unless a
-/// date was given, `hub` is where models named by an id are looked up, `env` has the
-/// keys of object stores.
+/// Evaluates this process's share; only the first of `ranks` writes the report and returns an outcome. `today` is the
+/// report's date if none was given, `hub` finds models named by an id, and `env` has the keys of object stores.
 pub fn run(args: &Args, today: &str, hub: Hub, env: Lookup<'_>, ranks: &Ranks) -> Result<Option<Outcome>> {
     let date = args.date.as_deref().unwrap_or(today);
     check_date(date)?;

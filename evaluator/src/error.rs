@@ -16,10 +16,10 @@ pub enum Error {
         /// What is wrong and what to do.
         message: String,
     },
-    /// A judge cannot be loaded, or must not judge.
+    /// A judge cannot be loaded or is not allowed to judge.
     #[error(transparent)]
     Judge(#[from] judge::Error),
-    /// The classifier reads what a run was trained to please.
+    /// The classifier reads the embeddings that a run was trained to please.
     #[error(
         "{}: reads the embeddings of {clip}, which took part in the loss of {run}: a judge that shares a loss's eyes \
          cannot score; use another one, or set models.allow_classifier_on_loss_clip, which the report will say",
@@ -36,7 +36,7 @@ pub enum Error {
     /// A model or run cannot be read or used.
     #[error(transparent)]
     Model(#[from] diffusion::Error),
-    /// A model is not to be had.
+    /// A model cannot be found or fetched.
     #[error(transparent)]
     Hub(#[from] hub::Error),
     /// The sources cannot be read.
@@ -89,7 +89,7 @@ impl Error {
         Error::Io { path: path.into(), source }
     }
 
-    /// Whether the input is at fault (exit code 2) rather than the run (1).
+    /// Whether the input is wrong (exit code 2) rather than the run (1).
     pub fn is_bad_input(&self) -> bool {
         match self {
             Error::Config { .. }

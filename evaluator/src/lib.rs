@@ -1,8 +1,9 @@
 //! Metrics, baselines and the nightly report.
 //!
-//! From the outside in: [`cli`] takes the arguments; [`config`] is the recipe as written, and checked; [`evaluation`]
-//! edits and scores in batches ([`methods`], [`metrics`]) that its processes share; [`scores`] makes means and intervals
-//! of what was measured; [`report`] renders them, and its gates decide the exit code. [`fit`] trains classifiers.
+//! The way of an evaluation: [`cli`] takes the arguments; [`config`] is the recipe as written, and checked;
+//! [`evaluation`] edits and scores in batches ([`methods`], [`metrics`]) that its processes share; [`scores`] makes
+//! means and intervals from the measurements; [`report`] renders them, and its gates decide the exit code. [`fit`]
+//! trains classifiers.
 
 pub mod cli;
 pub mod config;

@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         }
         (Some(Command::Schema(args)), _) => print(&(schema(args.of) + "\n")),
         (None, Some(args)) => evaluate(args),
-        (None, None) => return ExitCode::from(2), // clap has asked for --config
+        (None, None) => return ExitCode::from(2), // clap has asked for --config already
     };
     match done {
         Ok(code) => ExitCode::from(code),
@@ -36,10 +36,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// One of the processes of an evaluation, or their launcher; the exit code.
+/// Runs as one of the processes of an evaluation, or as their launcher; returns the exit code.
 fn evaluate(args: &Args) -> Result<u8> {
     if let Some(node) = ranks_to_start(args.nproc_per_node, &process_env)? {
-        check(args, Hub::from_env(process_env), &process_env)?; // once, here, not once a process
+        check(args, Hub::from_env(process_env), &process_env)?; // once, and not by every process
         return Ok(start_ranks(&node, Restarts::default())?.try_into().unwrap_or(1));
     }
     let ranks = Ranks::join(Rendezvous::from_env(&process_env)?.as_ref())?;
@@ -49,7 +49,7 @@ fn evaluate(args: &Args) -> Result<u8> {
     Ok(u8::from(!outcome.passed))
 }
 
-/// Prints what was made; a reader that has seen enough, such as `head`, is no error.
+/// Prints the result; a reader that stops early, such as `head`, is no error.
 fn print(text: &str) -> Result<u8> {
     let printed = output::print(text.as_bytes());
     printed.map(|_| 0).map_err(|source| Error::Io { path: "standard output".into(), source })

@@ -25,7 +25,7 @@ pub struct Config {
     pub title: String,
     /// The photos to edit.
     pub sources: Sources,
-    /// The images of each emotion that edits towards it are compared with (FID, KLD).
+    /// The images of each emotion that its edits are compared with as a set (FID, KLD).
     #[serde(default)]
     pub references: References,
     /// The networks that edit and score.
@@ -39,13 +39,13 @@ pub struct Config {
     /// The baselines, each with its own strengths.
     #[serde(default)]
     pub methods: Vec<Baseline>,
-    /// What baselines that copy a style look at.
+    /// The images that style baselines copy.
     #[serde(default)]
     pub style_images: Option<StyleImages>,
     /// The one emotion to evaluate; shorthand for `emotions` with one entry.
     #[serde(default)]
     pub emotion: Option<Emotion>,
-    /// The emotions to evaluate; by default all that the runs know.
+    /// The emotions to evaluate; by default all that the runs were trained for.
     #[serde(default)]
     pub emotions: Vec<Emotion>,
     /// The trained runs' strengths on the Emo-A–LPIPS curve.
@@ -57,10 +57,10 @@ pub struct Config {
     /// Whether the featured method's edits are also scored against a target drawn from the other seven emotions.
     #[serde(default = "yes")]
     pub shuffled: bool,
-    /// Also compute a published table's own arithmetic, in columns named so.
+    /// Also compute a published table's own arithmetic, in columns of that name.
     #[serde(default)]
     pub compatibility: Option<Compatibility>,
-    /// Plain-word prompts of the CLIP direction, averaged.
+    /// Plain-word prompts of the CLIP direction, which are averaged.
     #[serde(default = "templates")]
     pub templates: Vec<Template>,
     /// The intervals.
@@ -69,10 +69,10 @@ pub struct Config {
     /// Which pictures the report shows.
     #[serde(default)]
     pub pictures: Pictures,
-    /// When an edit counts as a failure.
+    /// The limits beyond which an edit counts as a failure.
     #[serde(default)]
     pub failures: FailureLimits,
-    /// Files with figures of papers, shown beside the report's own.
+    /// Files with figures from papers, shown beside the report's own.
     #[serde(default)]
     pub published: Vec<PathBuf>,
     /// Conditions on report.json that decide the exit code.
@@ -91,15 +91,15 @@ pub struct Config {
 pub struct Sources {
     /// Folder or URL of shards.
     pub shards: String,
-    /// Which rows: name a split that no training saw.
+    /// A filter of the rows: name a split that no training saw.
     pub filter: Filter,
-    /// Only rows of subjects in this state, such as `neutral`; by default in any.
+    /// Only rows whose subject is in this state, such as `neutral`; by default in any state.
     #[serde(default)]
     pub source_state: Option<String>,
-    /// Leave sources that already show the target out of the headline; the split table has them all the same.
+    /// Leave sources that already show the target out of the headline; the split table still has them.
     #[serde(default)]
     pub exclude_target: bool,
-    /// At most so many sources, evenly spaced in the data set's order.
+    /// The most sources to take, evenly spaced in the data set's order.
     #[serde(default)]
     pub max_images: Option<usize>,
 }
@@ -110,9 +110,9 @@ pub struct Sources {
 pub struct References {
     /// Folder or URL of shards; by default the sources'.
     pub shards: Option<String>,
-    /// Which rows; by default the sources' split. Of these, an emotion's are those labelled with it.
+    /// A filter of the rows; by default the sources' split. Each emotion uses the rows labelled with it.
     pub filter: Option<Filter>,
-    /// At most so many an emotion, evenly spaced in the data set's order.
+    /// The most images of an emotion, evenly spaced in the data set's order.
     pub max_images: Option<usize>,
 }
 
@@ -131,17 +131,17 @@ pub struct Models {
     /// Pipeline folder or hub id; by default the one that the runs name.
     #[serde(default)]
     pub base: Option<String>,
-    /// The emotion classifier's folder; one used in no loss. It is the first of the judges.
+    /// The emotion classifier's folder; it must have taken part in no loss. It is the first of the judges.
     #[serde(default)]
     pub classifier: Option<PathBuf>,
-    /// Folders of the judges, emotion classifiers used in no loss, after `classifier` where that is given. Every headline
-    /// stands under each of them; two of different kind and data say more than one.
+    /// Folders of the judges: emotion classifiers that took part in no loss. If `classifier` is given, it comes
+    /// first. Every headline is shown under each judge; two of different kind and data say more than one.
     #[serde(default)]
     pub judges: Vec<PathBuf>,
-    /// The CLIP that a classifier over embeddings reads, folder or hub id; by default the one it names.
+    /// The CLIP that a classifier over embeddings reads, as folder or hub id; by default the one that it names.
     #[serde(default)]
     pub classifier_clip: Option<String>,
-    /// Let a classifier score that reads the embeddings of a CLIP which took part in a run's loss.
+    /// Let a classifier judge although it reads the embeddings of a CLIP that took part in a run's loss.
     #[serde(default)]
     pub allow_classifier_on_loss_clip: bool,
     /// The scoring CLIP's folder or hub id.
@@ -154,8 +154,8 @@ pub struct Models {
     /// Scene and object classifiers: the column Sem-C.
     #[serde(default)]
     pub clarity: Option<ClarityWeights>,
-    /// InceptionV3's weights (safetensors, torchvision's names as pytorch-fid has them): the column FID beside CLIP-FID.
-    /// Its sums take 34 MB a method and emotion.
+    /// InceptionV3's weights (safetensors, torchvision's names as pytorch-fid has them): adds the column FID beside
+    /// CLIP-FID. Its sums take 34 MB for each method and emotion.
     #[serde(default)]
     pub inception: Option<PathBuf>,
     /// Where to compute.
@@ -167,7 +167,7 @@ pub struct Models {
 }
 
 impl Models {
-    /// The folders of the judges, the first one first.
+    /// The folders of the judges, in order.
     pub fn judges(&self) -> impl Iterator<Item = &PathBuf> {
         self.classifier.iter().chain(&self.judges)
     }
@@ -212,7 +212,7 @@ impl RunMethod {
 pub struct RunEntry {
     /// What the run trained.
     pub method: RunMethod,
-    /// The run's folder (the trainer's output_dir). With `{emotion}` in it, one folder for each emotion evaluated.
+    /// The run's folder (the trainer's output_dir). A path with `{emotion}` is one folder for each evaluated emotion.
     pub run: String,
     /// The emotion to take from it; by default all that it was trained for.
     #[serde(default)]
@@ -229,18 +229,18 @@ pub struct Headline {
     /// Headline strengths by method, of runs and baselines.
     #[serde(default)]
     pub per_method: BTreeMap<String, f64>,
-    /// Also compare every other method with this one where their LPIPS are equal.
+    /// Also compare every other method with this one at equal LPIPS.
     #[serde(default)]
     pub equal_lpips: Option<String>,
 }
 
-/// A pair of plain-word prompts; `{emotion}` stands for the word.
+/// A pair of plain-word prompts; `{emotion}` is replaced by the word.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Template {
-    /// Before.
+    /// Without the emotion.
     pub source: String,
-    /// After.
+    /// With the emotion.
     pub target: String,
 }
 
@@ -268,11 +268,11 @@ pub struct Pictures {
     pub sweep: usize,
 }
 
-/// When an edit counts as a failure.
+/// The limits beyond which an edit counts as a failure.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FailureLimits {
-    /// LPIPS above this: the source is lost. It is lost too where another source is nearer to the edit than its own.
+    /// LPIPS above this: the source is lost. It is also lost if another source is nearer to the edit than its own.
     #[serde(default = "lost_lpips")]
     pub lpips_above: f64,
     /// Sharpness ratio below this: blurred.

@@ -1,4 +1,4 @@
-//! The recipe resolved: every value checked, every folder found, nothing loaded yet.
+//! The recipe, resolved: every value is checked and every folder found, but nothing is loaded yet.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ pub struct Plan {
 pub struct PlannedRun {
     /// What it trained.
     pub method: RunMethod,
-    /// What it will be asked for.
+    /// The emotion it is scored for.
     pub emotion: Emotion,
     /// The folder as the report names it.
     pub name: String,
@@ -63,12 +63,12 @@ pub struct PlannedRun {
 pub struct PlannedJudge {
     /// Its folder.
     pub folder: PathBuf,
-    /// The folder of the CLIP that it reads; none for one that reads pixels.
+    /// The folder of the CLIP that it reads; none for a classifier of pixels.
     pub clip: Option<PathBuf>,
 }
 
 impl Plan {
-    /// Checks `config`; `hub` is where models named by an id are looked up, `ranks` says which device is this process's.
+    /// Checks `config`; `hub` finds models named by an id, and `ranks` says which device this process uses.
     pub fn new(config: Config, hub: Hub, ranks: &Ranks) -> Result<Self> {
         check_numbers(&config)?;
         let hub = hub.or_offline(config.models.offline);
@@ -103,7 +103,7 @@ impl Plan {
         Ok(Self { emotions, runs, baselines, base, clip, judges, gates, published, device, config })
     }
 
-    /// What the featured run brings back after decoding; nothing where no run says.
+    /// How the featured run restores detail after decoding; `Detail::None` if no run says.
     pub fn detail(&self) -> Detail {
         let joint = self.runs.iter().find(|planned| planned.method == RunMethod::Joint);
         joint.or(self.runs.last()).map_or(Detail::None, |planned| planned.run.config.edit.detail)
@@ -150,7 +150,7 @@ fn check_numbers(config: &Config) -> Result<()> {
     }
 }
 
-/// The headline may only speak of methods that take part and have strengths.
+/// The headline may only name methods that take part and have strengths.
 fn check_headline(config: &Config, runs: &[PlannedRun], baselines: &[PlannedBaseline]) -> Result<()> {
     let known: BTreeSet<&str> =
         runs.iter().map(|r| r.method.key()).chain(baselines.iter().map(|b| b.settings.about().key)).collect();
@@ -164,7 +164,7 @@ fn check_headline(config: &Config, runs: &[PlannedRun], baselines: &[PlannedBase
     Ok(())
 }
 
-/// Opens every entry's folder, or one folder for each emotion where its path holds `{emotion}`.
+/// Opens every entry's folder, or one folder for each emotion if its path has `{emotion}`.
 fn open_runs(config: &Config) -> Result<Vec<PlannedRun>> {
     let mut runs: Vec<PlannedRun> = Vec::new();
     for (index, entry) in config.runs.iter().enumerate() {
@@ -185,7 +185,7 @@ fn open_runs(config: &Config) -> Result<Vec<PlannedRun>> {
     Ok(runs)
 }
 
-/// Adds the run in `folder` for each of `wanted` that it knows, or for all that it knows if none is named.
+/// Adds the run in `folder` for each of `wanted` that it was trained for; if none is wanted, for all of them.
 fn add_run(
     runs: &mut Vec<PlannedRun>, index: usize, method: RunMethod, folder: &str, wanted: &[Emotion],
 ) -> Result<()> {
@@ -211,7 +211,7 @@ fn add_run(
     Ok(())
 }
 
-/// A run must hold what its method is said to have trained, and nothing else.
+/// A run must contain what its method is said to have trained, and nothing else.
 fn check_parts(index: usize, method: RunMethod, folder: &str, run: &Run) -> Result<()> {
     let (tokens, delta) = (run.config.tokens.is_some(), run.config.delta.is_some());
     let found = match (tokens, delta) {
@@ -231,7 +231,7 @@ fn base_name(config: &Config, runs: &[PlannedRun]) -> Result<String> {
     config.models.base.clone().or(of_runs).ok_or_else(|| Error::config("models.base", "needed where there are no runs"))
 }
 
-/// A run was optimised to please its loss's networks: none of them may score it, under whatever name.
+/// A run was optimised to please its loss's networks: none of them may score it, under any name.
 fn refuse_judge_of_a_loss(classifier: &Path, runs: &[PlannedRun], baselines: &[PlannedBaseline]) -> Result<()> {
     let hash = diffusion::weights::hash(classifier, TRANSFORMERS_STEM)?;
     let Some((folder, clip)) = loss_with(&hash, runs, baselines) else { return Ok(()) };
@@ -240,7 +240,7 @@ fn refuse_judge_of_a_loss(classifier: &Path, runs: &[PlannedRun], baselines: &[P
     Err(Error::config("models.classifier", message))
 }
 
-/// What reads the embeddings of a loss's CLIP is no independent judge either.
+/// A classifier that reads the embeddings of a loss's CLIP is no independent judge either.
 fn refuse_eyes_of_a_loss(
     classifier: &Path, clip: &Path, runs: &[PlannedRun], baselines: &[PlannedBaseline],
 ) -> Result<()> {
@@ -263,7 +263,7 @@ fn loss_with(hash: &str, runs: &[PlannedRun], baselines: &[PlannedBaseline]) -> 
     })
 }
 
-/// Every judge with the CLIP that it reads, where it reads one: the recipe's, else the one it names.
+/// Every judge with the CLIP that it reads, if it reads one: the recipe's, otherwise the one that it names.
 fn judges(config: &Config, hub: &Hub) -> Result<Vec<PlannedJudge>> {
     let clip = |folder: &PathBuf| -> Result<Option<PathBuf>> {
         let Some(named) = classifier::clip_of(folder)? else { return Ok(None) };
@@ -283,7 +283,7 @@ fn judges(config: &Config, hub: &Hub) -> Result<Vec<PlannedJudge>> {
     Ok(planned)
 }
 
-/// Every file that is named must be there.
+/// Every file that is named must exist.
 fn check_weights(models: &Models) -> Result<()> {
     models.classifier.iter().try_for_each(|path| must_exist("models.classifier", path))?;
     models.judges.iter().enumerate().try_for_each(|(n, path)| must_exist(&format!("models.judges.{n}"), path))?;

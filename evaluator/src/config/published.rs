@@ -1,4 +1,4 @@
-//! Figures of papers, read from files that a recipe names.
+//! Figures from papers, read from files that a recipe names.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,9 +13,9 @@ use crate::error::{Error, Result};
 pub struct Published {
     /// The paper and the table.
     pub source: String,
-    /// Photos, classifier and whatever else decides what the figures mean.
+    /// Photos, classifier and whatever else the figures depend on.
     pub protocol: String,
-    /// The report's metrics that stand for the table's columns, in its order.
+    /// The report's metrics that correspond to the table's columns, in the table's order.
     pub metrics: Vec<String>,
     /// The table's rows.
     pub methods: Vec<PublishedRow>,
@@ -25,7 +25,7 @@ pub struct Published {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PublishedRow {
-    /// The method as the paper calls it.
+    /// The method's name in the paper.
     pub name: String,
     /// By the metric's key, in the unit of report.json.
     pub values: BTreeMap<String, f64>,
@@ -35,7 +35,7 @@ impl Published {
     /// Reads a table; `place` names the recipe's key.
     ///
     /// # Errors
-    /// A file that cannot be read, and a value of a metric that the table does not list.
+    /// A file that cannot be read, or a value of a metric that the table does not list.
     pub fn read(place: &str, path: &Path) -> Result<Self> {
         let table: Self = recipe::load(path, &[])?;
         for row in &table.methods {

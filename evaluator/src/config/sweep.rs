@@ -1,4 +1,4 @@
-//! The strengths that a method is run at, which trace its Emo-A–LPIPS curve.
+//! The strengths that a method is run at; they give the points of its Emo-A–LPIPS curve.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// `strengths` and the headline's: `per_method`'s for the method `key`, or `headline` if it names none.
+    /// `strengths` and the headline's: the one that `per_method` names for the method `key`, otherwise `headline`.
     pub fn new(per_method: &BTreeMap<String, f64>, key: &str, strengths: &[f64], headline: f64) -> Self {
         let headline = per_method.get(key).copied().unwrap_or(headline);
         let mut strengths: Vec<f64> = strengths.iter().copied().chain([headline]).collect();

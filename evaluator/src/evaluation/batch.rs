@@ -1,4 +1,5 @@
-//! A few photos at once: their pixels, and what every method shares about them, computed by the first that needs it.
+//! A few photos at once: their pixels, and what the methods share about them. Whichever method needs a shared result
+//! first computes it.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +15,7 @@ use tch::{Device, Tensor};
 
 use crate::evaluation::true_pictures::TruePictures;
 
-/// A few photos at once, and what the methods share about them.
+/// A few photos at once, and the results that the methods share.
 #[derive(Debug)]
 pub struct Batch {
     /// Index of the first among all sources.
@@ -23,19 +24,20 @@ pub struct Batch {
     pub pictures: Vec<RgbImage>,
     /// Their pixels (b, 3, h, w) in [−1, 1].
     pub images: Tensor,
-    /// The true pictures of their subjects, by emotion; empty where the data set has no pairs.
+    /// The true pictures of their subjects, by emotion; empty if the data set has no pairs.
     pub truth: BTreeMap<Emotion, TruePictures>,
     encoded: OnceCell<Encoded>,
-    inversions: RefCell<Vec<(InversionKey, Rc<Source>, usize)>>, // the last is the place on the stopwatch
+    inversions: RefCell<Vec<(InversionKey, Rc<Source>, usize)>>, // the last is the index on the stopwatch
     stopwatch: Stopwatch,
 }
 
-/// The time of what methods share: the first pays for it, and every one that looks at it costs it.
+/// The time of shared results. Only the first method computes them, but every method that uses them is charged for
+/// them.
 #[derive(Debug, Default)]
 struct Stopwatch {
-    /// Seconds that each shared thing took.
+    /// The seconds of each shared result.
     took: RefCell<Vec<f64>>,
-    /// Those that the method under way looked at, and how many there were before.
+    /// Those that the current method has used, and how many there were before.
     used: RefCell<BTreeSet<usize>>,
     known: Cell<usize>,
 }
@@ -52,7 +54,7 @@ impl Stopwatch {
     }
 }
 
-/// What the autoencoder makes of a batch's photos.
+/// A batch's photos and their VAE round trip.
 #[derive(Debug)]
 pub struct Encoded {
     /// The photos on the pipeline's device, (b, 3, h, w) in [−1, 1].
@@ -61,7 +63,7 @@ pub struct Encoded {
     pub latents: Tensor,
     /// Their latents decoded, (b, 3, h, w).
     pub round_trip: Tensor,
-    place: usize, // on the stopwatch
+    place: usize, // the index on the stopwatch
 }
 
 /// What an inversion depends on beside the photos: the source prompt and the number of steps.
@@ -82,8 +84,8 @@ impl Batch {
         }
     }
 
-    /// What `edit` makes of it, and what that takes where one photo is edited at one of `strengths` alone, in seconds:
-    /// what methods share counts as if it had been made for this one.
+    /// The result of `edit`, and the seconds that it takes when one photo is edited alone at one of `strengths`.
+    /// Shared results count as if they had been computed for this method.
     pub fn timed<T>(&self, strengths: usize, edit: impl FnOnce() -> T) -> (T, f64) {
         self.stopwatch.begin();
         let begun = Instant::now();
@@ -96,8 +98,8 @@ impl Batch {
         (made, seconds / self.pictures.len().max(1) as f64)
     }
 
-    /// The photos' latents and round trips, computed by the first method that needs them. An evaluation has one
-    /// `pipeline`, so that every method and emotion shares them.
+    /// The photos' latents and round trips, computed when a method first needs them. An evaluation has one
+    /// `pipeline`, so every method and emotion shares them.
     pub fn encoded(&self, pipeline: &Pipeline) -> &Encoded {
         let encoded = self.encoded.get_or_init(|| {
             let _no_grad = tch::no_grad_guard();
@@ -112,7 +114,7 @@ impl Batch {
         encoded
     }
 
-    /// The photos as `editor` inverts them, for all methods with its source prompt and number of steps.
+    /// The photos' inversion by `editor`, for all methods with its source prompt and number of steps.
     pub fn source(&self, editor: &Editor, pipeline: &Rc<Pipeline>) -> Rc<Source> {
         let config = editor.config();
         let key = (config.prompts.source.clone(), config.edit.num_inversion_steps);
@@ -120,7 +122,7 @@ impl Batch {
         self.inversion(key, || editor.source_from_latents(&encoded.images, &encoded.latents, &encoded.round_trip))
     }
 
-    /// The photos' inversion under `key`, computed by the first method that needs it.
+    /// The photos' inversion under `key`, computed when a method first needs it.
     fn inversion(&self, key: InversionKey, invert: impl FnOnce() -> Source) -> Rc<Source> {
         if let Some((_, source, place)) = self.inversions.borrow().iter().find(|(k, ..)| *k == key) {
             self.stopwatch.used.borrow_mut().insert(*place);
@@ -136,7 +138,7 @@ impl Batch {
     }
 }
 
-/// Waits until a device has done what it was asked for, so that its time is counted where it belongs.
+/// Waits for the device, so that its time is charged to the right work.
 pub fn finish(on: &Tensor) {
     if let Device::Cuda(index) = on.device() {
         tch::Cuda::synchronize(index as i64);

@@ -1,4 +1,4 @@
-//! A batch of sources as the judges see it before any edit.
+//! A batch of sources as the judges see them before any edit.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,28 +14,28 @@ use crate::evaluation::sources::Sources;
 use crate::evaluation::truth::SeenTruth;
 use crate::metrics::Observed;
 
-/// Other sources that each edit is held against. What has nothing of its own source is nearer to one of them in three
-/// cases of four.
+/// How many other sources each edit is compared with. An edit that has kept nothing of its source is nearer to one of
+/// three others in three cases of four.
 const OTHERS: usize = 3;
 
 /// Edits of a batch, and which of them failed.
 pub(crate) type SeenEdits = (Observed, Vec<bool>);
 
-/// A batch of sources as the judges see it before any edit.
+/// A batch of sources as the judges see them before any edit.
 pub(crate) struct Before {
     pub batch: Batch,
     pub source: Observed,
-    /// Each another source for every one of the batch.
+    /// Each holds another source for every source of the batch.
     pub others: Vec<Observed>,
-    /// The true pictures towards the emotion that was asked for last: emotions come one after the other, and all of them
-    /// at once would fill the memory.
+    /// The true pictures for the emotion that was asked for last. Emotions come one after another, and all of them at
+    /// once would fill the memory.
     truth: RefCell<Option<(Emotion, Option<Rc<SeenTruth>>)>>,
-    /// Edits of methods that look at no emotion, and which of them failed.
+    /// Edits of methods that do not depend on the emotion, and which of them failed.
     pub unswept: RefCell<BTreeMap<&'static str, Rc<SeenEdits>>>,
 }
 
 impl Before {
-    /// Looks at a batch.
+    /// Observes a batch.
     pub fn new(batch: Batch, sources: &Sources, observer: &Observer) -> Result<Self> {
         let others = (1..=OTHERS).filter_map(|distance| sources.others(&batch, distance).transpose());
         let others = others.map(|pictures| Ok(observer.observe(&pictures?))).collect::<Result<_>>()?;
@@ -43,7 +43,7 @@ impl Before {
         Ok(Self { batch, source, others, truth: RefCell::default(), unswept: RefCell::default() })
     }
 
-    /// The true pictures towards an emotion as LPIPS sees them; none where there is none.
+    /// The LPIPS features of the true pictures for an emotion; none if there are no such pictures.
     pub fn truth(&self, emotion: Emotion, lpips: &Lpips) -> Option<Rc<SeenTruth>> {
         let mut known = self.truth.borrow_mut();
         if known.as_ref().is_none_or(|(last, _)| *last != emotion) {

@@ -1,4 +1,4 @@
-//! The evaluation: sources in batches, every method of every emotion on each, nothing kept but numbers.
+//! The evaluation: sources in batches, and every method of every emotion on each batch. Only numbers are kept.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -43,13 +43,13 @@ pub struct Evaluation {
     pub scores: ScoreTable,
     /// The sums over whole sets.
     pub sets: Sets,
-    /// What the judges say of the emotions' own images.
+    /// How well the judges read the emotions' own images.
     pub judgements: Judgements,
-    /// What edits took.
+    /// The time of the edits.
     pub seconds: Seconds,
     /// The pictures.
     pub gallery: Gallery,
-    /// What the style images were, where a method looked at them.
+    /// The style images that were used, if a method used them.
     pub style: Option<Value>,
     /// The methods of each emotion, the shuffled control after the other controls.
     pub evaluated_methods: Vec<(Emotion, Vec<EvaluatedMethod>)>,
@@ -57,14 +57,14 @@ pub struct Evaluation {
     pub featured: Option<&'static str>,
     /// Sources of the strength sweep.
     pub sweep: Vec<usize>,
-    /// The judges, for the report's account of them.
+    /// The judges, as the report describes them.
     pub observer: Observer,
 }
 
 /// The key under which the gallery keeps true pictures.
 pub const TRUTH: &str = "truth";
 
-/// What stays the same over batches.
+/// What stays the same over the batches.
 struct Judges<'a> {
     plan: &'a Plan,
     sources: &'a Sources,
@@ -77,8 +77,8 @@ struct Judges<'a> {
     sweep: Vec<usize>,
 }
 
-/// Edits and scores this process's share of the sources, but for what `parts` has already; pictures go to `folder`. The
-/// first process gets the whole, the others none.
+/// Edits and scores this process's share of the sources, except for finished `parts`; pictures go to `folder`. The
+/// first process returns the whole evaluation, the others none.
 pub fn evaluate(
     plan: &Plan, evaluation_plan: EvaluationPlan, parts: &Parts, folder: PathBuf, ranks: &Ranks,
 ) -> Result<Option<Evaluation>> {
@@ -122,7 +122,7 @@ pub fn evaluate(
     }))
 }
 
-/// What the metrics themselves look through.
+/// The networks that the metrics use themselves.
 fn networks(plan: &Plan, observer: &Observer) -> Result<Networks> {
     let models = &plan.config.models;
     let clarity = models.clarity.as_ref();
@@ -135,7 +135,7 @@ fn networks(plan: &Plan, observer: &Observer) -> Result<Networks> {
     })
 }
 
-/// One of the other seven emotions, drawn from the seed and the source's place.
+/// One of the other seven emotions, drawn from the seed and the source's index.
 fn another_emotion(seed: u64, emotion: Emotion, place: u64) -> Emotion {
     let others: Vec<Emotion> = Emotion::ALL.into_iter().filter(|&e| e != emotion).collect();
     others[diffusion::noise::generator(seed, emotion.name(), place).random_range(0..others.len())]
@@ -150,7 +150,7 @@ fn strengths_or_none(strengths: &[f64]) -> Vec<Option<f64>> {
 }
 
 impl Judges<'_> {
-    /// This process's share; all processes' numbers on the first.
+    /// Evaluates this process's share; returns the numbers of all processes on the first.
     fn run(
         &self, methods_by_emotion: &[EmotionMethods], evaluated_methods: &[(Emotion, Vec<EvaluatedMethod>)],
         parts: &Parts, ranks: &Ranks,
@@ -237,7 +237,7 @@ impl Judges<'_> {
         Ok(())
     }
 
-    /// The sources of a span as the judges see them, those of one shape at once.
+    /// The sources of a span as the judges see them, grouped by shape.
     fn batches(&self, span: &Range<usize>) -> Result<Vec<Before>> {
         let mut batches = Vec::new();
         let mut first = span.start;
@@ -266,7 +266,8 @@ impl Judges<'_> {
         Ok(())
     }
 
-    /// A method that looks at no emotion: its edits are made and observed for the first one, and measured for each.
+    /// A method that does not depend on the emotion: its edits are made and observed once, for the first emotion, and
+    /// measured for each.
     fn score_once(&self, found: &mut Found<'_>, method: &dyn Method, emotion: Emotion, before: &Before) -> Result<()> {
         let key = method.about().key;
         let known = before.unswept.borrow().get(key).cloned();
@@ -321,7 +322,7 @@ impl Judges<'_> {
         Ok(())
     }
 
-    /// Keeps what whole sets look at in the edits that the headline counts.
+    /// Collects what the metrics of whole sets need from the edits that the headline counts.
     fn see(&self, found: &mut Found<'_>, key: &str, edits: &Edits<'_>, before: &Before) {
         let is_there = |row: &i64| edits.takes[*row as usize] && !edits.failed[*row as usize];
         let rows: Vec<i64> = self.counted(edits.emotion, &before.batch).into_iter().filter(is_there).collect();
@@ -338,7 +339,7 @@ impl Judges<'_> {
         (0..batch.pictures.len() as i64).filter(counts).collect()
     }
 
-    /// `targets` differ from what the edits were made for in the shuffled control alone, which has no true pictures.
+    /// `targets` differ from the emotions of the edits in the shuffled control only, which has no true pictures.
     fn measure(&self, before: &Before, edits: &Edits<'_>, targets: &[Emotion]) -> Vec<Case> {
         let rows: Vec<i64> = targets.iter().map(|t| t.index() as i64).collect();
         let rows = Tensor::from_slice(&rows).to_kind(Kind::Int64).to_device(self.directions.device());
@@ -359,7 +360,7 @@ impl Judges<'_> {
         cases.into_iter().zip(edits.takes).filter(|(_, takes)| **takes).map(|(case, _)| case).collect()
     }
 
-    /// Keeps what the report may show: every headline edit, and every strength of the sweep's sources.
+    /// Stores pictures that the report may show: every headline edit, and every strength of the sweep's sources.
     fn keep(
         &self, pictures: &[image::RgbImage], edits: &Edits<'_>, before: &Before, method: &'static str,
         strength: Option<f64>, headline: bool,
@@ -373,7 +374,7 @@ impl Judges<'_> {
         Ok(())
     }
 
-    /// Keeps the true pictures that are nearest to the featured method's edits.
+    /// Stores the true pictures that are nearest to the featured method's edits.
     fn keep_truth(&self, edits: &Edits<'_>, before: &Before) -> Result<()> {
         let Some(truth) = before.truth(edits.emotion, &self.lpips) else { return Ok(()) };
         let nearest = truth.nearest(edits.seen, &self.lpips);

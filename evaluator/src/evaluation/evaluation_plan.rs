@@ -1,4 +1,4 @@
-//! Who takes part in an evaluation, on which photos, before which judges.
+//! What an evaluation needs: the methods, the photos and the judges.
 
 use std::rc::Rc;
 
@@ -22,7 +22,7 @@ pub struct EvaluationPlan {
     pub methods_by_emotion: Vec<EmotionMethods>,
     /// What the style images were, where a method looks at them.
     pub style: Option<Value>,
-    /// The networks that look at the edits.
+    /// The networks that judge the edits.
     pub observer: Observer,
 }
 
@@ -44,14 +44,14 @@ pub fn observer(plan: &Plan) -> Result<Observer> {
     observer?.with_inception(models.inception.as_deref())
 }
 
-/// A method as it took part.
+/// A method and its place in the evaluation.
 #[derive(Clone, Debug)]
 pub struct EvaluatedMethod {
     /// Name and definition.
     pub about: methods::About,
     /// Its strengths, ascending.
     pub strengths: Vec<f64>,
-    /// The headline's.
+    /// The headline strength.
     pub headline: Option<f64>,
     /// Whether its edits differ by emotion.
     pub by_emotion: bool,

@@ -1,4 +1,4 @@
-//! What is found out of batches: what one of them gave as a part to keep, and all parts together.
+//! The results of batches: of one batch, as a part to store, and of all parts together.
 
 use emotions::Emotion;
 use tch::Tensor;
@@ -12,7 +12,7 @@ use crate::scores::judgements::Judgements;
 use crate::scores::sets::Sets;
 use crate::scores::ScoreTable;
 
-/// What is found out of one batch, edit by edit and for whole sets.
+/// The results of one batch, edit by edit and for whole sets.
 pub(crate) struct Found<'a> {
     pub scores: ScoreTable,
     pub sets: &'a Sets, // their places
@@ -27,14 +27,14 @@ impl<'a> Found<'a> {
         Self { scores, sets, seen: Vec::new(), judgements: Judgements::default(), seconds: Seconds::default() }
     }
 
-    /// Counts what edits of a batch took.
+    /// Counts the time of a batch's edits.
     pub fn took(&mut self, key: &str, emotion: Emotion, strength: Option<f64>, seconds: f64, batch: &Batch) {
         if let Some(place) = self.scores.place_of(key, emotion, strength) {
             self.seconds.add(place, seconds, batch.pictures.len());
         }
     }
 
-    /// What is kept of it.
+    /// The part to store.
     pub fn into_part(self) -> Part {
         let rows: Vec<Tensor> = std::iter::once(self.sets.no_rows()).chain(self.seen).collect();
         Part {
@@ -46,7 +46,7 @@ impl<'a> Found<'a> {
     }
 }
 
-/// What all parts give together.
+/// The results of all parts together.
 pub(crate) struct Whole {
     pub scores: ScoreTable,
     pub sets: Sets,
@@ -60,7 +60,7 @@ impl Whole {
         Self { scores, sets, judgements: Judgements::default(), seconds: Seconds::default() }
     }
 
-    /// Adds what a batch gave.
+    /// Adds the results of a batch.
     pub fn add(&mut self, part: &Part) -> Result<()> {
         self.scores.add_rows(&part.cases)?;
         self.sets.see(&part.seen);
@@ -69,12 +69,12 @@ impl Whole {
     }
 }
 
-/// Edits of a batch as they are measured.
+/// Edits of a batch, to be measured.
 pub(crate) struct Edits<'a> {
     pub seen: &'a Observed,
     pub failed: &'a [bool],
     /// What they were made for.
     pub emotion: Emotion,
-    /// Which sources the method takes.
+    /// Which sources the method edits.
     pub takes: &'a [bool],
 }

@@ -1,4 +1,5 @@
-//! Edits kept on disk while the evaluation runs, so that memory stays small and the report shows what was scored.
+//! Edits are kept on disk while the evaluation runs, so that it needs little memory and the report shows what was
+//! scored.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use image::{ImageEncoder, RgbImage};
 
 use crate::error::{Error, Result};
 
-/// A folder of PNG files by source, emotion, method and strength; gone when the report is published.
+/// A folder of PNG files by source, emotion, method and strength; it is deleted when the report is published.
 #[derive(Debug)]
 pub struct Gallery {
     folder: PathBuf,
@@ -21,14 +22,14 @@ pub struct Key {
     pub source: usize,
     /// The method's key.
     pub method: &'static str,
-    /// The emotion; none for methods that do not look at it.
+    /// The emotion; none for methods that do not depend on it.
     pub emotion: Option<Emotion>,
     /// The strength; none for methods without one.
     pub strength: Option<f64>,
 }
 
 impl Key {
-    /// A file name that says what the picture is.
+    /// A file name that identifies the picture.
     pub fn file_name(&self) -> String {
         let emotion = self.emotion.map(|e| format!("-{e}")).unwrap_or_default();
         let strength = self.strength.map(|s| format!("-{s}")).unwrap_or_default();
@@ -37,19 +38,19 @@ impl Key {
 }
 
 impl Gallery {
-    /// A gallery in `folder`, made where it is missing.
+    /// A gallery in `folder`, which is made if it is missing.
     pub fn create(folder: PathBuf) -> Result<Self> {
         std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
         Ok(Self { folder })
     }
 
-    /// Keeps a picture.
+    /// Stores a picture.
     pub fn keep(&self, key: Key, picture: &RgbImage) -> Result<()> {
         let path = self.folder.join(key.file_name());
         std::fs::write(&path, png(picture, CompressionType::Fast)?).map_err(|e| Error::io(&path, e))
     }
 
-    /// Takes a picture out again; None if it was not kept.
+    /// Reads a picture; None if it was not stored.
     pub fn picture(&self, key: Key) -> Result<Option<RgbImage>> {
         let path = self.folder.join(key.file_name());
         match std::fs::read(&path) {
@@ -60,7 +61,7 @@ impl Gallery {
     }
 }
 
-/// A picture as a PNG file, as small as it gets.
+/// A picture as a PNG file, compressed as well as possible.
 pub fn best_png(picture: &RgbImage) -> Result<Vec<u8>> {
     png(picture, CompressionType::Best)
 }

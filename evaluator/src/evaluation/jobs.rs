@@ -1,4 +1,4 @@
-//! What there is to do, cut into jobs that processes share and parts that outlive them.
+//! The work, cut into jobs that processes share, and into parts whose results are stored.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -12,9 +12,9 @@ use crate::evaluation::parts::Parts;
 use crate::evaluation::ranks::Ranks;
 use crate::evaluation::sources::Sources;
 
-/// What a process takes on at once.
+/// The unit of work of a process.
 pub(crate) enum Job {
-    /// A span of the sources, whose inversions all emotions share; a part an emotion.
+    /// A span of the sources, with inversions that all emotions share; one part for each emotion.
     Sources(Range<usize>),
     /// A span of an emotion's own images; one part.
     References(Emotion, Rc<Sources>, Range<usize>),
@@ -41,7 +41,7 @@ impl Job {
         }
     }
 
-    /// Pictures that it looks at.
+    /// How many pictures it has.
     pub fn len(&self) -> usize {
         match self {
             Job::Sources(span) | Job::References(_, _, span) => span.len(),
@@ -49,18 +49,18 @@ impl Job {
     }
 }
 
-/// The name of what one emotion's edits of a span gave.
+/// The name of the part with one emotion's edits of a span.
 pub(crate) fn edits_part(span: &Range<usize>, emotion: Emotion) -> String {
     format!("sources-{:06}-{emotion}", span.start)
 }
 
-/// The name of what a span of an emotion's own images gave.
+/// The name of the part with a span of an emotion's own images.
 pub(crate) fn references_part(span: &Range<usize>, emotion: Emotion) -> String {
     format!("references-{:06}-{emotion}", span.start)
 }
 
-/// Everything that there is to look at, `sources` photos and each emotion's own images, cut alike on every process, which
-/// takes every world-th.
+/// All the work on `sources` photos and each emotion's own images, cut alike on every process; each takes every
+/// world-th job.
 pub(crate) fn all(plan: &Plan, sources: usize, ranks: &Ranks) -> Result<Vec<Job>> {
     let cut = |count: usize| spans(count, plan.config.batch_size, ranks.size);
     let mut jobs: Vec<Job> = cut(sources).into_iter().map(Job::Sources).collect();
@@ -71,7 +71,7 @@ pub(crate) fn all(plan: &Plan, sources: usize, ranks: &Ranks) -> Result<Vec<Job>
     Ok(jobs)
 }
 
-/// Cuts `count` sources into batches of at most `size`, as even as that allows for `ranks` processes.
+/// Cuts `count` sources into batches of at most `size`, as even as possible for `ranks` processes.
 fn spans(count: usize, size: usize, ranks: usize) -> Vec<Range<usize>> {
     let rounds = count.div_ceil(size * ranks).max(1);
     let size = count.div_ceil(rounds * ranks).max(1);

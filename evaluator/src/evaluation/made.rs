@@ -1,5 +1,5 @@
-//! A method's edits of a batch as a user gets them, and which of them failed: those are judged as misses, they are not left
-//! out.
+//! A method's edits of a batch as a user gets them, and which of them failed: failed edits count as misses and are
+//! not left out.
 
 use image::RgbImage;
 use tch::{Kind, Tensor};
@@ -13,16 +13,16 @@ use crate::methods::{pictures_of, Method};
 pub struct Made {
     /// The strength; none for methods without one.
     pub strength: Option<f64>,
-    /// The edits; where one failed, its source stands in for it.
+    /// The edits; a failed one is replaced by its source.
     pub pictures: Vec<RgbImage>,
     /// Which failed.
     pub failed: Vec<bool>,
 }
 
-/// Has a method edit a batch at all its strengths; with the seconds that one edit takes by itself.
+/// Edits a batch by a method at all its strengths; also returns the seconds of one edit made alone.
 ///
-/// An edit fails where the method gave up on the batch, or where a pixel is no number. What is wrong with the input is an
-/// error of the whole evaluation.
+/// An edit fails if the method gave up on the batch, or if a pixel is NaN or infinite. An error of the input ends the
+/// whole evaluation.
 pub fn make(method: &dyn Method, batch: &Batch) -> Result<(Vec<Made>, f64)> {
     let strengths: Vec<Option<f64>> = match method.strengths() {
         [] => vec![None],

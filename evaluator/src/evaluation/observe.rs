@@ -1,4 +1,4 @@
-//! What the judges see in pictures: pixels, the classifier's probabilities, CLIP's embeddings.
+//! What the judges see in pictures: pixels, classifier probabilities, CLIP embeddings.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::evaluation::batch::tensor_of;
 use crate::metrics::Observed;
 
-/// The networks that look at pictures.
+/// The networks that observe pictures.
 #[derive(Debug)]
 pub struct Observer {
     judges: Vec<Rc<Classifier>>, // at least one
@@ -37,8 +37,8 @@ impl Observer {
         alone.with_judge(classifier, other)
     }
 
-    /// Has another classifier judge as well; `clip` is the folder that one over embeddings reads them from, by default
-    /// the scoring CLIP's.
+    /// Adds another classifier as a judge; `clip` is the folder that a classifier over embeddings reads them from, by
+    /// default the scoring CLIP's.
     pub fn with_judge(mut self, classifier: &Path, clip: Option<&Path>) -> Result<Self> {
         let own = |folder: &Path| Ok(Rc::new(Embedder::load(folder, self.device)?));
         let its_clip = || clip.map_or_else(|| Ok(self.clip.clone()), own);
@@ -50,7 +50,7 @@ impl Observer {
         Ok(self)
     }
 
-    /// Looks through InceptionV3 as well, if `weights` name its safetensors file.
+    /// Computes InceptionV3's features too, if `weights` names its safetensors file.
     pub fn with_inception(mut self, weights: Option<&Path>) -> Result<Self> {
         self.inception = weights.map(|path| Inception::read(path, self.device)).transpose()?;
         Ok(self)
@@ -71,7 +71,7 @@ impl Observer {
         &self.clip
     }
 
-    /// Looks at pictures of one size as a user gets them: 8 bits a channel.
+    /// Observes pictures of one size as a user gets them, with 8 bits a channel.
     pub fn observe(&self, pictures: &[RgbImage]) -> Observed {
         let _no_grad = tch::no_grad_guard();
         let images = tensor_of(pictures).to_device(self.device);
@@ -89,7 +89,7 @@ impl Observer {
         observed
     }
 
-    /// ΔT: the mean over templates of target minus source, of length 1; (1, p).
+    /// ΔT: the mean over templates of target minus source, scaled to length 1; (1, p).
     pub fn text_direction(&self, templates: &[Template], emotion: Emotion) -> Tensor {
         let _no_grad = tch::no_grad_guard();
         let fill = |text: &str| text.replace("{emotion}", emotion.name());

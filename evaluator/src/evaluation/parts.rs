@@ -1,8 +1,9 @@
-//! What is finished of an evaluation: one file for each emotion's edits of a batch, written whole or not at all.
+//! The finished parts of an evaluation: one file for each emotion's edits of a batch, written as a whole or not at
+//! all.
 //!
-//! The processes of one evaluation meet here, and a night that was killed goes on from here: the same recipe, weights,
-//! photos and program find their files again, anything else starts anew. The report is made from these files alone, in
-//! the order of the batches, so that it does not show who made them or when.
+//! The processes of one evaluation exchange their results here, and a killed night goes on from here. The same
+//! recipe, weights, photos and program find their files again; anything else starts anew. The report is made from
+//! these files alone, in the order of the batches, so that it does not depend on who made them or when.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -12,11 +13,11 @@ use tch::Tensor;
 
 use crate::error::{Error, Result};
 
-/// Names what the files belong to.
+/// The file that names the evaluation.
 const IDENTITY: &str = "identity";
-/// Ends the names of finished parts.
+/// The suffix of finished parts.
 const SUFFIX: &str = "safetensors";
-/// Between two looks for a part that another process makes.
+/// The pause between two looks for a part of another process.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The files of one evaluation.
@@ -25,7 +26,7 @@ pub struct Parts {
     folder: PathBuf,
 }
 
-/// What one batch gave.
+/// The results of one batch.
 #[derive(Debug)]
 pub struct Part {
     /// [`ScoreTable::rows`](crate::scores::ScoreTable::rows).
@@ -39,8 +40,8 @@ pub struct Part {
 }
 
 impl Parts {
-    /// Makes `folder` that of the evaluation `identity`; what another one left in it is deleted. One process does this,
-    /// before the others use [`at`](Self::at).
+    /// Makes `folder` the folder of the evaluation `identity`; files of another evaluation are deleted. One process
+    /// does this before the others use [`at`](Self::at).
     pub fn open(folder: &Path, identity: &str) -> Result<Self> {
         let file = folder.join(IDENTITY);
         if folder.exists() && fs::read_to_string(&file).ok().as_deref() != Some(identity) {
@@ -51,7 +52,7 @@ impl Parts {
         Ok(Self::at(folder))
     }
 
-    /// The files in a folder that [`open`](Self::open) has made.
+    /// The files in a folder that [`open`](Self::open) has prepared.
     pub fn at(folder: &Path) -> Self {
         Self { folder: folder.to_path_buf() }
     }
@@ -67,7 +68,7 @@ impl Parts {
         self.path(name).exists()
     }
 
-    /// Keeps a part.
+    /// Stores a part.
     pub fn save(&self, name: &str, part: &Part) -> Result<()> {
         let (path, aside) = (self.path(name), self.folder.join(format!("{name}.partial")));
         let Part { cases, seen, judged, seconds } = part;
@@ -77,7 +78,7 @@ impl Parts {
         fs::rename(&aside, &path).map_err(|e| Error::io(&path, e))
     }
 
-    /// The part `name`, once it is finished. A process that dies over it is its launcher's to notice, which ends the
+    /// The part `name`, once it is finished. If the process that makes it dies, the launcher notices and ends the
     /// others.
     pub fn wait(&self, name: &str) -> Result<Part> {
         while !self.has(name) {

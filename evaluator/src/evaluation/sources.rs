@@ -19,7 +19,7 @@ pub struct Sources {
     dataset: Arc<Dataset>,
     stream: Stream,
     rows: Vec<RowRef>,
-    subjects: BTreeMap<String, Vec<RowRef>>, // all rows of the data set of a subject, by image_id
+    subjects: BTreeMap<String, Vec<RowRef>>, // all rows of a subject, by image_id
     manifest_hash: String,
 }
 
@@ -32,7 +32,7 @@ impl Sources {
         Ok(sources)
     }
 
-    /// Gathers the other pictures of the sources' subjects.
+    /// Collects the other pictures of the sources' subjects.
     fn find_subjects(&mut self) -> Result<()> {
         let ours: BTreeSet<&str> = self.rows.iter().filter_map(|row| row.subject.as_deref()).collect();
         if ours.is_empty() {
@@ -49,12 +49,12 @@ impl Sources {
         Ok(())
     }
 
-    /// Whether any of the photos is of a subject that the data set shows in one of these emotions as well.
+    /// Whether the data set shows the subject of any photo in one of these emotions too.
     pub fn have_truth(&self, emotions: &[Emotion]) -> bool {
         (0..self.len()).any(|index| emotions.iter().any(|&emotion| self.truth(index, emotion).next().is_some()))
     }
 
-    /// The pictures of a photo's subject in the state `emotion`; none of a photo that is in it itself.
+    /// The pictures of a photo's subject in the state `emotion`; none if the photo itself is in that state.
     pub fn truth(&self, index: usize, emotion: Emotion) -> impl Iterator<Item = &RowRef> {
         let own = &self.rows[index];
         let others = own.subject.as_ref().and_then(|subject| self.subjects.get(subject));
@@ -74,7 +74,7 @@ impl Sources {
         Ok(TruePictures { pictures })
     }
 
-    /// An emotion's own images, for comparison with edits towards it; none where the data set has none.
+    /// An emotion's own images, for comparison with edits towards it; none if the data set has none.
     pub fn references(config: &Config, emotion: Emotion) -> Result<Option<Self>> {
         let references = &config.references;
         let shards = references.shards.as_ref().unwrap_or(&config.sources.shards);
@@ -102,7 +102,7 @@ impl Sources {
         Ok(Self { dataset, stream, rows, subjects: BTreeMap::new(), manifest_hash })
     }
 
-    /// How many photos.
+    /// The number of photos.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
@@ -117,7 +117,7 @@ impl Sources {
         &self.rows[index]
     }
 
-    /// Whether a photo is labelled with `emotion` already.
+    /// Whether a photo is already labelled with `emotion`.
     pub fn shows(&self, index: usize, emotion: Emotion) -> bool {
         self.rows[index].shows(emotion)
     }
@@ -132,8 +132,8 @@ impl Sources {
         &self.manifest_hash
     }
 
-    /// Another photo for each of a batch, the `distance`-th after it, around the end; none where that is the same one or
-    /// of another shape.
+    /// Another photo for each of a batch, the `distance`-th after it, cyclically; none if that is the same one or has
+    /// another shape.
     pub fn others(&self, batch: &Batch, distance: usize) -> Result<Option<Vec<RgbImage>>> {
         if distance >= self.rows.len() {
             return Ok(None);
@@ -145,7 +145,7 @@ impl Sources {
         Ok(alike.then_some(others))
     }
 
-    /// The photos from `first` on, `size` at most, and all of one shape.
+    /// The photos from `first` on, at most `size`, all of one shape.
     pub fn batch(&self, first: usize, size: usize) -> Result<Batch> {
         let mut pictures: Vec<RgbImage> = Vec::new();
         for row in &self.rows[first..(first + size).min(self.rows.len())] {
@@ -159,13 +159,13 @@ impl Sources {
     }
 }
 
-/// Which rows may be references: the recipe's filter, else the sources' split.
+/// Which rows may be references: the recipe's filter, otherwise the sources' split.
 pub fn reference_filter(config: &Config) -> Filter {
     let split = || Filter { split: config.sources.filter.split.clone(), ..Filter::default() };
     config.references.filter.clone().unwrap_or_else(split)
 }
 
-/// `count` of 0..`len`, evenly spaced; all of them if there are no more.
+/// `count` of 0..`len`, evenly spaced; all if there are no more.
 pub fn spread(len: usize, count: usize) -> impl Iterator<Item = usize> {
     let count = count.min(len);
     (0..count).map(move |i| i * len / count)

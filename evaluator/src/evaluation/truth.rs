@@ -1,5 +1,6 @@
-//! True pictures: where a data set has pairs, an edit can be held against the same subject in the target's state. Several
-//! pictures of one subject and state are alternatives, each of them true: the one nearest to the edit in LPIPS counts.
+//! True pictures: if a data set has pairs, an edit can be compared with the same subject in the target's state.
+//! Several pictures of one subject and state are alternatives, each of them true; the one nearest to the edit by
+//! LPIPS counts.
 //!
 //! Shapes: b batch, m true pictures of a batch, h height, w width.
 
@@ -24,7 +25,7 @@ pub struct SeenTruth {
 }
 
 impl SeenTruth {
-    /// Looks at true pictures of `source`; none of none.
+    /// Observes true pictures of `source`; none without any.
     pub fn new(truth: &TruePictures, source: &Observed, lpips: &Lpips) -> Option<Self> {
         if truth.pictures.is_empty() {
             return None;

@@ -1,5 +1,5 @@
-//! What a classifier's folder says of it: metrics.json for programs and README.md for people (Mitchell et al., *Model
-//! Cards for Model Reporting*, 2019).
+//! The description in a classifier's folder: metrics.json for programs and README.md for people (Mitchell et al.,
+//! *Model Cards for Model Reporting*, 2019).
 
 use emotions::Emotion;
 use judge::embedder::Embedder;
@@ -12,14 +12,14 @@ use super::training::Trained;
 use crate::metrics::statistics::calibration::{expected_error, negative_log_likelihood};
 use crate::metrics::statistics::confusion::Confusion;
 
-/// Figures of one part of the data.
+/// Figures for one part of the data.
 #[derive(Debug)]
 pub struct Figures {
     /// Rows.
     pub n: usize,
     /// Label against most probable class.
     pub confusion: Confusion,
-    /// Share of hits.
+    /// Share of correct predictions.
     pub accuracy: f64,
     /// Mean −ln p(label), at temperature 1 and at the chosen one.
     pub negative_log_likelihood: [f64; 2],
@@ -27,14 +27,14 @@ pub struct Figures {
     pub calibration_error: [f64; 2],
 }
 
-/// A classifier's account of itself.
+/// A classifier's figures.
 #[derive(Debug)]
 pub struct Card {
     /// What its logits are divided by.
     pub temperature: f64,
     /// On the rows that stopped the training and set the temperature.
     pub validation: Figures,
-    /// On rows that nothing was chosen by.
+    /// On the test rows, which nothing was chosen by.
     pub test: Figures,
     provenance: Value,
 }
@@ -69,7 +69,7 @@ impl Card {
         )
     }
 
-    /// metrics.json, which a report carries along.
+    /// metrics.json, which a report includes.
     pub fn json(&self) -> Value {
         json!({
             "chance": 0.125,

@@ -26,7 +26,7 @@ pub struct Config {
     /// Where to compute.
     #[serde(default)]
     pub device: DeviceChoice,
-    /// Whether embeddings are brought to length 1 first.
+    /// Whether embeddings are scaled to length 1 first.
     #[serde(default)]
     pub normalize: bool,
     /// Widths of the hidden layers; none for a linear classifier.
@@ -42,32 +42,32 @@ pub struct Config {
     pub output_dir: PathBuf,
 }
 
-/// Which rows teach, which stop the training and set the temperature, which test.
+/// Which rows are trained on, which stop the training and set the temperature, and which test.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
     /// Folder or URL of shards.
     pub shards: String,
-    /// Rows to learn from; those without an emotion are left out everywhere.
+    /// The training rows; those without an emotion are left out everywhere.
     pub train: Filter,
-    /// Rows held back.
+    /// The validation rows.
     #[serde(default)]
     pub validation: Validation,
-    /// Rows that the card's figures come from; nothing is chosen by them.
+    /// The rows of the card's figures; nothing is chosen by them.
     pub test: Filter,
 }
 
-/// The rows that are held back from learning.
+/// The rows that are not trained on.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Validation {
     /// Rows of their own; by default a part of the training rows.
     #[serde(default)]
     pub filter: Option<Filter>,
-    /// The part of the training rows, where there is no filter.
+    /// The part of the training rows that is held back, if there is no filter.
     #[serde(default = "fraction")]
     pub fraction: f64,
-    /// An attribute whose value rows share that must stay together, such as several drawings of one thing.
+    /// An attribute that groups rows which must stay together, such as several drawings of one thing.
     #[serde(default)]
     pub group: Option<String>,
 }
@@ -80,17 +80,17 @@ pub struct Train {
     pub learning_rate: f64,
     /// AdamW's decay.
     pub weight_decay: f64,
-    /// Rows a step.
+    /// Rows in a step.
     pub batch_size: usize,
-    /// Passes over the training rows, at most.
+    /// The most passes over the training rows.
     pub max_epochs: usize,
-    /// Passes without a better validation loss after which the best weights are taken.
+    /// After this many passes without a better validation loss, the training stops and the best weights are used.
     pub patience: usize,
     /// Share of hidden units dropped.
     pub dropout: f64,
-    /// Share of each label spread over all classes.
+    /// Share of each label that is spread over all classes.
     pub label_smoothing: f64,
-    /// Whether every emotion weighs the same, however many images it has.
+    /// Whether every emotion has the same weight, however many images it has.
     pub balanced: bool,
 }
 

@@ -21,7 +21,7 @@ use config::Config;
 use samples::Parts;
 use training::Trained;
 
-/// Trains by the recipe and writes the classifier's folder; gives its card.
+/// Trains as the recipe says and writes the classifier's folder; returns its card.
 pub fn run(config: &Config, hub: &Hub) -> Result<Card> {
     config.check()?;
     let hub = hub.or_offline(config.offline);
@@ -46,7 +46,7 @@ pub fn run(config: &Config, hub: &Hub) -> Result<Card> {
     Ok(card)
 }
 
-/// Writes the folder; config.json last, so that what has one is whole.
+/// Writes the folder, config.json last: a folder that has it is whole.
 fn write(config: &Config, clip: &Embedder, parts: &Parts, trained: &Trained, card: &Card) -> Result<()> {
     let folder = &config.output_dir;
     let io = |path: &Path| {

@@ -1,4 +1,4 @@
-//! Labelled embeddings: read from the shards where they are the named CLIP's, else computed from the images.
+//! Labelled embeddings: read from the shards if they are the named CLIP's, otherwise computed from the images.
 //!
 //! Shapes: n rows, p CLIP's projection.
 
@@ -28,11 +28,11 @@ pub struct Samples {
 /// All rows, and where they came from.
 #[derive(Debug)]
 pub struct Parts {
-    /// To learn from.
+    /// For training.
     pub train: Samples,
-    /// To stop and to calibrate by.
+    /// For stopping and calibration.
     pub validation: Samples,
-    /// To test on.
+    /// For testing.
     pub test: Samples,
     /// Whether the embeddings were in the shards.
     pub stored: bool,
@@ -58,7 +58,7 @@ impl Samples {
     }
 }
 
-/// Reads every part that the recipe names. Fails where one has no labelled row.
+/// Reads every part that the recipe names. Fails if one has no labelled row.
 pub fn read(config: &Config, clip: &Embedder) -> Result<Parts> {
     let dataset = Arc::new(Dataset::open_with(&config.data.shards, &config.store)?);
     let stored = dataset.manifest().clip.as_ref().is_some_and(|model| model.hash == clip.hash());
@@ -118,7 +118,7 @@ impl Reader<'_> {
     }
 }
 
-/// Divides rows by a hash of their group, or of their image where they name none: seeded, and the same in any order.
+/// Divides rows by a hash of their group, or of their image if they have none: seeded, and the same in any order.
 fn divide(rows: Vec<RowRef>, validation: &Validation, seed: u64) -> (Vec<RowRef>, Vec<RowRef>) {
     let group = |row: &RowRef| {
         let value = validation.group.as_ref().and_then(|key| row.attributes.get(key));

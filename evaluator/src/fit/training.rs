@@ -1,8 +1,8 @@
-//! The training of the perceptron: AdamW (Loshchilov & Hutter 2019) on cross-entropy with label smoothing, stopped where
-//! the validation loss is least. Every draw is a function of (seed, stream, position).
+//! The training of the perceptron: AdamW (Loshchilov & Hutter 2019) on cross-entropy with label smoothing, stopped at
+//! the least validation loss. Every draw is a function of (seed, stream, position).
 //!
-//! Inputs are standardised by the training rows; in the end that is folded into the first layer, so that the weights
-//! take embeddings as they are. Shapes: b batch, e embedding.
+//! Inputs are standardised by the training rows' statistics. At the end this is folded into the first layer, so that
+//! the weights take embeddings as they are. Shapes: b batch, e embedding.
 
 use judge::classifier::head::LAYER_STRIDE;
 use judge::embedder::unit;
@@ -19,17 +19,17 @@ use crate::metrics::statistics::calibration::negative_log_likelihood;
 
 /// Classes.
 const CLASSES: i64 = 8;
-/// Keeps a constant feature from being divided by zero.
+/// Keeps a constant feature from a division by zero.
 const SMALLEST_DEVIATION: f64 = 1e-6;
 
-/// What came of a training.
+/// The result of a training.
 #[derive(Debug)]
 pub struct Trained {
     /// Weight (out, in) and bias (out) of every layer, for embeddings as they are.
     pub layers: Vec<(Tensor, Tensor)>,
-    /// Passes that were made.
+    /// How many passes were made.
     pub epochs: usize,
-    /// The pass whose weights are kept, from 1.
+    /// The pass whose weights are kept, counted from 1.
     pub best_epoch: usize,
 }
 
@@ -68,7 +68,7 @@ pub fn train(config: &Config, train: &Samples, validation: &Samples) -> Result<T
     Ok(Trained { layers: best, epochs, best_epoch })
 }
 
-/// Embeddings as the first layer gets them.
+/// Embeddings as input of the first layer.
 pub fn prepared(embeddings: &Tensor, normalize: bool) -> Tensor {
     match normalize {
         true => unit(embeddings),
@@ -96,7 +96,7 @@ pub fn named(layers: &[(Tensor, Tensor)]) -> Vec<(String, Tensor)> {
 }
 
 impl Perceptron {
-    /// Weights and biases uniform in ±1/√inputs, as PyTorch's Linear begins.
+    /// Weights and biases uniform in ±1/√inputs, as PyTorch initialises Linear.
     fn new(config: &Config, embedding: i64) -> Self {
         let store = nn::VarStore::new(Device::Cpu);
         let widths: Vec<i64> = [embedding].into_iter().chain(config.hidden.iter().copied()).chain([CLASSES]).collect();
@@ -118,7 +118,7 @@ impl Perceptron {
         self.layers.iter().map(|(weight, bias)| (weight.detach().copy(), bias.detach().copy())).collect()
     }
 
-    /// One pass over the rows in a drawn order.
+    /// One pass over the rows in a random order.
     fn epoch(&self, optimizer: &mut nn::Optimizer, config: &Config, rows: &Samples, weights: &Tensor, epoch: u64) {
         let mut order: Vec<i64> = (0..rows.len() as i64).collect();
         order.shuffle(&mut diffusion::noise::generator(config.seed, "order", epoch));
@@ -134,7 +134,7 @@ impl Perceptron {
     }
 }
 
-/// Srivastava et al. 2014, scaled so that the expectation stays.
+/// Dropout (Srivastava et al. 2014), scaled so that the expectation stays.
 fn dropout(x: Tensor, train: &Train, masks: &mut impl Rng) -> Tensor {
     if train.dropout == 0.0 {
         return x;
@@ -145,7 +145,7 @@ fn dropout(x: Tensor, train: &Train, masks: &mut impl Rng) -> Tensor {
     &x * Tensor::from_slice(&mask).view_as(&x)
 }
 
-/// One weight a class: 1, or so that all classes that occur count the same.
+/// One weight for each class: 1, or such that all classes that occur count the same.
 fn class_weights(labels: &Tensor, balanced: bool) -> Tensor {
     let counts = labels.bincount(None::<Tensor>, CLASSES).to_kind(Kind::Float);
     if !balanced {
@@ -155,7 +155,7 @@ fn class_weights(labels: &Tensor, balanced: bool) -> Tensor {
     (labels.numel() as f64 / present / counts.clamp_min(1.0)) * counts.gt(0.0).to_kind(Kind::Float)
 }
 
-/// Lets a layer that was trained on (x − mean) / deviation take x.
+/// Changes a layer that was trained on (x − mean) / deviation so that it takes x.
 fn fold((weight, bias): &mut (Tensor, Tensor), mean: &Tensor, deviation: &Tensor) {
     *weight = &*weight / deviation;
     *bias = &*bias - weight.matmul(&mean.transpose(0, 1)).squeeze_dim(1);

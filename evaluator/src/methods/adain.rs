@@ -1,5 +1,5 @@
-//! AdaIN: Huang and Belongie 2017, eq. 8, on the VAE's latents, whose channels take the mean and deviation of the target
-//! emotion's.
+//! AdaIN: Huang and Belongie 2017, eq. 8, on the VAE's latents: their channels get the mean and deviation of the
+//! target emotion's.
 //!
 //! Shapes: b batch, c latent channels, (h, w) latent cells.
 
@@ -24,7 +24,8 @@ const EPSILON: f64 = 1e-5;
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Latents are interpolated: 0 is the VAE round trip (the photo itself with another `detail`), 1 the whole transfer.
+    /// Latents are interpolated: 0 is the VAE round trip (the photo itself with another `detail`), 1 the full
+    /// transfer.
     #[serde(default = "strengths")]
     pub strengths: Vec<f64>,
     /// What is added after decoding.
@@ -51,7 +52,7 @@ impl Adain {
         control: false,
     };
 
-    /// Towards the channels `target`, (1, c, 1, 1).
+    /// With the channel statistics `target`, (1, c, 1, 1).
     pub fn new(pipeline: Rc<Pipeline>, target: Moments, detail: Detail, sweep: Sweep) -> Self {
         Self { pipeline, target, detail, sweep }
     }
@@ -74,7 +75,7 @@ impl Method for Adain {
     }
 }
 
-/// σ(y)·(x − μ(x))/σ(x) + μ(y) of latents x (b, c, h, w) and the moments of y.
+/// σ(y)·(x − μ(x))/σ(x) + μ(y) for latents x (b, c, h, w) and the moments of y.
 pub fn adain(latents: &Tensor, target: &Moments) -> Tensor {
     channels(latents).moved_to(target, latents)
 }

@@ -18,7 +18,7 @@ pub enum Baseline {
     Adain(adain::Settings),
     /// A direction of latents.
     LatentArithmetic(latent_arithmetic::Settings),
-    /// The emotion's word in a run's process.
+    /// The emotion's word as prompt in a run's process.
     PromptWord(prompt_word::Settings),
     /// Noise and denoise under the emotion's word.
     SdeditWord(sdedit::WordSettings),
@@ -51,7 +51,7 @@ impl Baseline {
         }
     }
 
-    /// The run that it takes its tokens or its process from, if any.
+    /// The run whose tokens or process it uses, if any.
     pub fn run(&self) -> Option<&str> {
         match self {
             Baseline::PromptWord(settings) => Some(&settings.run),
@@ -60,17 +60,17 @@ impl Baseline {
         }
     }
 
-    /// Whether it takes what that run learned, and not its process alone.
+    /// Whether it uses what that run learned, and not only its process.
     pub fn is_trained(&self) -> bool {
         matches!(self, Baseline::SdeditToken(_))
     }
 
-    /// Whether it looks at `style_images`.
+    /// Whether it uses `style_images`.
     pub fn needs_style(&self) -> bool {
         matches!(self, Baseline::ColourTransfer(_) | Baseline::Adain(_) | Baseline::LatentArithmetic(_))
     }
 
-    /// The headline's strength unless the recipe names another.
+    /// The headline strength unless the recipe names another.
     pub fn headline(&self) -> f64 {
         match self {
             Baseline::SdeditWord(_) | Baseline::SdeditToken(_) => sdedit::HEADLINE,
@@ -78,7 +78,7 @@ impl Baseline {
         }
     }
 
-    /// Its place in the report.
+    /// Its position in the report.
     pub fn place(&self) -> usize {
         let keys = [
             ColourTransfer::ABOUT,
@@ -91,7 +91,7 @@ impl Baseline {
         keys.iter().position(|about| about.key == self.about().key).unwrap_or(keys.len())
     }
 
-    /// Refuses values of no meaning; `key` is the entry in the recipe.
+    /// Refuses values without meaning; `key` is the entry in the recipe.
     pub fn check(&self, key: &str, sweep: &Sweep) -> Result<()> {
         let check_prompt = |prompt: &str| match prompt.contains("{emotion}") {
             true => Ok(()),

@@ -1,4 +1,4 @@
-//! The recipe's baselines, checked, and made ready to edit.
+//! The recipe's baselines: checked, and prepared for editing.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,12 +22,12 @@ pub struct PlannedBaseline {
     pub settings: Baseline,
     /// Its strengths.
     pub sweep: Sweep,
-    /// The run that each emotion's token comes from, by the name that the report gives it; empty where none is needed.
+    /// The run that each emotion's token comes from, by its name in the report; empty if none is needed.
     pub runs: BTreeMap<Emotion, (String, Run)>,
 }
 
 impl PlannedBaseline {
-    /// The recipe's baselines for `emotions`, in the report's order; every value checked, every run opened.
+    /// The recipe's baselines for `emotions`, in the report's order, with every value checked and every run opened.
     pub fn all(config: &Config, emotions: &[Emotion]) -> Result<Vec<Self>> {
         let mut planned: Vec<Self> = Vec::new();
         for (index, settings) in config.methods.iter().enumerate() {
@@ -45,7 +45,7 @@ impl PlannedBaseline {
         Ok(planned)
     }
 
-    /// Ready to edit towards `emotion`.
+    /// The method, ready to edit towards `emotion`.
     pub fn load(&self, emotion: Emotion, pipeline: Rc<Pipeline>, style: Option<&Style>) -> Result<Rc<dyn Method>> {
         let sweep = self.sweep.clone();
         let style = || style.expect("the plan refuses recipes without style images that need them");
@@ -70,7 +70,7 @@ impl PlannedBaseline {
     }
 }
 
-/// The run of each emotion, for baselines that take their tokens or process from one.
+/// The run of each emotion, for baselines that use its tokens or its process.
 fn runs(key: &str, settings: &Baseline, emotions: &[Emotion]) -> Result<BTreeMap<Emotion, (String, Run)>> {
     let Some(pattern) = settings.run() else { return Ok(BTreeMap::new()) };
     let open = |&emotion: &Emotion| {

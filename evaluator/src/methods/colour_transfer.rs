@@ -1,4 +1,5 @@
-//! Colour transfer between images in lαβ: Reinhard et al. 2001, eq. 4–11. The style-only baseline: it moves no pixel.
+//! Colour transfer between images in lαβ: Reinhard et al. 2001, eq. 4–11. The baseline that changes colours only:
+//! every shape stays.
 //!
 //! Shapes: b batch, (h, w) pixels.
 
@@ -14,18 +15,18 @@ use crate::evaluation::batch::Batch;
 
 /// RGB to the cones' responses, eq. 4.
 const LMS_FROM_RGB: [f32; 9] = [0.3811, 0.5783, 0.0402, 0.1967, 0.7244, 0.0782, 0.0241, 0.1288, 0.8444];
-/// And back, eq. 9.
+/// The inverse, eq. 9.
 const RGB_FROM_LMS: [f32; 9] = [4.4679, -3.5873, 0.1193, -1.2186, 2.3809, -0.1624, 0.0497, -0.2439, 1.2045];
-/// Responses below this are taken as this: the logarithm has no value at black.
+/// Responses below this are raised to it: the logarithm of black does not exist.
 const DARKEST: f64 = 1.0 / 255.0;
-/// Keeps a one-coloured picture's σ from 0; far below any σ of a photo.
+/// Keeps the σ of a one-coloured picture above 0; far below any σ of a photo.
 const EPSILON: f64 = 1e-10;
 
 /// `{method: colour_transfer}`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// 0 leaves the photo as it is, bit for bit; 1 is the published transfer; pixels are interpolated between.
+    /// 0 leaves the photo as it is, bit for bit; 1 is the published transfer; between them pixels are interpolated.
     #[serde(default = "strengths")]
     pub strengths: Vec<f64>,
 }
@@ -47,7 +48,7 @@ impl ColourTransfer {
         control: false,
     };
 
-    /// Towards the colours `target`, (1, 3, 1, 1).
+    /// With the colour statistics `target`, (1, 3, 1, 1).
     pub fn new(target: Moments, sweep: Sweep) -> Self {
         Self { target, sweep }
     }

@@ -1,5 +1,5 @@
-//! Arithmetic on attribute vectors in a latent space (Larsen et al. 2016, White 2016), here the VAE's: the mean latent of
-//! the emotion's images minus that of all is added to the source's.
+//! Arithmetic on attribute vectors in a latent space (Larsen et al. 2016, White 2016), here the VAE's: the mean
+//! latent of the emotion's images minus the mean of all images is added to the source's latent.
 //!
 //! Shapes: b batch, c latent channels, (h, w) latent cells.
 
@@ -20,7 +20,7 @@ use crate::evaluation::batch::Batch;
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// What the direction is multiplied by: 0 is the VAE round trip (the photo itself with another `detail`).
+    /// The factor of the direction: 0 is the VAE round trip (the photo itself with another `detail`).
     #[serde(default = "strengths")]
     pub strengths: Vec<f64>,
     /// What is added after decoding.

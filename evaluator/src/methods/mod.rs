@@ -1,6 +1,6 @@
-//! What turns sources into edits: the controls, the baselines and the trained runs, all behind [`Method`].
+//! The methods that turn sources into edits: the controls, the baselines and the trained runs, all behind [`Method`].
 //!
-//! Adding a method is adding a file with its settings and a line for each of them in [`baseline`].
+//! To add a method, add a file with its settings, and a line for each of them in [`baseline`].
 
 pub mod adain;
 pub mod baseline;
@@ -48,7 +48,7 @@ pub struct About {
     pub name: &'static str,
     /// One sentence.
     pub definition: &'static str,
-    /// Whether it edits nothing on purpose.
+    /// Whether it leaves the photo unedited on purpose.
     pub control: bool,
 }
 
@@ -67,49 +67,50 @@ pub trait Method {
     /// Name and definition.
     fn about(&self) -> About;
 
-    /// The strengths it is run at; none where strength means nothing.
+    /// The strengths it is run at; none if strength has no meaning for it.
     fn sweep(&self) -> Option<&Sweep> {
         None
     }
 
-    /// Its strengths, ascending; empty where there are none.
+    /// Its strengths, ascending; empty if there are none.
     fn strengths(&self) -> &[f64] {
         self.sweep().map_or(&[], |sweep| &sweep.strengths)
     }
 
-    /// The strength of the headline table; none where there are none.
+    /// The strength of the headline table; none if there are none.
     fn headline(&self) -> Option<f64> {
         self.sweep().map(|sweep| sweep.headline)
     }
 
-    /// Whether its edits differ by emotion; what has strengths always does.
+    /// Whether its edits differ by emotion; those of a method with strengths always do.
     fn looks_at_emotion(&self) -> bool {
         self.headline().is_some()
     }
 
-    /// Which photos of a batch it can edit at all; by default all. The others do not count for it.
+    /// Which photos of a batch it can edit; by default all. The others are not counted for it.
     fn takes(&self, batch: &Batch) -> Vec<bool> {
         vec![true; batch.pictures.len()]
     }
 
-    /// The edits of a batch towards its emotion, in [−1, 1]: one (b, 3, h, w) for each of [`Method::strengths`], or one
-    /// alone where there are none.
+    /// The edits of a batch towards its emotion, in [−1, 1]: one (b, 3, h, w) for each of [`Method::strengths`], or a
+    /// single one if there are none.
     fn edits(&self, batch: &Batch) -> Result<Vec<Tensor>>;
 }
 
-/// Edited latents (b, c, h, w) as images (b, 3, h, w), with what `detail` says of the sources'.
+/// Edited latents (b, c, h, w) as images (b, 3, h, w), with the sources' detail as `detail` says.
 fn decoded(pipeline: &Pipeline, source: &Encoded, latents: &Tensor, detail: Detail) -> Tensor {
     let decoded = pipeline.images_from_latents(latents);
     detail.restore(&source.images, &source.round_trip, &decoded, Tensor::shallow_clone)
 }
 
-/// Edits along a change of the latents (b or 1, c, h, w): strength s adds s times of it, 0 is the VAE round trip.
+/// Edits along a change of the latents (b or 1, c, h, w): strength s adds s times the change, 0 is the VAE round
+/// trip.
 fn along(change: &Tensor, pipeline: &Pipeline, source: &Encoded, detail: Detail, sweep: &Sweep) -> Vec<Tensor> {
     let edit = |&strength: &f64| decoded(pipeline, source, &(&source.latents + strength * change), detail);
     sweep.strengths.iter().map(edit).collect()
 }
 
-/// Baselines are run as they were published, unless their recipe says otherwise.
+/// By default, baselines are run as they were published.
 fn no_detail() -> Detail {
     Detail::None
 }

@@ -1,11 +1,11 @@
-//! Mean and standard deviation of an image's channels, and an image that takes another's: what Reinhard et al. 2001
-//! (eq. 10–11) do with colours and Huang and Belongie 2017 (eq. 8) with features.
+//! Mean and standard deviation of an image's channels, and their transfer to another image: Reinhard et al. 2001 (eq.
+//! 10–11) do it with colours, Huang and Belongie 2017 (eq. 8) with features.
 //!
 //! Shapes: b batch, c channels, (h, w) pixels or latent cells.
 
 use tch::{Kind, Tensor};
 
-/// The first two moments of each channel over all places, (b, c, 1, 1) each.
+/// The first two moments of each channel over all positions, (b, c, 1, 1) each.
 #[derive(Debug)]
 pub struct Moments {
     /// μ.
@@ -23,13 +23,13 @@ impl Moments {
         Self { mean, std: (variance + epsilon).sqrt() }
     }
 
-    /// `x`, whose moments these are, with those of `target`: (b, c, h, w).
+    /// `x`, which has these moments, with the moments of `target`: (b, c, h, w).
     pub fn moved_to(&self, target: &Self, x: &Tensor) -> Tensor {
         (x - &self.mean) / &self.std * &target.std + &target.mean
     }
 }
 
-/// The mean of tensors of one shape that come one at a time, in f64.
+/// The mean of tensors of one shape that are added one at a time, in f64.
 #[derive(Debug, Default)]
 pub struct RunningMean {
     sum: Option<Tensor>,
@@ -37,7 +37,7 @@ pub struct RunningMean {
 }
 
 impl RunningMean {
-    /// Takes one more in.
+    /// Adds one.
     pub fn add(&mut self, x: &Tensor) {
         let x = x.to_kind(Kind::Double);
         self.sum = Some(match self.sum.take() {
@@ -47,7 +47,7 @@ impl RunningMean {
         self.count += 1;
     }
 
-    /// How many there were.
+    /// How many were added.
     pub fn count(&self) -> usize {
         self.count
     }
@@ -55,14 +55,14 @@ impl RunningMean {
     /// Their mean in f32.
     ///
     /// # Panics
-    /// If there was none.
+    /// If none was added.
     pub fn mean(&self) -> Tensor {
         let sum = self.sum.as_ref().expect("a mean of at least one tensor");
         (sum / self.count as f64).to_kind(Kind::Float)
     }
 }
 
-/// The mean of moments that come one at a time: the mean μ, and the mean σ.
+/// The mean of moments that are added one at a time: the mean of μ, and the mean of σ.
 #[derive(Debug, Default)]
 pub struct RunningMoments {
     mean: RunningMean,
@@ -70,7 +70,7 @@ pub struct RunningMoments {
 }
 
 impl RunningMoments {
-    /// Takes one image's in.
+    /// Adds one image's moments.
     pub fn add(&mut self, moments: &Moments) {
         self.mean.add(&moments.mean);
         self.std.add(&moments.std);
@@ -79,7 +79,7 @@ impl RunningMoments {
     /// Their mean in f32.
     ///
     /// # Panics
-    /// If there was none.
+    /// If none was added.
     pub fn mean(&self) -> Moments {
         Moments { mean: self.mean.mean(), std: self.std.mean() }
     }

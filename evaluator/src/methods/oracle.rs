@@ -1,4 +1,4 @@
-//! Control: the true picture through the same autoencoder, with the same detail brought back.
+//! Control: the true picture through the same autoencoder, with detail restored in the same way.
 
 use std::rc::Rc;
 
@@ -21,7 +21,7 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    /// Towards `emotion`, with what `detail` brings back of the sources.
+    /// Towards `emotion`; `detail` says how the sources' detail is restored.
     pub fn new(pipeline: Rc<Pipeline>, emotion: Emotion, detail: Detail) -> Self {
         Self { pipeline, emotion, detail }
     }

@@ -1,4 +1,5 @@
-//! The emotion's word in a run's own process, with nothing trained: what the process and the prompt give by themselves.
+//! The emotion's word as prompt in a run's own process, with nothing trained: what process and prompt give by
+//! themselves.
 //!
 //! Shapes: b batch, l tokens, d text features.
 
@@ -27,10 +28,10 @@ pub struct Settings {
     /// As a run's.
     #[serde(default = "strengths")]
     pub strengths: Vec<f64>,
-    /// The run whose process, source prompt and detail are used, and nothing of what it learned. With `{emotion}` in it,
-    /// one folder for each emotion.
+    /// The run whose process, source prompt and detail are used, but nothing that it learned. A path with `{emotion}`
+    /// is one folder for each emotion.
     pub run: String,
-    /// The target prompt; `{emotion}` stands for the word.
+    /// The target prompt; `{emotion}` is replaced by the word.
     #[serde(default = "prompt")]
     pub prompt: String,
 }
@@ -43,7 +44,7 @@ fn prompt() -> String {
     "a photo evoking {emotion}".into()
 }
 
-/// The edit of [`Editor`] without tokens and deltas, under a plain prompt.
+/// The edit of [`Editor`] without tokens and deltas, with a plain prompt.
 #[derive(Debug)]
 pub struct PromptWord {
     editor: Editor,

@@ -1,4 +1,4 @@
-//! SDEdit: Meng et al. 2022, algorithm 1, in latent space: the source's latent is noised up to the strength's timestep
+//! SDEdit: Meng et al. 2022, algorithm 1, in latent space. The source's latent is noised to the strength's timestep
 //! and denoised from there under a prompt, by DDIM, with classifier-free guidance (Ho and Salimans 2021, eq. 6).
 //!
 //! Timesteps and arithmetic are those of diffusers' StableDiffusionImg2ImgPipeline with its DDIMScheduler.
@@ -24,17 +24,17 @@ use crate::config::sweep::Sweep;
 use crate::error::{Error, Result};
 use crate::evaluation::batch::Batch;
 
-/// The headline's strength unless the recipe names another: the middle of the range that the paper recommends.
+/// The headline strength unless the recipe names another: the middle of the range that the paper recommends.
 pub const HEADLINE: f64 = 0.5;
 
 /// `{method: sdedit_word}`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WordSettings {
-    /// Between 0 (the VAE round trip) and 1 (nothing is left of the source).
+    /// Between 0 (the VAE round trip) and 1 (nothing of the source is left).
     #[serde(default = "strengths")]
     pub strengths: Vec<f64>,
-    /// The prompt; `{emotion}` stands for the word.
+    /// The prompt; `{emotion}` is replaced by the word.
     #[serde(default = "prompt")]
     pub prompt: String,
     /// How it is denoised.
@@ -49,10 +49,10 @@ pub struct WordSettings {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenSettings {
-    /// Between 0 (the VAE round trip) and 1 (nothing is left of the source).
+    /// Between 0 (the VAE round trip) and 1 (nothing of the source is left).
     #[serde(default = "strengths")]
     pub strengths: Vec<f64>,
-    /// The run whose tokens and target prompt are used. With `{emotion}` in it, one folder for each emotion.
+    /// The run whose tokens and target prompt are used. A path with `{emotion}` is one folder for each emotion.
     pub run: String,
     /// How it is denoised.
     #[serde(default)]
@@ -62,15 +62,15 @@ pub struct TokenSettings {
     pub detail: Detail,
 }
 
-/// How a noised latent comes down.
+/// How a noised latent is denoised.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sampler {
-    /// Steps at strength 1; a strength s takes ⌊s·steps⌋ of them.
+    /// Steps at strength 1; strength s takes ⌊s·steps⌋ of them.
     pub num_inference_steps: i64,
-    /// 1 is no guidance, and half the time.
+    /// 1 is no guidance and takes half the time.
     pub guidance_scale: f64,
-    /// Of the noise, which depends on the source's place alone: strengths, emotions and both prompts share it.
+    /// Seed of the noise, which depends on the source's index only: strengths, emotions and both prompts share it.
     pub seed: u64,
 }
 
@@ -81,7 +81,7 @@ impl Default for Sampler {
 }
 
 impl Sampler {
-    /// Refuses strengths of no meaning and steps of no number; `key` is the entry in the recipe.
+    /// Refuses invalid strengths and numbers of steps; `key` is the entry in the recipe.
     pub fn check(&self, key: &str, sweep: &Sweep) -> Result<()> {
         let refused = |name: &str, message: &str| Err(Error::config(format!("{key}.{name}"), message));
         if sweep.strengths.iter().any(|s| !(0.0..=1.0).contains(s)) {
@@ -108,7 +108,7 @@ pub struct Sdedit {
     sweep: Sweep,
 }
 
-/// The prompt, and what guidance leads away from.
+/// The prompt's context, and the context that guidance leads away from.
 #[derive(Debug)]
 pub struct Conditions {
     /// c, (1, l, d).
@@ -136,7 +136,7 @@ impl Sdedit {
         control: false,
     };
 
-    /// With the emotion's word.
+    /// With the emotion's word as prompt.
     pub fn with_word(pipeline: Rc<Pipeline>, settings: &WordSettings, emotion: Emotion, sweep: Sweep) -> Self {
         let prompt = settings.prompt.replace("{emotion}", emotion.name());
         let context = pipeline.context(&Prompt::plain(&pipeline.tokenizer, &prompt), None);
@@ -185,15 +185,15 @@ impl Method for Sdedit {
     }
 }
 
-/// Noise for every latent by its source's place among all, whatever the batches: (b, c, h, w)
+/// Noise for every latent by its source's index among all, whatever the batches: (b, c, h, w)
 fn noise_of(latents: &Tensor, seed: u64, first: usize) -> Tensor {
     let shape = [&[1], &latents.size()[1..]].concat();
     let draw = |row: i64| noise::normal(seed, "sdedit", first as u64 + row as u64, &shape);
     Tensor::cat(&(0..latents.size()[0]).map(draw).collect::<Vec<_>>(), 0).to_device(latents.device())
 }
 
-/// Scaled `latents` (b, c, h, w) noised by `noise` to the strength's timestep and denoised; at a strength of no step,
-/// the latents as they are.
+/// Scaled `latents` (b, c, h, w), noised by `noise` to the strength's timestep and denoised; for a strength of no
+/// step, the latents as they are.
 pub fn sdedit(
     pipeline: &Pipeline, latents: &Tensor, noise: &Tensor, conditions: &Conditions, sampler: &Sampler, strength: f64,
 ) -> Result<Tensor> {
@@ -201,7 +201,7 @@ pub fn sdedit(
     let timesteps = schedule.inference_timesteps(sampler.num_inference_steps)?;
     let taken = (sampler.num_inference_steps as f64 * strength) as usize;
     let taken = &timesteps[timesteps.len().saturating_sub(taken)..];
-    // A network that predicts ε says nothing where nothing of the source is left.
+    // Where nothing of the source is left, the output of a network that predicts ε says nothing of x₀.
     let timesteps: Vec<i64> = taken.iter().copied().filter(|&t| t <= schedule.last_timestep()).collect();
     let Some(&start) = timesteps.first() else { return Ok(latents.shallow_clone()) };
     let stride = schedule.num_train_timesteps() / sampler.num_inference_steps;

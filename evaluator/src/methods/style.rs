@@ -1,5 +1,5 @@
-//! What images of the target emotions have in common, for the baselines that copy it: a few means, from one pass over
-//! shards.
+//! What the images of the target emotions have in common, for the baselines that copy it: a few means, from one pass
+//! over the shards.
 //!
 //! Shapes: c latent channels, (h, w) latent cells.
 
@@ -41,7 +41,7 @@ struct Means {
 }
 
 impl Style {
-    /// Reads the images once, for the statistics of `emotions`; refuses images that are among the sources.
+    /// Reads the images once, for the statistics of `emotions`; refuses images that are also sources.
     pub fn gather(
         config: &StyleImages, store: &Access, emotions: &[Emotion], sources: &Sources, pipeline: &Pipeline,
     ) -> Result<Self> {
@@ -70,7 +70,7 @@ impl Style {
         Ok(style)
     }
 
-    /// Takes one row in, whose picture is decoded only where it counts.
+    /// Adds one row; its picture is decoded only if it is needed.
     fn add(
         &mut self, chosen: &Chosen, place: usize, latent: &Tensor, picture: impl FnOnce() -> Result<Tensor>,
     ) -> Result<()> {
@@ -90,7 +90,7 @@ impl Style {
         Ok(())
     }
 
-    /// The mean moments of the emotion's images in lαβ, (1, 3, 1, 1), on the CPU as pictures are.
+    /// The mean moments of the emotion's images in lαβ, (1, 3, 1, 1), on the CPU like the pictures.
     pub fn colours(&self, emotion: Emotion) -> Moments {
         self.of(emotion).colours.mean()
     }
@@ -101,7 +101,7 @@ impl Style {
         Moments { mean: mean.to_device(self.device), std: std.to_device(self.device) }
     }
 
-    /// The mean latent of the emotion's images minus that of all, (1, c, h, w).
+    /// The mean latent of the emotion's images minus that of all images, (1, c, h, w).
     pub fn direction(&self, emotion: Emotion) -> Tensor {
         (self.of(emotion).latent.mean() - self.latent.mean()).to_device(self.device)
     }
@@ -118,7 +118,7 @@ impl Style {
     }
 }
 
-/// Which rows are read, and for what.
+/// Which rows are read, and for which statistics.
 struct Chosen {
     all: BTreeSet<usize>,
     showing: BTreeMap<Emotion, BTreeSet<usize>>,
@@ -150,7 +150,7 @@ impl Chosen {
     }
 }
 
-/// Whatever the splits are called and wherever the shards lie, no picture is both.
+/// Whatever the splits are called and wherever the shards lie, no picture may be both.
 fn refuse_sources(rows: &[RowRef], sources: &Sources) -> Result<()> {
     let held_out: HashSet<&str> = sources.image_ids().collect();
     let mut shared = rows.iter().filter(|row| held_out.contains(row.image_id.as_str()));

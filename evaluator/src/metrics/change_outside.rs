@@ -1,4 +1,4 @@
-//! Change outside the expression region (ours): an edit that changes an expression leaves the rest alone. The region is
+//! Change outside the expression region (ours): an edit of an expression should leave the rest alone. The region is
 //! where the true picture of the same subject in the target's state differs from the source.
 //!
 //! Shapes: b batch, h height, w width.
@@ -7,12 +7,12 @@ use tch::{Kind, Tensor};
 
 use super::{numbers, About, Better, Family, Metric, Pair};
 
-/// A pixel is of the region if a channel differs by more levels of 255 than this.
+/// A pixel belongs to the region if a channel differs by more levels of 255 than this.
 const LEVELS: f64 = 8.0;
-/// The region reaches so far beyond, as a share of the picture's shorter side.
+/// How far the region is widened, as a share of the picture's shorter side.
 const REACH: f64 = 0.04;
 
-/// Mean change outside the region over that inside.
+/// Mean change outside the region divided by that inside.
 #[derive(Debug)]
 pub struct ChangeOutside;
 
@@ -45,7 +45,7 @@ impl Metric for ChangeOutside {
     }
 }
 
-/// 1 where the pictures (b, 3, h, w) in [0, 1], of 8 bits a channel, show another expression, else 0: (b, 1, h, w).
+/// 1 where the pictures (b, 3, h, w) in [0, 1], of 8 bits a channel, differ in expression, else 0: (b, 1, h, w).
 pub fn expression_region(source: &Tensor, truth: &Tensor) -> Tensor {
     let (height, width) = (source.size()[2], source.size()[3]);
     // Whole levels: 8/255 has no exact f32.
@@ -55,8 +55,8 @@ pub fn expression_region(source: &Tensor, truth: &Tensor) -> Tensor {
     differs.max_pool2d([2 * reach + 1; 2], [1, 1], [reach; 2], [1, 1], false)
 }
 
-/// Mean |edit − source| over the pixels outside `region` (b, 1, h, w) and all channels, over the same inside; NaN where
-/// either has no pixel, or nothing changed inside.
+/// Mean |edit − source| over the pixels outside `region` (b, 1, h, w) and all channels, divided by the same inside;
+/// NaN if either has no pixel, or nothing changed inside.
 pub fn change_outside(source: &Tensor, edit: &Tensor, region: &Tensor) -> Vec<f64> {
     let change = (edit - source).abs().to_kind(Kind::Double).mean_dim([1i64].as_slice(), true, Kind::Double);
     let inside = region.to_kind(Kind::Double);

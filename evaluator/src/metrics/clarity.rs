@@ -1,8 +1,8 @@
 //! Sem-C, semantic clarity: Yang et al., *EmoGen: Emotional Image Content Generation with Text-to-Image Diffusion
 //! Models* (CVPR 2024), section 4.1, as their code computes it.
 //!
-//! Of each edit, the larger of two certainties: that of a scene classifier (theirs: ResNet-50 on Places365) and that of an
-//! object classifier (theirs: torchvision's ResNet-50 on ImageNet), each its largest softmax probability.
+//! For each edit, the larger of two certainties: of a scene classifier (theirs: ResNet-50 on Places365) and of an
+//! object classifier (theirs: torchvision's ResNet-50 on ImageNet). A certainty is the largest softmax probability.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ pub struct Clarity {
 }
 
 impl Clarity {
-    /// Reads two ResNet-50 of torchvision's layout, safetensors, with as many classes as they have.
+    /// Reads two ResNet-50 in torchvision's layout, safetensors, with any number of classes.
     pub fn load(scenes: &Path, objects: &Path, device: Device) -> Result<Self> {
         let read = |path: &Path| {
             let weights = Weights::from_file(path, Placement::new(device, Kind::Float))?;
@@ -43,7 +43,7 @@ impl Clarity {
         Ok(Self { scenes: read(scenes)?, objects: read(objects)?, mean: per_channel(MEAN), std: per_channel(STD) })
     }
 
-    /// One certainty an image of (b, 3, h, w) in [0, 1].
+    /// One certainty for each image of (b, 3, h, w) in [0, 1].
     pub fn certainty(&self, images: &Tensor) -> Vec<f64> {
         let _no_grad = no_grad_guard();
         let (height, width) = (images.size()[2], images.size()[3]);

@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::{numbers, About, Better, Family, Metric, Pair};
 
-/// Shorter differences of unit vectors than this have no direction.
+/// Differences of unit vectors shorter than this have no direction.
 const SHORTEST: f64 = 1e-6;
 
 /// CLIP-I: cosine of the image embeddings of edit and source.
@@ -30,7 +30,7 @@ impl Metric for Identity {
     }
 }
 
-/// CLIP direction: cosine of the images' and the texts' change, cos(ΔI, ΔT); undefined where nothing changed.
+/// CLIP direction: cosine of the images' change and the texts' change, cos(ΔI, ΔT); undefined if nothing changed.
 #[derive(Debug)]
 pub struct Direction;
 
@@ -59,7 +59,7 @@ pub fn cosine(a: &Tensor, b: &Tensor) -> Vec<f64> {
     numbers(&Tensor::cosine_similarity(&a.to_kind(Kind::Double), &b.to_kind(Kind::Double), 1, 1e-12))
 }
 
-/// Row-wise cos(after − before, text direction), all (b, p); NaN where the embeddings are the same.
+/// Row-wise cos(after − before, text direction), all (b, p); NaN if the embeddings are the same.
 pub fn direction(before: &Tensor, after: &Tensor, text: &Tensor) -> Vec<f64> {
     let change = after.to_kind(Kind::Double) - before.to_kind(Kind::Double);
     let lengths = numbers(&change.square().sum_dim_intlist(1, false, Kind::Double).sqrt());

@@ -1,8 +1,9 @@
 //! EmoEdit's own arithmetic, for comparison with its published table: Yang et al., *EmoEdit: Evoking Emotions through
-//! Image Manipulation* (CVPR 2025), as its evaluation code computes it, departures from the usual definitions included.
+//! Image Manipulation* (CVPR 2025), as its evaluation code computes it, even where it departs from the usual
+//! definitions.
 //!
-//! Both pictures are brought to 512 × 512 with Pillow's bicubic first. Theirs crop the source and squash the edit, which
-//! puts photos that are not square out of place; here the edit is made from the crop.
+//! Both pictures are first resized to 512 × 512 with Pillow's bicubic filter. Their code crops the source but
+//! squashes the edit, so that photos that are not square no longer line up; here the edit is made from the crop.
 
 use std::rc::Rc;
 
@@ -13,9 +14,9 @@ use tch::{no_grad, Kind, Tensor};
 
 use super::{numbers, About, Better, Family, Metric, Observed, Pair};
 
-/// The side that pictures are brought to.
+/// The side of the resized pictures.
 const SIDE: u32 = 512;
-/// scikit-image's window where none is named.
+/// scikit-image's default window.
 const WINDOW: i64 = 7;
 const C1: f64 = 0.01 * 255.0 * 0.01 * 255.0;
 const C2: f64 = 0.03 * 255.0 * 0.03 * 255.0;

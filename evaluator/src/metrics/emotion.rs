@@ -4,10 +4,10 @@ use emotions::Emotion;
 
 use super::{About, Better, Family, Metric, Observed, Pair};
 
-/// More judges than this a report does not name.
+/// The most judges that a report can have.
 pub const MOST_JUDGES: usize = 4;
 
-/// Keys and titles of a figure under each judge, the first judge's first.
+/// Keys and titles of a figure under each judge, in the judges' order.
 type Named = [(&'static str, &'static str); MOST_JUDGES];
 
 const ACCURACY: Named = [
@@ -27,7 +27,7 @@ const SHIFT: Named = [
 /// Emo-A, 8-way: whether the edit's most probable class is the target.
 #[derive(Debug)]
 pub struct Accuracy {
-    /// Whose classes, from 0.
+    /// The judge, counted from 0.
     pub judge: usize,
 }
 
@@ -95,7 +95,7 @@ impl Metric for Polarity {
 /// Emo-S: how much more probable the target is in the edit than in the source.
 #[derive(Debug)]
 pub struct Shift {
-    /// Whose probabilities, from 0.
+    /// The judge, counted from 0.
     pub judge: usize,
 }
 

@@ -2,10 +2,10 @@
 //! `metric_ESMI.py` computes it.
 //!
 //! ESMI = ½·S_str + ½·S_emo. S_emo = max(0, D(source) − D(edit)) / D(source), where D is the divergence of the target
-//! (one-hot) from the softmax, −ln p(target). S_str is the mean absolute change of 8-bit pixels inside the region that
-//! Grad-CAM names for the source's own emotion, over that of the whole picture, both over all pixels: 1 if nothing
-//! changes outside the region. Theirs is a ResNet-18 on pictures squashed to 224 × 224; here the classifier is the
-//! report's own, and pixels are compared at the pictures' size.
+//! (one-hot) from the softmax, −ln p(target). S_str is the mean absolute change of 8-bit pixels inside the region
+//! that Grad-CAM finds for the source's own emotion, divided by that of the whole picture, both over all pixels: 1 if
+//! nothing changes outside the region. Their classifier is a ResNet-18 on pictures squashed to 224 × 224; here it is
+//! the report's own, and pixels are compared at the pictures' size.
 
 use std::rc::Rc;
 
@@ -16,9 +16,9 @@ use super::{numbers, About, Better, Family, Metric, Pair};
 
 const ALPHA: f64 = 0.5;
 const EPS: f64 = 1e-10;
-/// A map from its least to its greatest value is stretched to 0..1, this keeping a flat one from division by zero.
+/// A map is stretched from its least and greatest value to 0..1; this keeps a flat one from a division by zero.
 const STRETCH_EPS: f64 = 1e-7;
-/// Above this the stretched map is the emotional region.
+/// Above this, the stretched map is the emotional region.
 const THRESHOLD: f64 = 0.5;
 
 /// Emotion and structure in one number; undefined under a classifier that has no feature map.
@@ -28,7 +28,7 @@ pub struct Esmi {
 }
 
 impl Esmi {
-    /// Takes the classifier whose map names the region.
+    /// Takes the classifier whose map gives the region.
     pub fn new(classifier: Rc<Classifier>) -> Self {
         Self { classifier }
     }
@@ -80,7 +80,7 @@ fn structure(source: &Tensor, edit: &Tensor, region: &Tensor) -> Vec<f64> {
     inside.into_iter().zip(whole).map(|(inside, whole)| inside / (whole + EPS)).collect()
 }
 
-/// Each map (b, 1, y, x) from its least to its greatest value, as 0 to 1.
+/// Each map (b, 1, y, x), stretched from its least and greatest value to 0..1.
 fn stretch(map: &Tensor) -> Tensor {
     let axes = [2i64, 3];
     let shifted = map - map.amin(axes.as_slice(), true);

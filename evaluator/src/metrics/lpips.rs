@@ -47,11 +47,11 @@ impl Metric for Distance {
     }
 }
 
-/// What a network finds in pictures, kept with them under `key`: one source is compared with many edits, and an edit with
-/// its source and with the true pictures.
+/// A network's features of pictures, kept with them under `key`: one source is compared with many edits, and an edit
+/// with its source and the true pictures.
 pub fn features(network: &Lpips, key: &'static str, seen: &Observed) -> Rc<Vec<Tensor>> {
     seen.kept(key, || no_grad(|| network.unit_features(&(&seen.images * 2.0 - 1.0))))
 }
 
-/// The key under which [`features`] keeps what AlexNet finds.
+/// The key under which [`features`] keeps AlexNet's.
 pub const ALEX: &str = "lpips";

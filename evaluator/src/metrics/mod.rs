@@ -1,8 +1,8 @@
-//! The metrics, one file each, with one of two signatures: [`Metric`] takes source and edit and gives one value an
-//! image; [`SetMetric`] takes the sums over a set of edits and over the target's own images and gives one value.
+//! The metrics, one file each, with one of two signatures. [`Metric`] takes source and edit and gives one value for
+//! each image. [`SetMetric`] takes the sums over a set of edits and over the target's own images and gives one value.
 //!
-//! Adding one is adding a file and a line in [`all`] or [`all_of_sets`]. NaN stands for "undefined for this image" and
-//! is left out of means; infinity (the PSNR of equal images) is kept.
+//! To add one, add a file and a line in [`all`] or [`all_of_sets`]. NaN means "undefined for this image" and is left
+//! out of means; infinity (the PSNR of equal images) is kept.
 //!
 //! Shapes: b batch, h height, w width, p CLIP's projection.
 
@@ -36,12 +36,12 @@ use tch::{Kind, Tensor};
 use self::nearest_truth::NearestTruth;
 use self::sets::population::Population;
 
-/// What the metrics look at in one batch of images: the pixels as a user gets them and what the networks make of them.
+/// What the metrics need of a batch of images: the pixels as a user gets them, and the networks' outputs.
 #[derive(Debug)]
 pub struct Observed {
     /// Pixels that were quantised to 8 bits, in [0, 1].
     pub images: Tensor, // (b, 3, h, w)
-    /// The first judge's softmax over [`Emotion::ALL`] and what else it tells apart.
+    /// The first judge's softmax over [`Emotion::ALL`] and any further classes.
     pub probabilities: Tensor, // (b, 8 or more)
     /// The other judges'.
     pub further: Vec<Tensor>, // (b, 8 or more) each
@@ -49,7 +49,7 @@ pub struct Observed {
     pub features: Tensor, // (b, p)
     /// The same with length 1.
     pub embeddings: Tensor, // (b, p)
-    /// InceptionV3's features, where its weights were named.
+    /// InceptionV3's features, if its weights were given.
     pub inception: Option<Tensor>, // (b, 2048)
     kept: RefCell<BTreeMap<&'static str, Rc<Vec<Tensor>>>>,
 }
@@ -61,7 +61,7 @@ impl Observed {
         Self { images, probabilities, further: Vec::new(), embeddings, features, inception: None, kept }
     }
 
-    /// How many judges looked.
+    /// The number of judges.
     pub fn num_judges(&self) -> usize {
         1 + self.further.len()
     }
@@ -71,7 +71,7 @@ impl Observed {
         judge.checked_sub(1).map_or(&self.probabilities, |place| &self.further[place])
     }
 
-    /// What a metric made of these images under `key`, computed once: a source is compared with many edits.
+    /// What a metric computed from these images under `key`, computed once: a source is compared with many edits.
     pub fn kept(&self, key: &'static str, make: impl FnOnce() -> Vec<Tensor>) -> Rc<Vec<Tensor>> {
         if let Some(tensors) = self.kept.borrow().get(key) {
             return tensors.clone();
@@ -81,12 +81,12 @@ impl Observed {
         tensors
     }
 
-    /// The class that the first judge finds most probable, per image; none where it is none of the eight emotions.
+    /// The most probable class for the first judge, per image; none if it is none of the eight emotions.
     pub fn predicted(&self) -> Vec<Option<Emotion>> {
         self.predicted_by(0)
     }
 
-    /// The class that a judge finds most probable, per image; none where it is none of the eight emotions.
+    /// The most probable class for a judge, per image; none if it is none of the eight emotions.
     pub fn predicted_by(&self, judge: usize) -> Vec<Option<Emotion>> {
         let classes = self.judged(judge).argmax(1, false);
         (0..classes.size()[0]).map(|i| Emotion::ALL.get(classes.int64_value(&[i]) as usize).copied()).collect()
@@ -105,18 +105,18 @@ impl Observed {
     }
 }
 
-/// A batch of sources, what a method made of them, and what it was asked for.
+/// A batch of sources, a method's edits of them, and the emotions that were asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Pair<'a> {
-    /// Before.
+    /// The sources.
     pub source: &'a Observed,
-    /// After.
+    /// The edits.
     pub edit: &'a Observed,
     /// The emotion asked for, per image.
     pub targets: &'a [Emotion],
     /// ΔT towards that emotion, of length 1, per image.
     pub text_directions: &'a Tensor, // (b, p)
-    /// The true picture of each source in that emotion, where the data set has pairs.
+    /// The true picture of each source in that emotion, if the data set has pairs.
     pub truth: Option<&'a NearestTruth>,
 }
 
@@ -128,7 +128,7 @@ pub enum Better {
     Higher,
     /// Smaller is better.
     Lower,
-    /// The nearer to 1 the better.
+    /// Nearer to 1 is better.
     One,
 }
 
@@ -141,7 +141,7 @@ pub struct About {
     pub title: &'static str,
     /// The definition in one sentence, with its source.
     pub definition: &'static str,
-    /// Which way is up.
+    /// Which way it improves.
     pub better: Better,
     /// The unit, empty where there is none.
     pub unit: &'static str,
@@ -149,7 +149,7 @@ pub struct About {
     pub decimals: usize,
     /// Whether tables show 100 times the value with a percent sign.
     pub percent: bool,
-    /// In which table it stands.
+    /// The table that it stands in.
     pub family: Family,
 }
 
@@ -157,9 +157,9 @@ pub struct About {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
-    /// What decides: emotion against identity.
+    /// The deciding metrics: emotion against identity.
     Headline,
-    /// What explains: whole sets, structure, other backbones.
+    /// The explaining metrics: whole sets, structure, other backbones.
     Further,
     /// EmoEdit's arithmetic, for comparison with its table.
     EmoEdit,
@@ -170,11 +170,10 @@ pub trait Metric {
     /// Name and definition.
     fn about(&self) -> About;
 
-    /// One value an image, in order.
+    /// One value for each image, in order.
     fn values(&self, pair: &Pair<'_>) -> Vec<f64>;
 
-    /// The value of an edit that failed, that of the image at `row`: by default it has none. What counts hits counts it
-    /// as a miss.
+    /// The value of a failed edit at `row`: none by default. Metrics that count hits count it as a miss.
     fn of_failed(&self, _pair: &Pair<'_>, _row: usize) -> f64 {
         f64::NAN
     }
@@ -185,31 +184,31 @@ pub trait SetMetric {
     /// Name and definition.
     fn about(&self) -> About;
 
-    /// The number of the edits' sums and the sums over the target's own images; none where it is undefined.
+    /// The number from the edits' sums and the sums over the target's own images; none if it is undefined.
     fn value(&self, edits: &Population, references: &Population) -> Option<f64>;
 }
 
-/// The networks that the metrics themselves look through.
+/// The networks that the metrics use themselves.
 #[derive(Debug)]
 pub struct Networks {
     /// LPIPS over AlexNet.
     pub lpips: Rc<Lpips>,
-    /// LPIPS over VGG-16, where its weights were named.
+    /// LPIPS over VGG-16, if its weights were given.
     pub lpips_vgg: Option<Rc<Lpips>>,
     /// The report's classifier.
     pub classifier: Rc<Classifier>,
-    /// The scene and object classifiers of Sem-C, where their weights were named.
+    /// The scene and object classifiers of Sem-C, if their weights were given.
     pub clarity: Option<clarity::Clarity>,
 }
 
-/// What a recipe asks for beside what every report has.
+/// What a recipe asks for beyond what every report has.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
     /// Judges, at least one.
     pub judges: usize,
     /// Whether there are true pictures.
     pub truth: bool,
-    /// EmoEdit's own arithmetic.
+    /// Whether to add EmoEdit's own arithmetic.
     pub emoedit: bool,
 }
 
@@ -248,7 +247,8 @@ pub fn all(networks: Networks, asked: Asked) -> Vec<Box<dyn Metric>> {
     metrics
 }
 
-/// Every metric of whole sets; their columns follow those of [`all`]. `inception`: whether its features are there.
+/// Every metric of whole sets; their columns follow those of [`all`]. `inception` says whether its features are
+/// there.
 pub fn all_of_sets(inception: bool) -> Vec<Box<dyn SetMetric>> {
     let mut metrics: Vec<Box<dyn SetMetric>> = vec![Box::new(sets::fid::ClipFid)];
     if inception {

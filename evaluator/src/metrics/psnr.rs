@@ -28,9 +28,9 @@ impl Metric for Psnr {
     }
 }
 
-/// One value an image of two (b, 3, h, w) batches in [0, 1]; infinity where they are equal.
+/// One value for each image of two (b, 3, h, w) batches in [0, 1]; infinity if they are equal.
 pub fn psnr(a: &Tensor, b: &Tensor) -> Vec<f64> {
-    // An image at a time stays in the cache.
+    // One image at a time stays in the cache.
     let one = |n: i64| {
         let difference = (a.narrow(0, n, 1) - b.narrow(0, n, 1)).flatten(0, -1);
         (difference.dot(&difference).to_kind(Kind::Double) / difference.numel() as f64).view([1])

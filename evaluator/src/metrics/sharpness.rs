@@ -8,7 +8,7 @@ use super::{numbers, About, Better, Family, Metric, Pair};
 /// scikit-image's rgb2gray: the luma weights of Rec. 709.
 const LUMA: [f64; 3] = [0.2125, 0.7154, 0.0721];
 
-/// Sharpness of the edit over that of the source; undefined where the source is flat.
+/// Sharpness of the edit divided by that of the source; undefined if the source is flat.
 #[derive(Debug)]
 pub struct Ratio;
 

@@ -3,8 +3,8 @@
 //! As scikit-image computes it with `gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1,
 //! channel_axis=2`: an 11×11 gaussian window, each channel alone, and the mean over the windows that lie inside.
 //!
-//! It is computed in f32, an image at a time: the five maps of three channels that windows are laid over are the channels
-//! of one depthwise convolution, innermost in memory, for which oneDNN has its fastest kernels.
+//! It is computed in f32, one image at a time. The five maps of three channels that the windows average are the
+//! channels of one depthwise convolution, innermost in memory, for which oneDNN has its fastest kernels.
 
 use tch::{Device, Kind, Tensor};
 
@@ -45,7 +45,7 @@ impl Metric for Ssim {
     }
 }
 
-/// One value an image of two (b, 3, h, w) batches in [0, 1], sides of at least 11 pixels.
+/// One value for each image of two (b, 3, h, w) batches in [0, 1], with sides of at least 11 pixels.
 pub fn ssim(a: &Tensor, b: &Tensor) -> Vec<f64> {
     let (down, across) = kernels(a.device());
     let one = |n: i64| of_one(&a.narrow(0, n, 1), &b.narrow(0, n, 1), &down, &across);
@@ -54,7 +54,7 @@ pub fn ssim(a: &Tensor, b: &Tensor) -> Vec<f64> {
 
 /// (1, 3, h, w) and (1, 3, h, w) → (1)
 fn of_one(a: &Tensor, b: &Tensor, down: &Tensor, across: &Tensor) -> Tensor {
-    // Around zero, the squares lose least; only the means must be brought back.
+    // Squares lose the least precision around zero; afterwards only the means must be shifted back.
     let centred = |x: &Tensor| (x.to_kind(Kind::Float) - CENTRE).permute([0, 2, 3, 1]); // (1, h, w, 3)
     let (a, b) = (centred(a), centred(b));
     let maps = Tensor::cat(&[&a, &b, &a.square(), &b.square(), &(&a * &b)], 3).permute([0, 3, 1, 2]);
@@ -68,7 +68,7 @@ fn of_one(a: &Tensor, b: &Tensor, down: &Tensor, across: &Tensor) -> Tensor {
     (luminance * structure).mean_dim([1i64, 2, 3].as_slice(), false, Kind::Double)
 }
 
-/// The gaussian along each axis, once a map: (15, 1, 11, 1) and (15, 1, 1, 11).
+/// The gaussian along each axis, one for each map: (15, 1, 11, 1) and (15, 1, 1, 11).
 fn kernels(device: Device) -> (Tensor, Tensor) {
     let weights: Vec<f64> = (-RADIUS..=RADIUS).map(|x| (-0.5 * (x as f64 / SIGMA).powi(2)).exp()).collect();
     let total: f64 = weights.iter().sum();

@@ -1,4 +1,4 @@
-//! Truth gain (ours): how much nearer an edit came to the true picture of the same subject in the target's state.
+//! Truth gain (ours): how much nearer an edit is to the true picture of the same subject in the target's state.
 
 use super::{About, Better, Family, Metric, Pair};
 

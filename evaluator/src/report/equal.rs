@@ -1,4 +1,4 @@
-//! The comparison at equal LPIPS as a table: the reference first, then every method with the strengths it is made of.
+//! The table of the comparison at equal LPIPS: the reference first, then every method with the strengths of its mix.
 
 use super::Report;
 use crate::scores::equal_lpips::Mix;
@@ -6,7 +6,7 @@ use crate::scores::failures::Flag;
 use crate::scores::rows::Measure;
 use crate::scores::summary::{Headline, Section};
 
-/// What the table says of itself.
+/// The table's explanation.
 pub const NOTE: &str = "Every method where it changes photos as much as the reference. Between two strengths that were run, \
                         numbers are interpolated linearly: they are those of edits of which the stated share is made at the \
                         one strength and the rest at the other. Intervals take the shares as given.";
@@ -26,7 +26,7 @@ pub struct Line<'a> {
     pub flags: &'a [Flag],
 }
 
-/// The lines of a section; none where nothing was compared.
+/// The lines of a section; none if nothing was compared.
 pub fn lines(section: &Section) -> Vec<Line<'_>> {
     let compared: Vec<Line<'_>> = section.headlines.iter().filter_map(line).collect();
     let key = section.headlines.iter().find_map(|h| Some(h.at_equal_lpips.as_ref()?.reference));
@@ -40,7 +40,7 @@ pub fn lines(section: &Section) -> Vec<Line<'_>> {
     reference.into_iter().chain(compared).collect()
 }
 
-/// `At the LPIPS of Joint, 0.172`; none where nothing was compared.
+/// `At the LPIPS of Joint, 0.172`; none if nothing was compared.
 pub fn title(report: &Report, section: &Section) -> Option<String> {
     let lines = lines(section);
     let place = report.metrics.iter().position(|m| m.key == "lpips")?;

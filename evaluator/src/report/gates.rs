@@ -6,12 +6,12 @@ use serde_json::Value;
 use crate::config::GateEntry;
 use crate::error::{Error, Result};
 
-/// Where a number's path may begin.
+/// Where the path of a number may begin.
 const ROOTS: [&str; 4] = ["methods.", "emotions.", "comparisons.", PREVIOUS];
 /// The last comparable night's headline, such as history.previous.methods.joint.values.emo_a.
 const PREVIOUS: &str = "history.previous.";
 
-/// A gate, checked for form.
+/// A gate whose form was checked.
 #[derive(Clone, Debug)]
 pub struct Gate {
     metric: String,
@@ -25,7 +25,7 @@ enum Bound {
     AtMost(f64),
 }
 
-/// How a gate came out.
+/// The result of a gate.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
     /// The number's path in report.json.
@@ -34,11 +34,11 @@ pub struct Outcome {
     pub minus: Option<String>,
     /// The condition.
     pub bound: String,
-    /// The number; none where the report has none there.
+    /// The number; none if the report has no number there.
     pub value: Option<f64>,
     /// Whether the condition holds.
     pub passed: bool,
-    /// Whether it holds because no night before can be compared.
+    /// Whether it holds because there is no earlier night to compare with.
     pub first_night: bool,
 }
 
@@ -59,8 +59,8 @@ impl Gate {
         Ok(Self { metric: entry.metric.clone(), minus: entry.minus.clone(), bound })
     }
 
-    /// Looks the numbers up in a finished report; a number that is not there fails the gate, but for that of an earlier
-    /// night where there was none under the same conditions.
+    /// Looks the numbers up in a finished report. A missing number fails the gate, except an earlier night's if there
+    /// is none under the same conditions.
     pub fn check(&self, report: &Value) -> Outcome {
         let first_night = report.pointer("/history/previous").is_none_or(Value::is_null)
             && std::iter::once(&self.metric).chain(&self.minus).any(|path| path.starts_with(PREVIOUS));

@@ -1,4 +1,5 @@
-//! What earlier nights found: `output_dir/history.jsonl`, one line a date, made of the reports' own numbers.
+//! The results of earlier nights: `output_dir/history.jsonl`, one line for each date, made from the reports' own
+//! numbers.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -12,7 +13,7 @@ use crate::error::{Error, Result};
 
 /// The file's name.
 pub const FILE: &str = "history.jsonl";
-/// The family of metrics that is remembered.
+/// The family of metrics that is stored.
 const REMEMBERED: &str = "headline";
 
 /// One night's headline.
@@ -24,7 +25,7 @@ pub struct RunRecord {
     pub title: String,
     /// Whether every gate held.
     pub passed: bool,
-    /// Hash of everything that decides whether two nights' figures mean the same: photos, emotions and judges.
+    /// Hash of everything that makes two nights comparable: photos, emotions and judges.
     pub conditions: String,
     /// By the method's key.
     pub methods: BTreeMap<String, Scores>,
@@ -33,7 +34,7 @@ pub struct RunRecord {
 /// A method's headline row.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Scores {
-    /// As people read it.
+    /// Its name for people.
     pub name: String,
     /// Whether it is a control.
     pub control: bool,
@@ -41,13 +42,13 @@ pub struct Scores {
     pub strength: Option<f64>,
     /// Number of edits counted.
     pub n: u64,
-    /// Means by the metric's key; none where one was infinite or undefined.
+    /// Means by the metric's key; none if one was infinite or undefined.
     pub values: BTreeMap<String, Option<f64>>,
     /// 95 % intervals by the metric's key.
     pub intervals: BTreeMap<String, [f64; 2]>,
 }
 
-/// The nights before and beside the one that is being evaluated.
+/// The nights other than the one that is being evaluated.
 #[derive(Clone, Debug)]
 pub struct History {
     path: PathBuf,
@@ -96,7 +97,7 @@ impl Scores {
     }
 }
 
-/// Figures are comparable where the same judges saw edits of the same photos towards the same emotions.
+/// Figures are comparable if the same judges saw edits of the same photos towards the same emotions.
 fn conditions(report: &Value) -> String {
     let of = |pointer: &str| report.pointer(pointer).cloned().unwrap_or_default();
     let emotions: Vec<&String> = report["emotions"].as_object().into_iter().flat_map(|e| e.keys()).collect();
@@ -117,8 +118,8 @@ fn conditions(report: &Value) -> String {
 }
 
 impl History {
-    /// Reads `output_dir`'s file, and the reports there of nights that it does not have: it may be lost, or its writer
-    /// may have been killed. `date` is the night under evaluation, of which an earlier report does not count.
+    /// Reads `output_dir`'s file, and the reports there of nights that the file lacks: it may be lost, or its writer
+    /// may have been killed. `date` is the night under evaluation; an earlier report of that date is ignored.
     ///
     /// # Errors
     /// A line that cannot be read, by its number.

@@ -1,4 +1,4 @@
-//! index.html: one file with its styles, plots and pictures, readable offline, on a phone, in print.
+//! index.html: one file with its styles, plots and pictures, readable offline, on a phone and in print.
 
 use minijinja::{context, AutoEscape, Environment, Value};
 use serde::Serialize;
@@ -16,7 +16,7 @@ use crate::scores::summary::Section;
 const TEMPLATE: &str = include_str!("template.html");
 const STYLE: &str = include_str!("style.css");
 
-/// A table ready to be written out.
+/// A table, ready to be written.
 #[derive(Debug, Serialize)]
 struct Table {
     columns: Vec<Column>,
@@ -154,7 +154,7 @@ fn cells(report: &Report, family: Family, first: String, n: usize, measures: &[M
     cells
 }
 
-/// The headline's metrics as changes since the last comparable night, small print: then and now.
+/// The headline's metrics as changes since the last comparable night; in small print, the values then and now.
 fn changes(report: &Report) -> Table {
     let places = report.columns(Family::Headline);
     let metrics: Vec<&About> = places.into_iter().map(|place| &report.metrics[place]).collect();
@@ -177,7 +177,7 @@ fn changes(report: &Report) -> Table {
     }
 }
 
-/// A paper's table, its rows first, then this report's headline in the same columns.
+/// A paper's table: its rows first, then this report's headline in the same columns.
 #[derive(Debug, Serialize)]
 struct PublishedTable {
     source: String,
@@ -225,7 +225,7 @@ fn by_emotion(report: &Report) -> Table {
     Table { columns, rows: sections.chain([("Mean".to_string(), &report.summary)]).map(row).collect() }
 }
 
-/// The classes that edits landed in: asked × found for several emotions, method × found for one.
+/// The classes that edits were found to be: asked × found for several emotions, method × found for one.
 fn landed(report: &Report) -> Vec<(String, Matrix)> {
     let columns: Vec<&str> = emotions::Emotion::ALL.iter().map(|e| e.name()).collect();
     if let [(emotion, section)] = &report.emotions[..] {
@@ -264,7 +264,7 @@ fn place(report: &Report, key: &str) -> usize {
     report.metrics.iter().position(|m| m.key == key).expect("a metric of the report")
 }
 
-/// Provenance as lines of `path: value`, the recipe left out.
+/// Provenance as lines of `path: value`, without the recipe.
 fn flat(value: &serde_json::Value) -> Vec<(String, String)> {
     fn walk(path: &str, value: &serde_json::Value, out: &mut Vec<(String, String)>) {
         match value {

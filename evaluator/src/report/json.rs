@@ -1,7 +1,7 @@
 //! report.json: every number by a stable path, such as `methods.joint.emo_a`.
 //!
-//! A mean is a number, its interval stands beside it as `<metric>_interval: [low, high]`. What is infinite or undefined
-//! is null, and an infinite one says so in `<metric>_text`.
+//! A mean is a number; its interval stands beside it as `<metric>_interval: [low, high]`. Infinite and undefined
+//! values are null, and an infinite one says so in `<metric>_text`.
 
 use serde_json::{json, Map, Value};
 
@@ -11,13 +11,13 @@ use crate::scores::equal_lpips::EqualLpips;
 use crate::scores::rows::{Measure, Row};
 use crate::scores::summary::{Headline, Section};
 
-/// Counts changes that break readers.
+/// The version, which counts changes that break readers.
 pub const FORMAT_VERSION: u32 = 2;
 
-/// What [`render`] gives, as a JSON schema.
+/// The JSON schema of what [`render`] writes.
 pub const SCHEMA: &str = include_str!("../../../manifests/schemas/report.schema.json");
 
-/// The whole report but its pictures' bytes.
+/// The whole report without the bytes of its pictures.
 pub fn render(report: &Report) -> Value {
     let emotions: Map<String, Value> = report
         .emotions
@@ -101,7 +101,7 @@ fn shares_json(report: &Report, row: &Row) -> Value {
     report.judges.iter().zip(&row.shares).map(judge).collect()
 }
 
-/// `between` holds two strengths, of which the lower is null where it is the photo left alone.
+/// `between` has two strengths; the lower is null for the unedited photo.
 fn equal_json(metrics: &[About], equal: &EqualLpips) -> Value {
     let mut map = Map::new();
     map.insert("reference".into(), equal.reference.into());

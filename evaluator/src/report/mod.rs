@@ -47,21 +47,21 @@ pub struct Report {
     pub metrics: Vec<metrics::About>,
     /// The headline: the one emotion, or the mean over several.
     pub summary: Section,
-    /// One section an emotion.
+    /// One section for each emotion.
     pub emotions: Vec<(Emotion, Section)>,
-    /// The shown pictures, one set an emotion.
+    /// The shown pictures, one set for each emotion.
     pub pictures: Vec<pictures::Shown>,
     /// The method whose cases are shown.
     pub featured: Option<&'static str>,
     /// Sources, judges, models, versions, seeds.
     pub provenance: Value,
-    /// How the gates came out.
+    /// The results of the gates.
     pub gates: Vec<Outcome>,
-    /// Tonight beside the nights before.
+    /// Tonight compared with earlier nights.
     pub trend: Trend,
     /// Figures of papers.
     pub published: Vec<Published>,
-    /// The judges' names, the first one first.
+    /// The judges' names, in order.
     pub judges: Vec<String>,
     /// Every method against the featured one.
     pub comparisons: Vec<Comparison>,
@@ -112,12 +112,12 @@ impl Report {
         costs::write(&self.costs, folder)
     }
 
-    /// The places of a family's metrics among every row's measures.
+    /// The indices of a family's metrics among every row's measures.
     pub fn columns(&self, family: Family) -> Vec<usize> {
         (0..self.metrics.len()).filter(|&place| self.metrics[place].family == family).collect()
     }
 
-    /// Every method of any emotion, in the order of the tables; the mean over the emotions has those alone that took
+    /// The methods of any emotion, in the order of the tables; the mean over the emotions has only those that took
     /// part for all.
     pub fn methods(&self) -> Vec<About> {
         let mut methods: Vec<About> = Vec::new();
@@ -139,7 +139,7 @@ impl Report {
     }
 }
 
-/// The costs of every method of any emotion.
+/// The costs of the methods of any emotion.
 fn costs_of(plan: &Plan, evaluation: &Evaluation) -> Result<Vec<Cost>> {
     let mut methods: Vec<EvaluatedMethod> = Vec::new();
     for evaluated_method in evaluation.evaluated_methods.iter().flat_map(|(_, evaluated_methods)| evaluated_methods) {

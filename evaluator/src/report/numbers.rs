@@ -4,7 +4,7 @@ use crate::metrics::{About, Better};
 use crate::scores::failures::Flag;
 use crate::scores::rows::{Measure, Row};
 
-/// What stands where nothing was measured.
+/// The mark for a value that was not measured.
 pub const NOTHING: &str = "–";
 
 /// The mean: `71.7`, `∞` or `–`.
@@ -31,7 +31,7 @@ pub fn heading(about: &About) -> String {
     }
 }
 
-/// Which way is better, as a sign.
+/// The direction that is better, as a sign.
 pub fn arrow(better: Better) -> &'static str {
     match better {
         Better::Higher => "↑",
@@ -40,7 +40,7 @@ pub fn arrow(better: Better) -> &'static str {
     }
 }
 
-/// A strength: `1`, `0.5`, or `–` where there is none.
+/// A strength: `1`, `0.5`, or `–` if there is none.
 pub fn strength(row: &Row) -> String {
     row.strength.map_or_else(|| NOTHING.into(), |s| s.to_string())
 }

@@ -1,5 +1,5 @@
-//! Which pictures the report shows, by rule: the best, median and worst cases of the featured method, its failures, and
-//! a sweep over strengths. Nobody picks them.
+//! Which pictures the report shows, by rule: the best, median and worst cases of the featured method, its failures,
+//! and a sweep over strengths. None is picked by hand.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::evaluation::gallery::{best_png, write_png, Key};
 use crate::scores::failures::{Symptoms, BLURRED, LOST, NOISY};
 use crate::scores::{Case, Series};
 
-/// Pictures in the page are at most this wide and high; images/ has them whole.
+/// The largest width and height of pictures in the page; images/ has them in full size.
 const EMBEDDED_SIDE: u32 = 256;
 
 /// The pictures of one emotion.
@@ -35,29 +35,29 @@ pub struct Shown {
     pub failures: Vec<FailureCount>,
 }
 
-/// Strips under one heading.
+/// Strips with a common heading.
 #[derive(Clone, Debug, Serialize)]
 pub struct Group {
     /// `best`, `median`, `worst`, `failures` or `sweep`.
     pub key: &'static str,
     /// The heading.
     pub title: String,
-    /// One strip a source.
+    /// One strip for each source.
     pub strips: Vec<Strip>,
 }
 
-/// One source and what became of it.
+/// One source and its edits.
 #[derive(Clone, Debug, Serialize)]
 pub struct Strip {
     /// The source's image_id.
     pub image_id: String,
     /// The source's own label.
     pub label: String,
-    /// The case's rank among the featured method's cases, from 1; none outside the ranking.
+    /// The case's rank among the featured method's cases, from 1; none if it is not ranked.
     pub rank: Option<usize>,
     /// Why it is a failure.
     pub reasons: Vec<&'static str>,
-    /// Source first.
+    /// The source first.
     pub pictures: Vec<Picture>,
 }
 
@@ -66,7 +66,7 @@ pub struct Strip {
 pub struct Picture {
     /// The method or strength.
     pub title: String,
-    /// What the judges say.
+    /// What the judges find.
     pub caption: String,
     /// The file in images/.
     pub file: String,
@@ -83,7 +83,7 @@ pub struct FailureCount {
     pub n: usize,
     /// The classifier finds another emotion.
     pub missed: usize,
-    /// LPIPS above the limit, or another source nearer.
+    /// LPIPS above the limit, or another source is nearer.
     pub lost: usize,
     /// Sharpness below the limit.
     pub blurred: usize,
@@ -125,7 +125,7 @@ struct Chooser<'a> {
 }
 
 impl Chooser<'_> {
-    /// None where no run was trained for the emotion.
+    /// None if no run was trained for the emotion.
     fn shown(&self) -> Result<Option<Shown>> {
         let Some(featured) = self.evaluated_methods.iter().find(|e| Some(e.about.key) == self.evaluation.featured)
         else {
@@ -147,7 +147,7 @@ impl Chooser<'_> {
         Ok(Some(Shown { emotion: self.emotion, rule, groups, failures: self.failure_counts() }))
     }
 
-    /// The headline's cases, best first; ties in the order of the sources.
+    /// The headline's cases, best first; ties are in the order of the sources.
     fn ranked<'s>(&self, series: &'s Series) -> Vec<&'s Case> {
         let emo_s = self.evaluation.scores.place("emo_s");
         let excluded = self.plan.config.sources.exclude_target;
@@ -170,7 +170,7 @@ impl Chooser<'_> {
         Ok(groups)
     }
 
-    /// Visible failures, the most distant from their source first.
+    /// Visible failures, those farthest from their source first.
     fn failure_group(&self, ranked: &[&Case]) -> Result<Group> {
         let lpips = self.evaluation.scores.place("lpips");
         let mut failing: Vec<(usize, &Case, Vec<&'static str>)> = ranked
@@ -203,7 +203,7 @@ impl Chooser<'_> {
         Ok(Group { key: "sweep", title, strips })
     }
 
-    /// Source and true picture, then every method's headline edit.
+    /// The source and the true picture, then every method's headline edit.
     fn strip(&self, case: &Case, rank: Option<usize>, reasons: Vec<&'static str>) -> Result<Strip> {
         let mut pictures: Vec<Picture> = self.source_picture(case.source)?.into_iter().collect();
         pictures.extend(self.true_picture(case.source)?);
@@ -260,7 +260,7 @@ impl Chooser<'_> {
         self.picture(Key { source, method: evaluated_method.about.key, emotion, strength }, title, caption)
     }
 
-    /// `sadness 93 % ✓`, with the class that was found instead where the target was missed.
+    /// `sadness 93 % ✓`, and the class that was found instead if the target was missed.
     fn probability(&self, case: &Case) -> String {
         let share = (case.probability * 100.0).round();
         match case.found() {
@@ -315,7 +315,7 @@ impl Chooser<'_> {
     }
 }
 
-/// The picture at a size that keeps the page small.
+/// The picture, scaled down to keep the page small.
 fn embedded(picture: RgbImage) -> RgbImage {
     let longest = picture.width().max(picture.height());
     if longest <= EMBEDDED_SIDE {

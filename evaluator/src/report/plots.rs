@@ -1,4 +1,4 @@
-//! Inline SVG: Emo-A over LPIPS. Methods differ by mark and dash, so that the plot reads in black and white.
+//! Inline SVG: Emo-A over LPIPS. Methods differ by mark and dash, so that the plot is readable in black and white.
 
 use std::fmt::Write;
 
@@ -13,19 +13,19 @@ pub(super) const RIGHT: f64 = 14.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 44.0;
 
-/// Emo-A a blind guess reaches.
+/// The Emo-A of a blind guess.
 const CHANCE: f64 = 0.125;
 
-/// A mark, a dash pattern and the class that colours them.
+/// A mark, a dash pattern and a CSS class for the colour.
 #[derive(Clone, Copy)]
 pub(super) struct Look {
     mark: &'static str,
     pub(super) dash: &'static str,
     pub(super) class: &'static str,
-    labelled: bool, // with its strengths; all methods' would cover the plot
+    labelled: bool, // with its strengths as labels; those of all methods would cover the plot
 }
 
-/// What one method draws: a line over strengths, or one point.
+/// What is drawn for one method: a line over strengths, or one point.
 struct Line<'a> {
     key: &'static str,
     name: &'a str,
@@ -138,7 +138,7 @@ impl Axes {
         Some((self.x(x), self.y(y), row))
     }
 
-    /// The 95 % interval of Emo-A, at the headline's point alone.
+    /// The 95 % interval of Emo-A, at the headline's point only.
     fn whisker(&self, x: f64, row: &Row, headline: bool) -> String {
         match row.measures[self.emo_a].interval.filter(|_| headline) {
             None => String::new(),
@@ -150,7 +150,7 @@ impl Axes {
     }
 }
 
-/// A horizontal line across the plot, its value at the left.
+/// A horizontal line across the plot, with its value on the left.
 pub(super) fn grid_line(y: f64, label: &str) -> String {
     let (right, x, below) = (WIDTH - RIGHT, LEFT - 6.0, y + 4.0);
     format!(
@@ -159,7 +159,7 @@ pub(super) fn grid_line(y: f64, label: &str) -> String {
     )
 }
 
-/// What the marks mean: each method's key, its name, and whether it has a line.
+/// The legend: each method's key, its name, and whether it has a line.
 pub(super) fn legend<'a>(methods: impl Iterator<Item = (&'a str, &'a str, bool)>) -> String {
     let mut out = String::from("<ul class=\"legend\">");
     for (key, name, has_line) in methods {
@@ -209,18 +209,18 @@ pub(super) fn mark(look: Look, x: f64, y: f64, r: f64) -> String {
     format!("<path class=\"mark\" d=\"{shape}\"/>")
 }
 
-/// The next of 0.05, 0.1, 0.2, 0.3, … that holds `value`.
+/// The least of 0.05, 0.1, 0.2, 0.3, … that is at least `value`.
 fn nice_ceiling(value: f64) -> f64 {
     let step = nice_step(value);
     (value / step).ceil() * step
 }
 
-/// A distance of ticks that gives four to eight of them.
+/// A distance between ticks that gives four to eight of them.
 pub(super) fn nice_step(range: f64) -> f64 {
     [0.01, 0.02, 0.05, 0.1, 0.2, 0.5].into_iter().find(|step| range / step <= 7.0).unwrap_or(1.0)
 }
 
-/// Two decimals at most, none needlessly.
+/// At most two decimals, without trailing zeros.
 pub(super) fn decimal(value: f64) -> String {
     let text = format!("{value:.2}");
     text.trim_end_matches('0').trim_end_matches('.').to_string()

@@ -1,5 +1,5 @@
 //! Where a report comes from: recipe, hashes, seeds, versions. No host, no absolute path, no clock: the same inputs
-//! give the same account.
+//! give the same description.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,7 +21,7 @@ use crate::methods::baselines::PlannedBaseline;
 /// The libtorch that this workspace is built against.
 const LIBTORCH: &str = "2.11";
 
-/// The account that report.json carries.
+/// The description in report.json.
 pub fn of(plan: &Plan, evaluation: &Evaluation) -> Result<Value> {
     let mut account = inputs(plan, &evaluation.sources, &evaluation.observer, evaluation.style.as_ref())?;
     account["judges_on_real_images"] = evaluation.judgements.json(&judge_names(&evaluation.observer));
@@ -100,7 +100,7 @@ pub fn judge_names(observer: &Observer) -> Vec<String> {
     observer.judges().iter().map(|judge| judge.name().to_string()).collect()
 }
 
-/// By emotion: the sources with true pictures, by how many they have; null where no source has any.
+/// For each emotion, how many sources have how many true pictures; null if no source has any.
 fn truth(plan: &Plan, sources: &Sources) -> Value {
     if !sources.have_truth(&plan.emotions) {
         return Value::Null;
@@ -117,7 +117,7 @@ fn truth(plan: &Plan, sources: &Sources) -> Value {
     Value::Object(plan.emotions.iter().map(of).collect())
 }
 
-/// A baseline's settings, with the runs whose tokens it takes.
+/// A baseline's settings, with the runs whose tokens it uses.
 fn baseline(planned: &PlannedBaseline) -> Result<Value> {
     let mut settings = serde_json::to_value(&planned.settings).expect("a recipe is plain data");
     shorten(&mut settings);
@@ -129,7 +129,7 @@ fn baseline(planned: &PlannedBaseline) -> Result<Value> {
     Ok(json!({"settings": settings, "strengths": planned.sweep.strengths, "runs": runs}))
 }
 
-/// Which images of the target's own the edits were compared with.
+/// Which of the target's own images the edits were compared with.
 fn references(plan: &Plan) -> Value {
     let shards = plan.config.references.shards.as_ref().unwrap_or(&plan.config.sources.shards);
     json!({"shards": shown(shards), "filter": reference_filter(&plan.config)})
@@ -166,12 +166,12 @@ fn run_hashes(run: &Run) -> Result<Map<String, Value>> {
     Ok(hashes)
 }
 
-/// Whether the CLIP with this hash was in the run's losses: CLIP-I and CLIP direction are then no neutral judges.
+/// Whether the CLIP with this hash took part in the runs' losses: CLIP-I and CLIP direction are then not neutral.
 fn trained_with(planned: &PlannedRun, clip_hash: &str) -> bool {
     planned.run.config.loss_clip.as_ref().is_some_and(|clip| clip.hash == clip_hash)
 }
 
-/// The classifier's own account of its accuracy, where it has one.
+/// The classifier's own figures of its accuracy, if it has them.
 fn card(folder: &Path) -> Value {
     let text = std::fs::read_to_string(folder.join("metrics.json")).unwrap_or_default();
     serde_json::from_str(&text).unwrap_or(Value::Null)
@@ -198,7 +198,7 @@ fn shorten(value: &mut Value) {
     }
 }
 
-/// A path or URL as a report may name it: absolute paths keep their last part only.
+/// A path or URL as a report may show it: of an absolute path only the last part.
 fn shown(name: &str) -> String {
     if Path::new(name).is_absolute() {
         let last = Path::new(name).file_name().map(|n| n.to_string_lossy().into_owned());

@@ -1,4 +1,4 @@
-//! A report appears whole or not at all: written aside, then renamed to its date.
+//! A report appears as a whole or not at all: it is written to a temporary folder, which is renamed to its date.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -7,17 +7,18 @@ use crate::error::{Error, Result};
 use crate::evaluation::parts::Parts;
 use crate::evaluation::ranks::Ranks;
 
-/// A folder beside the one that will be published. Dropped before, it stays for the next try if a batch is finished.
+/// A folder beside the one that will be published. If it is dropped unpublished, it stays for the next try as soon as
+/// one batch is finished.
 #[derive(Debug)]
 pub struct Staging {
     folder: PathBuf,
     target: PathBuf,
-    ours: bool, // to publish, or to delete
+    ours: bool, // this process may publish or delete it
 }
 
 impl Staging {
-    /// Opens `output_dir/.<date>.partial` for the evaluation `identity`, with what an earlier try finished of it; the
-    /// first process does so for all.
+    /// Opens `output_dir/.<date>.partial` for the evaluation `identity`, with the finished parts of an earlier try;
+    /// the first process does so for all.
     pub fn open(output_dir: &Path, date: &str, identity: &str, ranks: &Ranks) -> Result<Self> {
         let folder = output_dir.join(format!(".{date}.partial"));
         let staging = Self { folder, target: output_dir.join(date), ours: ranks.is_first() };
@@ -49,12 +50,12 @@ impl Staging {
         &self.folder
     }
 
-    /// What the evaluation is finished of, gone when the report is published.
+    /// The finished parts of the evaluation; they are deleted when the report is published.
     pub fn parts(&self) -> Parts {
         Parts::at(&self.work())
     }
 
-    /// Where edits are kept until the report has chosen among them.
+    /// The folder of edits until the report has chosen among them.
     pub fn pictures(&self) -> PathBuf {
         self.work().join("pictures")
     }
@@ -63,7 +64,7 @@ impl Staging {
         self.folder.join("work")
     }
 
-    /// Flushes the files and renames the folder to its date, in place of an earlier report of that date.
+    /// Flushes the files and renames the folder to its date, replacing an earlier report of that date.
     pub fn publish(mut self) -> Result<PathBuf> {
         remove(&self.work())?;
         flush(&self.folder)?;
@@ -82,13 +83,13 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         if self.ours && self.parts().finished() == 0 {
-            // Nothing is left to report to: the error that led here is already on its way.
+            // A failure here is not reported: the error that led here is being reported already.
             let _ = fs::remove_dir_all(&self.folder);
         }
     }
 }
 
-/// Other nights' staging folders are kept for their own next try, which nobody may ever make.
+/// Staging folders of other nights are kept for their own next try, although there may never be one.
 fn warn_of_unfinished(output_dir: &Path, ours: &Path) {
     let entries = fs::read_dir(output_dir).into_iter().flatten().filter_map(|entry| entry.ok());
     for folder in entries.map(|entry| entry.path()).filter(|path| path != ours) {

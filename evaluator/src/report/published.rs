@@ -5,12 +5,12 @@ use super::Report;
 use crate::config::published::Published;
 use crate::metrics::About;
 
-/// What stands above a published table.
+/// The text above a published table.
 pub const NOTE: &str =
     "Figures of another classifier and other photos are no measure of these: read them for the order of \
                         the methods. Rows of this report are shaded.";
 
-/// A column of a published table: the report's metric of that key, where it has one.
+/// A column of a published table, with the report's metric of that key, if there is one.
 #[derive(Debug)]
 pub struct PublishedColumn<'a> {
     key: &'a str,
@@ -18,12 +18,12 @@ pub struct PublishedColumn<'a> {
 }
 
 impl PublishedColumn<'_> {
-    /// The metric's heading, else its key.
+    /// The metric's heading, otherwise its key.
     pub fn heading(&self) -> String {
         self.about.map_or_else(|| self.key.to_string(), heading)
     }
 
-    /// A value in the metric's unit, else as it stands.
+    /// A value in the metric's unit, otherwise as it is.
     pub fn text(&self, value: Option<f64>) -> String {
         let plain = |value: f64| self.about.map_or_else(|| value.to_string(), |about| number(about, value));
         value.map_or_else(|| NOTHING.to_string(), plain)
@@ -36,7 +36,8 @@ pub fn columns<'a>(report: &'a Report, table: &'a Published) -> Vec<PublishedCol
     table.metrics.iter().map(|key| PublishedColumn { key, about: about(key) }).collect()
 }
 
-/// The paper's rows, then the report's headline, shaded: name, whether it is the report's own, one value a column.
+/// The paper's rows, then the report's headline, shaded: name, whether it is the report's own, one value for each
+/// column.
 pub fn rows(report: &Report, table: &Published) -> Vec<(String, bool, Vec<Option<f64>>)> {
     let theirs = table
         .methods

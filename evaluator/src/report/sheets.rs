@@ -1,5 +1,5 @@
-//! The tables beside the metrics' own: what judges see over all edits, methods against the featured one, true pictures,
-//! costs. Both the page and the Markdown show them.
+//! The tables beside the metrics' own: what judges find over all edits, methods against the featured one, true
+//! pictures, costs. The page and the Markdown both show them.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -11,22 +11,22 @@ use crate::metrics::About;
 use crate::scores::comparisons::Comparison;
 use crate::scores::rows::Row;
 
-/// A table ready to be written out.
+/// A table, ready to be written.
 #[derive(Clone, Debug, Serialize)]
 pub struct Sheet {
     /// Its anchor in the page.
     pub id: &'static str,
     /// Its heading.
     pub title: String,
-    /// What is to be known of it.
+    /// Its explanation.
     pub note: String,
-    /// The columns, that of names first.
+    /// The columns; the first is that of names.
     pub columns: Vec<String>,
-    /// The rows, a cell a column.
+    /// The rows, one cell for each column.
     pub rows: Vec<Vec<String>>,
 }
 
-/// Every table that there is something for.
+/// Every table that has content.
 pub fn all(report: &Report) -> Vec<Sheet> {
     let sheets = [judges(report), shares(report), comparisons(report), truth(report), costs(report)];
     sheets.into_iter().filter(|sheet| !sheet.rows.is_empty()).collect()
@@ -40,7 +40,7 @@ fn percent(share: f64) -> String {
     format!("{:.1}", 100.0 * share)
 }
 
-/// The judges, and what they say of real pictures.
+/// The judges, and how they read real pictures.
 fn judges(report: &Report) -> Sheet {
     let real = &report.provenance["judges_on_real_images"];
     let cell = |value: &Value, show: &dyn Fn(f64) -> String| value.as_f64().map_or(NOTHING.into(), show);
@@ -68,13 +68,13 @@ fn judges(report: &Report) -> Sheet {
     }
 }
 
-/// Every headline row but the shuffled control's, whose edits are another row's.
+/// Every headline row but the shuffled control's, whose edits belong to another row.
 fn rows(report: &Report) -> impl Iterator<Item = &Row> {
     let rows = report.summary.headlines.iter().map(|headline| &headline.row);
     rows.filter(|row| row.about.key != crate::methods::SHUFFLED)
 }
 
-/// What the judges see over all edits.
+/// What the judges find over all edits.
 fn shares(report: &Report) -> Sheet {
     let row = |row: &Row, judge: usize| {
         let failed = row.failed as f64 / row.n.max(1) as f64;
@@ -145,7 +145,7 @@ fn p_value(p: Option<f64>) -> String {
     }
 }
 
-/// How many edits were held against true pictures.
+/// How many edits were compared with true pictures.
 fn truth(report: &Report) -> Sheet {
     let row = |row: &Row| {
         let truth = &row.truth;

@@ -1,4 +1,4 @@
-//! The table that closes a run on standard output.
+//! The table on standard output at the end of a run.
 
 use super::equal;
 use super::numbers::{flags, heading, interval, number, strength, value, NOTHING};
@@ -6,7 +6,7 @@ use super::Report;
 use crate::metrics::Family;
 use crate::scores::summary::{Headline, Section};
 
-/// Headline table, one line an emotion where there are several, the comparison at equal LPIPS, flags and gates.
+/// Headline table, one line for each of several emotions, the comparison at equal LPIPS, flags and gates.
 pub fn render(report: &Report) -> String {
     let mut out = format!("{} · {}\n\n", report.title, report.date);
     out += &columns(&headline_rows(report, &report.summary));
@@ -69,7 +69,7 @@ fn headline_row(report: &Report, headline: &Headline) -> Vec<String> {
     cells
 }
 
-/// Emo-A of every method and the featured method's LPIPS, one line an emotion.
+/// Emo-A of every method and the featured method's LPIPS, one line for each emotion.
 fn emotion_rows(report: &Report) -> Vec<Vec<String>> {
     let place = |key: &str| report.metrics.iter().position(|m| m.key == key).expect("a metric of the report");
     let (emo_a, lpips) = (place("emo_a"), place("lpips"));
@@ -103,7 +103,7 @@ fn equal_rows(report: &Report, section: &Section) -> Vec<Vec<String>> {
     rows
 }
 
-/// Cells in columns, the first to the left and the others to the right.
+/// Cells in columns; the first is aligned left, the others right.
 fn columns(rows: &[Vec<String>]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0);

@@ -1,6 +1,6 @@
-//! Tonight beside the nights before: what changed since the last comparable one, and a plot of them all.
+//! Tonight compared with earlier nights: what changed since the last comparable one, and a plot of all.
 //!
-//! Nights are comparable where the same judges saw edits of the same photos towards the same emotions.
+//! Nights are comparable if the same judges saw edits of the same photos towards the same emotions.
 
 use std::fmt::Write;
 
@@ -10,13 +10,13 @@ use super::plots::{decimal, grid_line, legend, look, mark, nice_step, LEFT, RIGH
 use crate::metrics::About;
 use crate::report::history::{RunRecord, Scores};
 
-/// Nights in the plot and in report.json at most.
+/// The most nights in the plot and in report.json.
 const SHOWN: usize = 60;
 
 const HEIGHT: f64 = 150.0;
 const TOP: f64 = 24.0;
 const BOTTOM: f64 = 22.0;
-/// Between two dates below the plot.
+/// The distance between two dates below the plot.
 const DATE_WIDTH: f64 = 62.0;
 
 /// Tonight and the nights before it, by date.
@@ -35,7 +35,7 @@ pub struct Change<'a> {
 }
 
 impl Change<'_> {
-    /// Both means of a metric; none where one is missing.
+    /// Both means of a metric; none if one is missing.
     pub fn of(&self, metric: &str) -> Option<(f64, f64)> {
         Some((self.then.values.get(metric).copied()??, self.now.values.get(metric).copied()??))
     }
@@ -56,7 +56,7 @@ impl Trend {
         Self { records: before[first..].iter().cloned().chain([current]).collect() }
     }
 
-    /// Says whether tonight's gates hold.
+    /// Records whether tonight's gates hold.
     pub fn decide(&mut self, passed: bool) {
         self.records.last_mut().expect("tonight is there").passed = passed;
     }
@@ -77,7 +77,7 @@ impl Trend {
         self.previous().map(|record| format!("Since {}", record.date))
     }
 
-    /// What is compared, and which later nights are passed over.
+    /// What is compared, and which later nights are skipped.
     pub fn note(&self) -> String {
         let since = self.previous().map_or("", |record| record.date.as_str());
         let others = self.records.iter().rev().skip(1).filter(|record| record.date.as_str() > since).count();
@@ -89,7 +89,7 @@ impl Trend {
         format!("⚑ marks changes where each night's mean lies outside the other's 95 % interval.{others}")
     }
 
-    /// Every method of tonight that the last comparable night had too, in the order of `keys`.
+    /// Every method of tonight that the last comparable night also had, in the order of `keys`.
     pub fn changes<'a>(&'a self, keys: impl Iterator<Item = &'a str>) -> Vec<Change<'a>> {
         let Some(previous) = self.previous() else { return Vec::new() };
         let change = |key| Some(Change { then: previous.methods.get(key)?, now: self.current().methods.get(key)? });
@@ -107,8 +107,8 @@ impl Trend {
         json!({"previous": self.previous(), "nights": self.records.iter().map(record).collect::<Vec<_>>()})
     }
 
-    /// Emo-A and LPIPS of `metrics` over the nights, a line for each of tonight's `keys` but the controls; empty where
-    /// tonight is the first.
+    /// Emo-A and LPIPS of `metrics` over the nights, with a line for each of tonight's `keys` but the controls; empty
+    /// if tonight is the first.
     pub fn plot<'a>(&'a self, metrics: &[About], keys: impl Iterator<Item = &'a str>) -> String {
         if self.records.len() < 2 {
             return String::new();
@@ -190,7 +190,7 @@ impl<'a> Panel<'a> {
         out
     }
 
-    /// The line breaks where the conditions change; nights under other conditions than tonight's are hollow.
+    /// The line is interrupted where the conditions change; nights under other conditions than tonight's are hollow.
     fn line(&self, method: &str) -> String {
         let look = look(method);
         let current = &self.records.last().expect("tonight is there").conditions;

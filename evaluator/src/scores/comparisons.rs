@@ -1,5 +1,5 @@
-//! Every method against the featured one on the same sources: paired differences of what decides, with Holm's correction over
-//! the emotions.
+//! Every method against the featured one on the same sources: paired differences of the deciding metrics, with Holm's
+//! correction over the emotions.
 
 use emotions::Emotion;
 use serde_json::{json, Map, Value};
@@ -14,7 +14,7 @@ use crate::metrics::statistics::paired::Difference;
 use crate::metrics::About;
 use crate::scores::{Case, Series};
 
-/// The metrics that methods are compared by, those of further judges beside the first's.
+/// The metrics that methods are compared by, also under the further judges.
 const COMPARED: [&str; 4] = ["emo_a", "emo_s", "lpips", "truth_gain"];
 
 /// The featured method minus another in one metric.
@@ -24,13 +24,13 @@ pub struct Comparison {
     pub method: methods::About,
     /// What is compared.
     pub metric: About,
-    /// Over all emotions; none where no source has both values.
+    /// Over all emotions; none if no source has both values.
     pub overall: Option<Difference>,
-    /// Each emotion, with its p-value adjusted for there being several.
+    /// Each emotion, with its p-value adjusted for the number of emotions.
     pub emotions: Vec<(Emotion, Difference, Option<f64>)>,
 }
 
-/// All comparisons of an evaluation, method by method; none without a featured method.
+/// All comparisons of an evaluation, method by method; none if no method is featured.
 pub fn all(plan: &Plan, evaluation: &Evaluation) -> Vec<Comparison> {
     let Some(featured) = evaluation.featured else { return Vec::new() };
     let bootstrap = Bootstrap { samples: plan.config.bootstrap.samples, seed: plan.config.bootstrap.seed };
@@ -52,7 +52,7 @@ fn is_compared(key: &str) -> bool {
         .any(|compared| key == *compared || key.strip_prefix(compared).is_some_and(|k| k.starts_with("_judge_")))
 }
 
-/// Every other method of any emotion, the shuffled control left out.
+/// The other methods of any emotion, without the shuffled control.
 fn others(evaluation: &Evaluation, featured: &str) -> Vec<methods::About> {
     let mut others: Vec<methods::About> = Vec::new();
     for EvaluatedMethod { about, .. } in
@@ -76,8 +76,8 @@ struct Pairs<'a> {
 }
 
 impl Pairs<'_> {
-    /// Featured minus other at their headlines, one value a source, NaN where either has none; none where a method did
-    /// not take part.
+    /// Featured minus other at their headline strengths, one value for each source; NaN if either has no value, none
+    /// if a method did not take part.
     fn differences(&self, emotion: Emotion) -> Option<Vec<f64>> {
         let (featured, other) = (self.values(self.featured, emotion)?, self.values(self.other, emotion)?);
         Some(featured.iter().zip(other).map(|(featured, other)| featured - other).collect())
@@ -110,7 +110,7 @@ impl Comparison {
         Self { method, metric, overall: Difference::of(&rows, bootstrap), emotions: emotions.collect() }
     }
 
-    /// Whether the emotion's difference is significant at 5 %, all emotions taken together.
+    /// Whether the emotion's difference is significant at 5 % after the correction.
     pub fn is_clear(p_holm: Option<f64>) -> bool {
         p_holm.is_some_and(|p| p < 0.05)
     }

@@ -1,5 +1,5 @@
-//! What an edit of each method costs: seconds, parameters that were trained, minutes of training. Seconds are a clock's and
-//! differ from night to night: they go into costs.json, and not into report.json, which the same inputs give byte for byte.
+//! What an edit of each method costs: seconds, trained parameters, minutes of training. Seconds come from a clock and
+//! differ from night to night, so they go into costs.json; report.json is the same byte for byte for the same inputs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,20 +23,20 @@ const STEPS: &str = "metrics.jsonl";
 pub struct Seconds(BTreeMap<usize, (f64, f64)>); // seconds and edits
 
 impl Seconds {
-    /// Adds edits that took so many seconds each.
+    /// Adds edits that took this many seconds each.
     pub fn add(&mut self, place: usize, seconds_an_edit: f64, edits: usize) {
         let (seconds, count) = self.0.entry(place).or_default();
         *seconds += seconds_an_edit * edits as f64;
         *count += edits as f64;
     }
 
-    /// One row a series, f64: place, seconds, edits.
+    /// One row for each series, f64: index, seconds, edits.
     pub fn rows(&self) -> Tensor {
         let numbers: Vec<f64> = self.0.iter().flat_map(|(place, (s, n))| [*place as f64, *s, *n]).collect();
         Tensor::from_slice(&numbers).to_kind(Kind::Double).view([-1, 3])
     }
 
-    /// Adds what [`rows`](Self::rows) gave.
+    /// Adds the rows of [`rows`](Self::rows).
     pub fn add_rows(&mut self, rows: &Tensor) -> Result<()> {
         let numbers: Vec<f64> = Vec::try_from(rows.flatten(0, -1))?;
         for row in numbers.chunks_exact(3) {
@@ -47,7 +47,7 @@ impl Seconds {
         Ok(())
     }
 
-    /// The mean over the edits of these series; none of none.
+    /// The mean over the edits of these series; none without edits.
     pub fn an_edit(&self, places: impl Iterator<Item = usize>) -> Option<f64> {
         let (seconds, count) =
             places.filter_map(|place| self.0.get(&place)).fold((0.0, 0.0), |(s, n), more| (s + more.0, n + more.1));
@@ -62,14 +62,14 @@ pub struct Cost {
     pub method: &'static str,
     /// Its heading.
     pub name: &'static str,
-    /// Wall time of one edit by itself, encoding and inversion included; the mean over its edits.
+    /// Wall time of one edit made alone, encoding and inversion included; the mean over its edits.
     #[serde(skip)]
     pub seconds_an_edit: Option<f64>,
-    /// Numbers that were trained for one emotion; the most where runs differ. None for what is not trained.
+    /// Numbers that were trained for one emotion; the largest count if runs differ. None if nothing is trained.
     pub parameters: Option<u64>,
-    /// Minutes of steps of the run, of all emotions that share it; the mean over runs. None where the runs left no log.
+    /// Minutes of the run's steps, over all emotions that share it; the mean over runs. None if the runs have no log.
     pub training_minutes: Option<f64>,
-    /// Where tonight's edits were made.
+    /// The device of tonight's edits.
     pub device: &'static str,
 }
 
@@ -98,7 +98,7 @@ pub fn of(
         .collect()
 }
 
-/// The runs whose learned numbers a method takes, each folder once.
+/// The runs whose learned numbers a method uses, each folder once.
 fn runs_of<'a>(plan: &'a Plan, key: &str) -> Vec<&'a Run> {
     let trained = plan.runs.iter().filter(|planned| planned.method.key() == key).map(|PlannedRun { run, .. }| run);
     let takes = |planned: &&PlannedBaseline| planned.settings.about().key == key && planned.settings.is_trained();
@@ -119,7 +119,7 @@ fn parameters(run: &Run) -> Result<u64> {
     Ok(count)
 }
 
-/// Minutes that a run's steps took, as its log of steps says; none where there is no log, or none that says so.
+/// Minutes of a run's steps, by its log of steps; none if there is no log or no such value in it.
 fn minutes(folder: &Path) -> Option<f64> {
     #[derive(Deserialize)]
     struct Step {
@@ -127,7 +127,7 @@ fn minutes(folder: &Path) -> Option<f64> {
         seconds: Option<f64>,
     }
     let text = std::fs::read_to_string(folder.join(STEPS)).ok()?;
-    // The last line of a run that was killed may be cut.
+    // The last line of a killed run may be incomplete.
     let steps = text.lines().filter_map(|line| serde_json::from_str::<Step>(line).ok()?.seconds);
     let seconds: Vec<f64> = steps.collect();
     (!seconds.is_empty()).then(|| seconds.iter().sum::<f64>() / 60.0)

@@ -1,7 +1,7 @@
 //! Methods compared where they change the photo equally: each at the LPIPS of one reference method.
 //!
-//! Between two strengths that were run, every number is interpolated linearly. The point is one that a user can have:
-//! the mean of edits of which a share is made at the upper strength and the others at the lower, or not at all.
+//! Between two strengths that were run, every number is interpolated linearly. A user can reach such a point: it is
+//! the mean of edits of which one share is made at the upper strength and the rest at the lower, or not at all.
 
 use std::collections::BTreeMap;
 
@@ -27,21 +27,22 @@ pub struct EqualLpips {
 /// Two strengths and the upper one's share.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mix {
-    /// The lower strength; none for the photo left alone.
+    /// The lower strength; none for the unedited photo.
     pub lower: Option<f64>,
     /// The upper strength.
     pub upper: f64,
-    /// Of the upper, 0 to 1.
+    /// The share of the upper strength, 0 to 1.
     pub share: f64,
-    /// Whether the largest strength that was run lies below the reference: a larger one would come nearer.
+    /// Whether the largest strength that was run is still below the reference, so that a larger one would come
+    /// nearer.
     pub at_the_end: bool,
 }
 
 impl Mix {
-    /// Where a curve of (strength, LPIPS), strengths ascending, has LPIPS `bound`; negative strengths lead elsewhere and
-    /// are left out. None for a curve without positive strengths.
+    /// The point where a curve of (strength, LPIPS), strengths ascending, has LPIPS `bound`. Negative strengths lead
+    /// in another direction and are ignored. None for a curve without positive strengths.
     ///
-    /// On a curve that crosses `bound` several times the last crossing counts.
+    /// If a curve crosses `bound` several times, the last crossing counts.
     fn at(curve: &[(f64, f64)], bound: f64) -> Option<Self> {
         let curve: Vec<(f64, f64)> = curve.iter().copied().filter(|(strength, _)| *strength > 0.0).collect();
         let below = curve.iter().rposition(|(_, lpips)| *lpips <= bound);
@@ -59,14 +60,14 @@ impl Mix {
 
     fn of(self, lower: f64, upper: f64) -> f64 {
         match self.share {
-            0.0 => lower, // 0 times an infinite PSNR is none
+            0.0 => lower, // 0 times an infinite PSNR would be NaN
             1.0 => upper,
             share => (1.0 - share) * lower + share * upper,
         }
     }
 }
 
-/// The numbers of every method of `curves` but the reference itself at the LPIPS of the reference's row, by the method's key.
+/// Every method of `curves` except the reference itself, at the LPIPS of the reference's row, by the method's key.
 pub(crate) fn compare(
     maker: &Summariser<'_>, rows: &[&Row], curves: &[Vec<Row>], reference: &str,
 ) -> BTreeMap<&'static str, EqualLpips> {

@@ -1,4 +1,4 @@
-//! When an edit counts as a failure, whatever class it landed in: the marks that a high Emo-A must not hide.
+//! When an edit counts as a failure, whatever class it was found to be. A high Emo-A must not hide these.
 
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ pub const LOST: &str = "source lost";
 pub const BLURRED: &str = "blurred";
 /// The edit is rougher than its source.
 pub const NOISY: &str = "noisy";
-/// There is no edit.
+/// The method made no edit.
 pub const FAILED: &str = "failed";
 
 /// How many of a row's edits fail in one way.
@@ -21,16 +21,16 @@ pub struct Flag {
     pub reason: &'static str,
     /// How many edits.
     pub edits: usize,
-    /// Of how many.
+    /// Out of how many.
     pub of: usize,
 }
 
-/// What the limits look at in one edit.
+/// The values of one edit that the limits apply to.
 #[derive(Clone, Copy, Debug)]
 pub struct Symptoms {
     /// To its source.
     pub lpips: f64,
-    /// Edit over source.
+    /// Edit relative to source.
     pub sharpness: f64,
     /// Whether another source is nearer than its own.
     pub nearer_to_another: bool,
@@ -46,7 +46,7 @@ impl Symptoms {
         Self { lpips, sharpness, nearer_to_another: case.nearer_to_another, failed: case.failed }
     }
 
-    /// What is wrong.
+    /// The ways in which it fails.
     pub fn reasons(&self, limits: &FailureLimits) -> Vec<&'static str> {
         let checks = [
             (self.nearer_to_another || self.lpips > limits.lpips_above, LOST),
@@ -81,7 +81,8 @@ impl Failures {
         self.mixed_with(&Self { of: self.of, ..Self::default() }, 1.0)
     }
 
-    /// The ways in which most edits fail of which `share` are these and the rest those of `other`, to the nearest edit.
+    /// The ways in which most edits fail if `share` of them are these and the rest are `other`'s, to the nearest
+    /// edit.
     pub fn mixed_with(&self, other: &Self, share: f64) -> Vec<Flag> {
         let mixed = |upper: usize, lower: usize| share * upper as f64 + (1.0 - share) * lower as f64;
         let edits = self.counts.iter().zip(other.counts).map(|(&upper, lower)| mixed(upper, lower));

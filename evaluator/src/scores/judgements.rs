@@ -1,4 +1,4 @@
-//! What the judges say of real pictures that carry labels, the emotions' own images: how well each reads them, and how far
+//! What the judges say of real, labelled pictures, the emotions' own images: how well each reads them, and how far
 //! they agree.
 
 use emotions::Emotion;
@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::metrics::statistics::agreement::Agreement;
 use crate::metrics::Observed;
 
-/// Stands for no class in a row.
+/// The code for no class in a row.
 const NO_CLASS: f64 = -1.0;
 
 /// One labelled picture.
@@ -17,11 +17,11 @@ const NO_CLASS: f64 = -1.0;
 pub struct Judgement {
     /// Its label.
     pub label: Emotion,
-    /// Each judge's class; none where it is none of the eight emotions.
+    /// Each judge's class; none if it is none of the eight emotions.
     pub found: Vec<Option<Emotion>>,
 }
 
-/// All labelled pictures that were looked at.
+/// All labelled pictures that were judged.
 #[derive(Clone, Debug, Default)]
 pub struct Judgements(Vec<Judgement>);
 
@@ -33,7 +33,8 @@ impl Judgements {
         self.0.extend((0..count).map(|row| Judgement { label, found: found.iter().map(|judge| judge[row]).collect() }));
     }
 
-    /// One row a picture, f64: the label, then each judge's class, as places in [`Emotion::ALL`], −1 for none of them.
+    /// One row for each picture, f64: the label, then each judge's class, as indices into [`Emotion::ALL`]; −1 for
+    /// none of them.
     pub fn rows(&self, judges: usize) -> Tensor {
         let place = |found: Option<Emotion>| found.map_or(NO_CLASS, |emotion| emotion.index() as f64);
         let row = |j: &Judgement| -> Vec<f64> {
@@ -43,7 +44,7 @@ impl Judgements {
         Tensor::from_slice(&numbers).to_kind(Kind::Double).view([-1, 1 + judges as i64])
     }
 
-    /// Adds what [`rows`](Self::rows) gave.
+    /// Adds the rows of [`rows`](Self::rows).
     pub fn add_rows(&mut self, rows: &Tensor) -> Result<()> {
         let width = rows.size()[1] as usize;
         let numbers: Vec<f64> = Vec::try_from(rows.flatten(0, -1))?;
@@ -56,13 +57,13 @@ impl Judgements {
         Ok(())
     }
 
-    /// The share of pictures on which a judge finds the label; none of no pictures.
+    /// The share of pictures for which a judge finds the label; none without pictures.
     pub fn accuracy(&self, judge: usize) -> Option<f64> {
         let right = self.0.iter().filter(|j| j.found[judge] == Some(j.label)).count();
         (!self.0.is_empty()).then(|| right as f64 / self.0.len() as f64)
     }
 
-    /// The first judge against another.
+    /// The first judge compared with another.
     pub fn agreement(&self, judge: usize) -> Option<Agreement> {
         Agreement::of(&self.0.iter().map(|j| (j.label, j.found[0], j.found[judge])).collect::<Vec<_>>())
     }

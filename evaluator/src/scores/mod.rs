@@ -1,4 +1,4 @@
-//! What was measured: one case an edit, gathered into series by method, emotion and strength.
+//! The measurements: one case for each edit, grouped into series by method, emotion and strength.
 
 pub mod comparisons;
 pub mod costs;
@@ -15,9 +15,9 @@ use tch::{Kind, Tensor};
 use crate::error::Result;
 use crate::metrics::{About, Metric, Observed, Pair};
 
-/// Columns of a row before the classes found and the values: the series and [`Case`]'s own fields.
+/// Columns of a row before the found classes and the values: the series and [`Case`]'s own fields.
 const CASE_COLUMNS: usize = 8;
-/// Stands for no class in a row.
+/// The code for no class in a row.
 const NO_CLASS: f64 = -1.0;
 
 /// One edit of one source.
@@ -25,26 +25,26 @@ const NO_CLASS: f64 = -1.0;
 pub struct Case {
     /// The source's index.
     pub source: usize,
-    /// Whether the source is labelled already with the emotion that the edit was made for.
+    /// Whether the source is already labelled with the emotion that the edit was made for.
     pub shows_target: bool,
     /// The emotion asked for.
     pub target: Emotion,
-    /// Each judge's most probable class; none of an edit that failed, or where it is none of the eight emotions.
+    /// Each judge's most probable class; none if the edit failed, or if it is none of the eight emotions.
     pub predicted: Vec<Option<Emotion>>,
     /// The first judge's p(target | edit).
     pub probability: f64,
-    /// Whether another source is nearer to the edit than its own, in LPIPS.
+    /// Whether another source is nearer to the edit than its own, by LPIPS.
     pub nearer_to_another: bool,
-    /// Whether there is no edit: the method gave up, or a pixel is no number.
+    /// Whether there is no edit: the method gave up, or a pixel is NaN or infinite.
     pub failed: bool,
-    /// How many true pictures the edit was held against.
+    /// How many true pictures the edit was compared with.
     pub drawings: usize,
     /// One value a metric, in the table's order.
     pub values: Vec<f64>,
 }
 
 impl Case {
-    /// The first judge's most probable class; none of an edit that failed, or where it is none of the eight emotions.
+    /// The first judge's most probable class; none if the edit failed, or if it is none of the eight emotions.
     pub fn found(&self) -> Option<Emotion> {
         self.predicted.first().copied().flatten()
     }
@@ -68,7 +68,7 @@ impl Case {
         fields.into_iter().chain(found).chain(self.values.iter().copied())
     }
 
-    /// What [`row`](Self::row) gave under so many judges.
+    /// The inverse of [`row`](Self::row), for this many judges.
     fn from_row(row: &[f64], judges: usize) -> Self {
         let (found, values) = row[CASE_COLUMNS - 1..].split_at(judges);
         let [source, shows_target, target, probability, nearer_to_another, failed, drawings] =
@@ -100,12 +100,12 @@ pub struct Series {
     pub cases: Vec<Case>,
 }
 
-/// All that was measured.
+/// All measurements.
 #[derive(Clone, Debug)]
 pub struct ScoreTable {
     /// The metrics, in the order of every case's values.
     pub metrics: Vec<About>,
-    /// How many judges there are.
+    /// The number of judges.
     pub judges: usize,
     /// The series, in the report's order.
     pub series: Vec<Series>,
@@ -138,7 +138,7 @@ impl ScoreTable {
         Ok(())
     }
 
-    /// One row a case, f64: the series' place, the case's fields, its values.
+    /// One row for each case, f64: the series' index, the case's fields, its values.
     pub fn rows(&self) -> Tensor {
         let row = |(place, case): (usize, &Case)| std::iter::once(place as f64).chain(case.row()).collect::<Vec<f64>>();
         let cases = self.series.iter().enumerate().flat_map(|(place, s)| s.cases.iter().map(move |case| (place, case)));
@@ -151,7 +151,7 @@ impl ScoreTable {
         CASE_COLUMNS + self.judges + self.metrics.len()
     }
 
-    /// The place of a series.
+    /// The index of a series.
     pub fn place_of(&self, method: &str, emotion: Emotion, strength: Option<f64>) -> Option<usize> {
         self.series.iter().position(|s| s.method == method && s.emotion == emotion && s.strength == strength)
     }
@@ -161,14 +161,14 @@ impl ScoreTable {
         self.series.iter().find(|s| s.method == method && s.emotion == emotion && s.strength == strength)
     }
 
-    /// The place of the metric `key` among a case's values.
+    /// The index of the metric `key` among a case's values.
     pub fn place(&self, key: &str) -> usize {
         self.metrics.iter().position(|m| m.key == key).expect("the report's metrics are in the table")
     }
 }
 
-/// Measures one batch; `first` is the index of its first source, `failed` says which edits there are none of, `shows`
-/// whether a source shows what the edits were made for already. Each of `others` holds another source for each of the
+/// Measures one batch. `first` is the index of its first source; `failed` says which edits do not exist; `shows` says
+/// whether a source already shows the emotion of its edit. Each of `others` has another source for each source of the
 /// batch.
 pub fn measure(
     metrics: &[Box<dyn Metric>], pair: &Pair<'_>, others: &[Observed], first: usize, failed: &[bool],

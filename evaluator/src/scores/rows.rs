@@ -15,9 +15,9 @@ use crate::scores::{Case, ScoreTable, Series};
 /// A mean and its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measure {
-    /// The mean; infinite where a value is; none where nothing was measured.
+    /// The mean; infinite if a value is; none if nothing was measured.
     pub value: Option<f64>,
-    /// The bootstrap interval; none where the mean has none.
+    /// The bootstrap interval; none if the mean has none.
     pub interval: Option<[f64; 2]>,
 }
 
@@ -34,25 +34,25 @@ pub struct Row {
     pub measures: Vec<Measure>,
     /// Asked against found.
     pub confusion: Confusion,
-    /// Over all eight classes; only where several emotions were asked for.
+    /// Over all eight classes; only if several emotions were asked for.
     pub macro_f1: Option<f64>,
     /// Edits that failed; they count as misses.
     pub failed: usize,
-    /// Each judge's share of each class over all edits, failed ones among them; zeros of none.
+    /// Each judge's share of each class over all edits, failed ones included; zeros without edits.
     pub shares: Vec<[f64; 8]>,
-    /// Edits that were held against true pictures.
+    /// Edits that were compared with true pictures.
     pub truth: TruthCounts,
 }
 
-/// How many edits were held against true pictures.
+/// How many edits were compared with true pictures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct TruthCounts {
     /// Edits whose subject the data set shows in the target's state.
     pub pairs: usize,
-    /// Those of which the truth gain is undefined and which are left out: source and true picture are equal, or there is no
+    /// Edits among them without a truth gain, which are left out: source and true picture are equal, or there is no
     /// edit.
     pub undefined: usize,
-    /// True pictures a pair, on the mean.
+    /// The mean number of true pictures in a pair.
     pub drawings: f64,
 }
 
@@ -106,7 +106,7 @@ impl Summariser<'_> {
         !(self.exclude_target && case.shows_target)
     }
 
-    /// A method at one strength, of the cases that are to be included.
+    /// A method at one strength, over the cases that `include` accepts.
     pub(crate) fn row(&self, about: About, strength: Option<f64>, include: &dyn Fn(&Case) -> bool) -> Row {
         let series: Vec<&Series> =
             self.emotions.iter().filter_map(|&e| self.scores.find(about.key, e, strength)).collect();
@@ -142,7 +142,7 @@ impl Summariser<'_> {
         (0..self.sets.abouts().count()).map(measure).collect()
     }
 
-    /// One value a source, NaN for none.
+    /// One value for each source, NaN for none.
     fn values(&self, series: &Series, metric: usize, include: &dyn Fn(&Case) -> bool) -> Vec<f64> {
         let mut values = vec![f64::NAN; self.sources];
         for case in series.cases.iter().filter(|case| include(case)) {
@@ -151,7 +151,8 @@ impl Summariser<'_> {
         values
     }
 
-    /// The mean and its interval over `strata`: one row an emotion, one column a source, NaN for no value.
+    /// The mean and its interval over `strata`: one row for each emotion, one column for each source, NaN for no
+    /// value.
     pub(crate) fn measure(&self, strata: &[Vec<f64>]) -> Measure {
         Measure { value: mean(strata), interval: self.bootstrap.interval(strata) }
     }

@@ -8,10 +8,10 @@ use crate::metrics::sets::population::Population;
 use crate::metrics::sets::seen::Seen;
 use crate::metrics::{all_of_sets, About, Observed, SetMetric};
 
-/// Sums over other batches add up in another order: values are rounded to where that does not show.
+/// Sums over other batches are added in another order; values are rounded so that this does not show.
 const DIGITS: i32 = 9;
 
-/// All sums of one evaluation, and the metrics that look at them.
+/// All sums of one evaluation, and the metrics that use them.
 pub struct Sets {
     metrics: Vec<Box<dyn SetMetric>>,
     edits: Vec<(&'static str, Emotion, Population)>,
@@ -21,7 +21,7 @@ pub struct Sets {
 }
 
 impl Sets {
-    /// Nothing seen yet of `emotions`, under a CLIP with `projection` features, and InceptionV3 if `inception`.
+    /// Empty sums of `emotions`, for a CLIP with `projection` features, and for InceptionV3 if `inception`.
     pub fn new(emotions: &[Emotion], projection: i64, inception: bool) -> Self {
         let references = emotions.iter().map(|&emotion| (emotion, Population::new(projection, inception))).collect();
         Self { metrics: all_of_sets(inception), edits: Vec::new(), references, projection, inception }
@@ -37,29 +37,29 @@ impl Sets {
         self.edits.push((method, emotion, Population::new(self.projection, self.inception)));
     }
 
-    /// The place of a method's edits towards an emotion; none if their sums are not open.
+    /// The index of a method's edits towards an emotion; none if their sums are not open.
     pub fn place_of_edits(&self, method: &str, emotion: Emotion) -> Option<usize> {
         self.edits.iter().position(|(m, e, _)| *m == method && *e == emotion)
     }
 
-    /// The place of an emotion's own images.
+    /// The index of an emotion's own images.
     pub fn place_of_references(&self, emotion: Emotion) -> Option<usize> {
         self.references.iter().position(|(e, _)| *e == emotion).map(|place| self.edits.len() + place)
     }
 
-    /// What the set at `place` would see of the pictures at `rows` of a batch, made from `sources`: one row a picture,
-    /// the place in front, f32.
+    /// What the set at `place` would add for the pictures at `rows` of a batch, made from `sources`: one row for each
+    /// picture, with the index in front, f32.
     pub fn rows(place: usize, pictures: &Observed, sources: Option<&Observed>, rows: &[i64]) -> Tensor {
         let places = Tensor::from_slice(&vec![place as f32; rows.len()]).view([-1, 1]);
         Tensor::cat(&[places, Seen::new(pictures, sources, rows).to_rows()], 1)
     }
 
-    /// No row: what the rows of a part are joined to.
+    /// No row: the rows of a part are appended to it.
     pub fn no_rows(&self) -> Tensor {
         Tensor::zeros([0, 1 + Seen::width(self.projection, self.inception)], (Kind::Float, Device::Cpu))
     }
 
-    /// Sees what [`rows`](Self::rows) gave, of any places; those of one place stand together.
+    /// Adds the rows of [`rows`](Self::rows), of any sets; those of one set are adjacent.
     pub fn see(&mut self, rows: &Tensor) {
         let (projection, inception) = (self.projection, self.inception);
         let (places, _, counts) = rows.select(1, 0).unique_consecutive(false, true, 0);
@@ -80,7 +80,7 @@ impl Sets {
         }
     }
 
-    /// One value a metric for a method's edits towards an emotion; none where one is undefined.
+    /// One value for each metric of a method's edits towards an emotion; none if one is undefined.
     pub fn values(&self, method: &str, emotion: Emotion) -> Vec<Option<f64>> {
         let edits = self.edits.iter().find(|(m, e, _)| *m == method && *e == emotion);
         let references = self.references.iter().find(|(e, _)| *e == emotion);

@@ -1,4 +1,4 @@
-//! From cases to the report's sections: headlines, curves, splits and comparisons at equal LPIPS.
+//! From cases to the sections of the report: headlines, curves, splits and comparisons at equal LPIPS.
 
 use emotions::Emotion;
 
@@ -17,13 +17,13 @@ use crate::scores::Case;
 pub struct Headline {
     /// The row.
     pub row: Row,
-    /// The sources that are labelled with the target already.
+    /// Over the sources that are already labelled with the target.
     pub showing: Row,
-    /// The others.
+    /// Over the others.
     pub not_showing: Row,
-    /// Where the method changes photos as much as the reference method, where that was asked for.
+    /// At the LPIPS of the reference method, if that was asked for.
     pub at_equal_lpips: Option<EqualLpips>,
-    /// The ways in which most of its edits fail: a high Emo-A says little beside one.
+    /// The ways in which most of its edits fail: with any of them, a high Emo-A says little.
     pub flags: Vec<Flag>,
 }
 
@@ -32,12 +32,12 @@ pub struct Headline {
 pub struct Section {
     /// Controls first.
     pub headlines: Vec<Headline>,
-    /// Methods at all their strengths, controls left out.
+    /// Methods at all their strengths, without the controls.
     pub curves: Vec<Vec<Row>>,
 }
 
 impl Section {
-    /// Summarises `emotions`, means over them where there are several.
+    /// Summarises `emotions`, with means over them if there are several.
     pub fn new(plan: &Plan, evaluation: &Evaluation, emotions: &[Emotion]) -> Self {
         let summariser = Summariser {
             scores: &evaluation.scores,

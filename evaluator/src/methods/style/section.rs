@@ -14,15 +14,15 @@ use crate::error::{Error, Result};
 pub struct StyleImages {
     /// Folder or URL of shards, latents of the evaluated pipeline's VAE.
     pub shards: String,
-    /// Which rows; never those of a split that sources are taken from.
+    /// A filter of the rows; never those of the split that sources are taken from.
     pub filter: Filter,
-    /// At most so many images of each emotion, and of all, evenly spaced in the data set's order.
+    /// The most images of each emotion, and of all, evenly spaced in the data set's order.
     #[serde(default)]
     pub max_images: Option<usize>,
 }
 
 impl StyleImages {
-    /// Refuses rows of the split that the sources are of: a photo must not be edited towards itself.
+    /// Refuses rows of the sources' split: a photo must not be edited towards itself.
     pub fn check_apart_from(&self, shards: &str, split: Option<&String>) -> Result<()> {
         let (ours, theirs) = (self.filter.split.as_ref(), split);
         let apart = ours.is_some() && theirs.is_some() && ours != theirs;
@@ -41,7 +41,7 @@ impl StyleImages {
     }
 }
 
-/// A folder by its real path, so that two spellings of one are seen; a URL as it is.
+/// A folder by its real path, so that two spellings of one folder are recognised; a URL as it is.
 fn place_of(shards: &str) -> String {
     let real = Path::new(shards).canonicalize().map(|path| path.to_string_lossy().into_owned());
     real.unwrap_or_else(|_| shards.trim_end_matches('/').to_string())

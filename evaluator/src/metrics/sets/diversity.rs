@@ -1,7 +1,7 @@
 //! Semantic diversity after Yang et al., *EmoGen: Emotional Image Content Generation with Text-to-Image Diffusion
-//! Models* (CVPR 2024), section 4.1 (Sem-D), over all pairs instead of drawn ones.
+//! Models* (CVPR 2024), section 4.1 (Sem-D), over all pairs instead of random ones.
 //!
-//! The mean of 1 − cosine over all pairs of n unit vectors is 1 − (|Σ e|² − n) / (n·(n − 1)): one sum is all that is
+//! The mean of 1 − cosine over all pairs of n unit vectors is 1 − (|Σ e|² − n) / (n·(n − 1)), so only one sum is
 //! kept.
 
 use crate::metrics::sets::population::{Population, UnitSum};
@@ -33,7 +33,7 @@ impl SetMetric for Edits {
     }
 }
 
-/// How different the changes are that a method makes.
+/// How different a method's changes are from one another.
 #[derive(Debug)]
 pub struct Changes;
 

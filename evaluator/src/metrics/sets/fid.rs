@@ -60,7 +60,7 @@ impl SetMetric for Fid {
     }
 }
 
-/// |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2·(Σ₁Σ₂)^½); none where a side has fewer than two vectors.
+/// |μ₁ − μ₂|² + tr(Σ₁ + Σ₂ − 2·(Σ₁Σ₂)^½); none if a side has fewer than two vectors.
 pub fn frechet_distance(a: &Moments, b: &Moments) -> Option<f64> {
     if a.count() < 2.0 || b.count() < 2.0 {
         return None;
@@ -68,7 +68,7 @@ pub fn frechet_distance(a: &Moments, b: &Moments) -> Option<f64> {
     let means = (a.mean() - b.mean()).square().sum(Kind::Double).double_value(&[]);
     let (first, second) = (a.covariance(), b.covariance());
     let traces = first.trace().double_value(&[]) + second.trace().double_value(&[]);
-    // Σ₁Σ₂ has the eigenvalues of the symmetric Σ₁^½ Σ₂ Σ₁^½, and the trace of a root is the sum of its eigenvalues'.
+    // Σ₁Σ₂ has the eigenvalues of the symmetric Σ₁^½ Σ₂ Σ₁^½, and the trace of its root is the sum of their roots.
     let (values, vectors) = first.linalg_eigh("L");
     let root = (&vectors * values.clamp_min(0.0).sqrt()).matmul(&vectors.transpose(0, 1));
     let product = root.matmul(&second).matmul(&root);

@@ -1,10 +1,10 @@
-//! KLD, how far the emotions that edits evoke are from those of the target's own images: Kullback & Leibler, *On
+//! KLD, how far the emotions evoked by the edits are from those of the target's own images: Kullback & Leibler, *On
 //! Information and Sufficiency* (1951).
 
 use crate::metrics::sets::population::Population;
 use crate::metrics::{About, Better, Family, SetMetric};
 
-/// Smaller shares count as this.
+/// Shares below this count as this.
 const SMALLEST: f64 = 1e-12;
 
 /// Divergence of the edits' mean predicted distribution from that of the target class's images.
@@ -33,7 +33,7 @@ impl SetMetric for Divergence {
     }
 }
 
-/// Σ p·ln(p/q), with both sides' shares brought to a sum of 1.
+/// Σ p·ln(p/q), with both sides' shares scaled to a sum of 1.
 pub fn divergence(p: &[f64], q: &[f64]) -> f64 {
     let share = |values: &[f64]| -> Vec<f64> {
         let total: f64 = values.iter().sum();

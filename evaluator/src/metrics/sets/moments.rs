@@ -1,10 +1,11 @@
-//! Mean and covariance of vectors that stream by: sums of x and of x·xᵀ in f64, of one size however many there are.
+//! Mean and covariance of a stream of vectors: sums of x and of x·xᵀ in f64, whose size does not depend on their
+//! number.
 //!
 //! Shapes: b batch, d features.
 
 use tch::{Device, Kind, Tensor};
 
-/// What is kept of all vectors seen so far.
+/// The sums over all vectors so far.
 #[derive(Debug)]
 pub struct Moments {
     sums: Tensor, // (1 + d + d²), f64 on the CPU: the count, Σ x, Σ x·xᵀ
@@ -12,12 +13,12 @@ pub struct Moments {
 }
 
 impl Moments {
-    /// Nothing seen yet, of vectors with `features` numbers.
+    /// Empty sums of vectors with `features` numbers.
     pub fn new(features: i64) -> Self {
         Self { sums: Tensor::zeros([1 + features + features * features], (Kind::Double, Device::Cpu)), features }
     }
 
-    /// Sees a batch (b, d).
+    /// Adds a batch (b, d).
     pub fn add(&mut self, rows: &Tensor) {
         let rows = rows.to_device(Device::Cpu).to_kind(Kind::Double);
         let count = Tensor::from_slice(&[rows.size()[0] as f64]);
@@ -26,7 +27,7 @@ impl Moments {
         self.sums += Tensor::cat(&[count, sum, outer], 0);
     }
 
-    /// How many vectors were seen.
+    /// How many vectors were added.
     pub fn count(&self) -> f64 {
         self.sums.double_value(&[0])
     }

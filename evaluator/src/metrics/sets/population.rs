@@ -1,4 +1,4 @@
-//! What is kept of a set of pictures while they stream by: sums, never the pictures.
+//! The statistics of a stream of pictures: sums, never the pictures.
 //!
 //! Shapes: b batch, p CLIP's projection.
 
@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 use crate::metrics::sets::moments::Moments;
 use crate::metrics::sets::seen::Seen;
 
-/// Shorter changes of an embedding have no direction.
+/// Changes of an embedding shorter than this have no direction.
 const SHORTEST: f64 = 1e-6;
 
 /// The sums over one set: the edits of a method towards one emotion, or an emotion's own images.
@@ -16,11 +16,11 @@ const SHORTEST: f64 = 1e-6;
 pub struct Population {
     /// CLIP's image embeddings before normalisation.
     pub features: Moments,
-    /// InceptionV3's features, where they are wanted.
+    /// InceptionV3's features, if they are wanted.
     pub inception: Option<Moments>,
     /// CLIP's image embeddings with length 1.
     pub embeddings: UnitSum,
-    /// The changes of embeddings of length 1 from source to edit, each with length 1.
+    /// The changes from source to edit between embeddings of length 1, each scaled to length 1.
     pub changes: UnitSum,
     probabilities: Tensor, // (8)
 }
@@ -32,7 +32,7 @@ pub struct UnitSum {
 }
 
 impl Population {
-    /// Nothing seen yet, of a CLIP with `projection` features; `inception`: whether its features are there as well.
+    /// Empty sums, for a CLIP with `projection` features; `inception` says whether its features are there too.
     pub fn new(projection: i64, inception: bool) -> Self {
         Self {
             inception: inception.then(|| Moments::new(FEATURES)),
@@ -43,7 +43,7 @@ impl Population {
         }
     }
 
-    /// Sees pictures.
+    /// Adds pictures.
     pub fn add(&mut self, seen: &Seen) {
         let features = seen.features.to_kind(Kind::Double);
         self.features.add(&features);
@@ -55,12 +55,12 @@ impl Population {
         self.embeddings.add(&features);
     }
 
-    /// How many pictures were seen.
+    /// How many pictures were added.
     pub fn count(&self) -> f64 {
         self.features.count()
     }
 
-    /// The classifier's mean softmax; none of no pictures.
+    /// The classifier's mean softmax; none without pictures.
     pub fn mean_probabilities(&self) -> Option<Vec<f64>> {
         let mean = || crate::metrics::numbers(&(&self.probabilities / self.count()));
         (self.count() > 0.0).then(mean)
@@ -72,7 +72,7 @@ impl UnitSum {
         Self { sums: Tensor::zeros([1 + features], (Kind::Double, Device::Cpu)) }
     }
 
-    /// Sees vectors (b, p) of any length; those without one are left out.
+    /// Adds vectors (b, p) of any length; vectors of length 0 are left out.
     pub fn add(&mut self, rows: &Tensor) {
         let lengths = rows.square().sum_dim_intlist([1i64].as_slice(), true, Kind::Double).sqrt(); // (b, 1)
         let defined = lengths.ge(SHORTEST).to_kind(Kind::Double);

@@ -1,4 +1,4 @@
-//! What metrics of whole sets look at in a picture: one row of numbers, which a part's file can keep.
+//! What the metrics of whole sets need of a picture: one row of numbers, which can be stored in a part's file.
 //!
 //! Shapes: n pictures, p CLIP's projection.
 
@@ -10,7 +10,7 @@ use crate::metrics::Observed;
 /// Emotions, the first columns of a softmax.
 const CLASSES: i64 = 8;
 
-/// One row a picture, f32 on the CPU.
+/// One row for each picture, f32 on the CPU.
 #[derive(Debug)]
 pub struct Seen {
     /// CLIP's image embeddings before normalisation.
@@ -19,12 +19,12 @@ pub struct Seen {
     pub probabilities: Tensor, // (n, 8)
     /// The changes of embeddings of length 1 from source to edit; zero without a source.
     pub changes: Tensor, // (n, p)
-    /// InceptionV3's features, where its weights were named.
+    /// InceptionV3's features, if its weights were given.
     pub inception: Option<Tensor>, // (n, 2048)
 }
 
 impl Seen {
-    /// The pictures of a batch at `rows`; with `sources`, what they were made from.
+    /// The pictures of a batch at `rows`; with `sources`, also their changes from these.
     pub fn new(pictures: &Observed, sources: Option<&Observed>, rows: &[i64]) -> Self {
         let rows = Tensor::from_slice(rows).to_device(pictures.embeddings.device());
         let chosen = |tensor: &Tensor| tensor.index_select(0, &rows).to_device(Device::Cpu).to_kind(Kind::Float);
@@ -37,14 +37,15 @@ impl Seen {
         }
     }
 
-    /// All numbers beside one another, (n, [`width`](Self::width)).
+    /// All numbers side by side, (n, [`width`](Self::width)).
     pub fn to_rows(&self) -> Tensor {
         let mut columns = vec![&self.features, &self.probabilities, &self.changes];
         columns.extend(self.inception.as_ref());
         Tensor::cat(&columns, 1)
     }
 
-    /// What [`to_rows`](Self::to_rows) gave, under a CLIP with `projection` features, and InceptionV3 if `inception`.
+    /// The inverse of [`to_rows`](Self::to_rows), under a CLIP with `projection` features, and with InceptionV3's if
+    /// `inception`.
     pub fn from_rows(rows: &Tensor, projection: i64, inception: bool) -> Self {
         let parts = rows.split_with_sizes(columns(projection, inception).as_slice(), 1);
         let mut parts = parts.into_iter();
@@ -53,7 +54,7 @@ impl Seen {
         Self { features, probabilities, changes, inception: inception.then(next) }
     }
 
-    /// Numbers a picture.
+    /// Numbers for each picture.
     pub fn width(projection: i64, inception: bool) -> i64 {
         columns(projection, inception).iter().sum()
     }
@@ -70,7 +71,8 @@ mod tests {
     use super::*;
     use emotions::Emotion;
 
-    /// A judge may know more than the eight emotions: what is none of them is no emotion, and sets see the eight alone.
+    /// A judge may know more classes than the eight emotions; the others are no emotions, and sets contain only the
+    /// eight.
     #[test]
     fn classes_beside_the_emotions_are_none_of_them() {
         let probabilities = Tensor::zeros([2, 10], (Kind::Float, Device::Cpu));

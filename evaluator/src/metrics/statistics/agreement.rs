@@ -1,10 +1,10 @@
-//! How far two judges say the same of the same pictures: the share on which they agree, and Cohen's κ, what of it is more
-//! than chance (Cohen, *A Coefficient of Agreement for Nominal Scales*, 1960).
+//! How far two judges agree on the same pictures: the share on which they agree, and Cohen's κ, the part of it that
+//! is more than chance (Cohen, *A Coefficient of Agreement for Nominal Scales*, 1960).
 
 use emotions::Emotion;
 use serde::Serialize;
 
-/// What a judge finds; none where it is none of the eight emotions.
+/// The class that a judge finds; none if it is none of the eight emotions.
 type Found = Option<Emotion>;
 
 /// Two judges on the same labelled pictures.
@@ -14,14 +14,15 @@ pub struct Agreement {
     pub n: usize,
     /// Share on which both find the same class.
     pub agreement: f64,
-    /// Cohen's κ: 0 is chance, 1 is always; none where chance alone would always agree.
+    /// Cohen's κ: 0 is chance, 1 is always; none if chance alone would always agree.
     pub kappa: Option<f64>,
     /// Share on which each finds the label.
     pub accuracy: [f64; 2],
 }
 
 impl Agreement {
-    /// Of (label, first judge's class, second judge's class), where a class may be none of the eight emotions; none of none.
+    /// From (label, first judge's class, second judge's class), where a class may be none of the eight emotions; none
+    /// without pictures.
     pub fn of(found: &[(Emotion, Found, Found)]) -> Option<Self> {
         if found.is_empty() {
             return None;

@@ -17,9 +17,10 @@ pub struct Bootstrap {
 pub const CONFIDENCE: f64 = 0.95;
 
 impl Bootstrap {
-    /// The 95 % interval of [`mean`] over `strata`: one row an emotion, one column a source, NaN for no value.
+    /// The 95 % interval of [`mean`] over `strata`: one row for each emotion, one column for each source, NaN for no
+    /// value.
     ///
-    /// None where nothing was measured or a value is infinite.
+    /// None if nothing was measured or a value is infinite.
     pub fn interval(&self, strata: &[Vec<f64>]) -> Option<[f64; 2]> {
         let mut means = self.means(strata)?;
         means.sort_by(f64::total_cmp);
@@ -27,9 +28,9 @@ impl Bootstrap {
         (!means.is_empty()).then(|| [percentile(&means, tail), percentile(&means, 1.0 - tail)])
     }
 
-    /// [`mean`] of each resample of `strata`, in the order of the draws, those without a value left out.
+    /// [`mean`] of each resample of `strata`, in the order of the draws; resamples without a value are left out.
     ///
-    /// None where nothing was measured or a value is infinite.
+    /// None if nothing was measured or a value is infinite.
     pub fn means(&self, strata: &[Vec<f64>]) -> Option<Vec<f64>> {
         let sources = strata.iter().map(Vec::len).max().unwrap_or(0);
         if sources == 0 || self.samples == 0 || strata.iter().flatten().any(|v| v.is_infinite()) {
@@ -46,7 +47,7 @@ impl Bootstrap {
     }
 }
 
-/// The mean over emotions of the mean over sources; NaN values are left out, None where nothing is left.
+/// The mean over emotions of the mean over sources; NaN values are left out. None if nothing is left.
 pub fn mean(strata: &[Vec<f64>]) -> Option<f64> {
     let sources: Vec<usize> = (0..strata.iter().map(Vec::len).max().unwrap_or(0)).collect();
     mean_of(strata, &sources)

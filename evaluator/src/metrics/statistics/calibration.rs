@@ -9,11 +9,11 @@ use crate::metrics::numbers;
 
 /// Bins of equal width between confidence 0 and 1, as in the paper.
 const BINS: usize = 15;
-/// The temperatures that are searched, as natural logarithms, and how finely.
+/// The range of the temperature search, as natural logarithms, and its precision.
 const LOG_TEMPERATURES: [f64; 2] = [-3.0, 3.0];
 const SEARCH_STEPS: usize = 60;
 
-/// Expected calibration error of logits (n, k) for labels (n); 0 of no images.
+/// Expected calibration error of logits (n, k) for labels (n); 0 without images.
 pub fn expected_error(logits: &Tensor, labels: &Tensor) -> f64 {
     let (confidences, found) = logits.to_kind(Kind::Double).softmax(-1, Kind::Double).max_dim(1, false);
     let hits = numbers(&found.eq_tensor(labels).to_kind(Kind::Double));
@@ -32,9 +32,9 @@ pub fn negative_log_likelihood(logits: &Tensor, labels: &Tensor) -> f64 {
     -logs.gather(1, &labels.unsqueeze(1), false).mean(Kind::Double).double_value(&[])
 }
 
-/// What logits (n, k) are to be divided by so that −ln p(label) is least; 1 for no images.
+/// The temperature: dividing logits (n, k) by it makes the mean −ln p(label) least; 1 without images.
 ///
-/// The sum is convex in 1/T and so has one minimum in ln T, which golden sections close in on.
+/// The sum is convex in 1/T and so has one minimum in ln T, which golden-section search finds.
 pub fn temperature(logits: &Tensor, labels: &Tensor) -> f64 {
     if labels.numel() == 0 {
         return 1.0;

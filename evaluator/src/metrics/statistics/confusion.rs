@@ -1,4 +1,5 @@
-//! The 8×8 confusion of asked and found emotions, accuracy per class, and macro-F1 as scikit-learn defines it.
+//! The 8×8 confusion of asked and found emotions, the accuracy of each class, and macro-F1 as scikit-learn defines
+//! it.
 
 use emotions::Emotion;
 use serde::Serialize;
@@ -9,7 +10,7 @@ use serde::Serialize;
 pub struct Confusion {
     counts: [[u32; 8]; 8],
     #[serde(skip)]
-    missed: [u32; 8], // asked for, and none of the eight found: failed edits among them
+    missed: [u32; 8], // asked for, but none of the eight found; failed edits are among them
 }
 
 impl Confusion {
@@ -28,7 +29,7 @@ impl Confusion {
         Self::of_edits(pairs.into_iter().map(|(target, found)| (target, Some(found))))
     }
 
-    /// Counts pairs of (asked, found), where an edit may have failed, or be of no class.
+    /// Counts pairs of (asked, found); an edit may have failed or have no class.
     pub fn of_edits(pairs: impl IntoIterator<Item = (Emotion, Option<Emotion>)>) -> Self {
         let mut confusion = Self::default();
         for (target, found) in pairs {
@@ -45,29 +46,29 @@ impl Confusion {
         &self.counts
     }
 
-    /// Share of the row's edits that were found right (recall); none where the emotion was never asked for.
+    /// Share of the row's edits whose class was found (recall); none if the emotion was never asked for.
     pub fn accuracy_of(&self, emotion: Emotion) -> Option<f64> {
         let row = &self.counts[emotion.index()];
         let asked = row.iter().sum::<u32>() + self.missed[emotion.index()];
         (asked > 0).then(|| f64::from(row[emotion.index()]) / f64::from(asked))
     }
 
-    /// Share of all edits that were found right; 0 of none.
+    /// Share of all edits whose class was found; 0 without edits.
     pub fn accuracy(&self) -> f64 {
         let hits: u32 = (0..8).map(|class| self.counts[class][class]).sum();
         let total: u32 = self.counts.iter().flatten().chain(&self.missed).sum();
         f64::from(hits) / f64::from(total.max(1))
     }
 
-    /// The mean of the classes' accuracies, those that were never asked for left out (scikit-learn's
-    /// `balanced_accuracy_score`); 0 of none.
+    /// The mean of the classes' accuracies, without those that were never asked for (scikit-learn's
+    /// `balanced_accuracy_score`); 0 without edits.
     pub fn balanced_accuracy(&self) -> f64 {
         let known: Vec<f64> = Emotion::ALL.into_iter().filter_map(|e| self.accuracy_of(e)).collect();
         known.iter().sum::<f64>() / known.len().max(1) as f64
     }
 
-    /// The unweighted mean of the eight classes' F1, a class that never occurs counting 0
-    /// (scikit-learn's `f1_score(labels=…, average="macro", zero_division=0)`).
+    /// The unweighted mean of the eight classes' F1; a class that never occurs counts as 0 (scikit-learn's
+    /// `f1_score(labels=…, average="macro", zero_division=0)`).
     pub fn macro_f1(&self) -> f64 {
         (0..8).map(|class| self.f1(class)).sum::<f64>() / 8.0
     }

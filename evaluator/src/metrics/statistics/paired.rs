@@ -1,5 +1,6 @@
-//! The difference of two methods on the same sources: its paired bootstrap interval and p-value (Efron & Tibshirani, *An
-//! Introduction to the Bootstrap*, 1993, sections 13.3 and 15.4), and the least difference that so many sources can show.
+//! The difference of two methods on the same sources: its paired bootstrap interval and p-value (Efron & Tibshirani,
+//! *An Introduction to the Bootstrap*, 1993, sections 13.3 and 15.4), and the least difference that so many sources
+//! can show.
 
 use serde::Serialize;
 
@@ -13,20 +14,21 @@ const Z_POWER: f64 = 0.841_621_233_572_914_3;
 /// A mean difference over pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Difference {
-    /// Sources with a pair.
+    /// How many sources have a pair.
     pub n: usize,
     /// The mean over emotions of the mean over sources.
     pub difference: f64,
     /// The 95 % bootstrap interval over sources.
     pub interval: Option<[f64; 2]>,
-    /// Two-sided: twice the smaller share of resamples on either side of 0, which itself counts to both.
+    /// Two-sided: twice the smaller share of resamples on either side of 0; 0 itself counts on both sides.
     pub p: Option<f64>,
-    /// What a difference must be for a two-sided test at 5 % to find it in 80 % of such evaluations.
+    /// The smallest difference that a two-sided test at 5 % would find in 80 % of such evaluations.
     pub least: Option<f64>,
 }
 
 impl Difference {
-    /// Of `strata`: one row an emotion, one column a source, NaN where either has no value; none where no pair is left.
+    /// From `strata`: one row for each emotion, one column for each source, NaN if either has no value; none if no
+    /// pair is left.
     pub fn of(strata: &[Vec<f64>], bootstrap: &Bootstrap) -> Option<Self> {
         let difference = mean(strata).filter(|mean| mean.is_finite())?;
         let by_source = by_source(strata);
@@ -42,7 +44,7 @@ impl Difference {
     }
 }
 
-/// Each source's mean over the emotions it has a pair for.
+/// Each source's mean over the emotions for which it has a pair.
 fn by_source(strata: &[Vec<f64>]) -> Vec<f64> {
     let sources = strata.iter().map(Vec::len).max().unwrap_or(0);
     let column = |source: usize| strata.iter().filter_map(move |row| row.get(source)).filter(|v| !v.is_nan());
@@ -50,7 +52,7 @@ fn by_source(strata: &[Vec<f64>]) -> Vec<f64> {
     (0..sources).map(mean).filter(|mean| !mean.is_nan()).collect()
 }
 
-/// The p-value of resampled means: none of them is ever certain, so one more on each side is taken for granted.
+/// The p-value of resampled means. No finite number of resamples is certain, so one more is counted on each side.
 fn two_sided(means: &[f64]) -> f64 {
     let share = |beyond: usize| (beyond + 1) as f64 / (means.len() + 1) as f64;
     let below = share(means.iter().filter(|&&mean| mean <= 0.0).count());
@@ -58,8 +60,8 @@ fn two_sided(means: &[f64]) -> f64 {
     (2.0 * below.min(above)).min(1.0)
 }
 
-/// (z₀.₉₇₅ + z₀.₈)·s/√n of paired differences, s their standard deviation: Chow, Shao & Wang, *Sample Size Calculations in
-/// Clinical Research* (2008), section 3.1. None of fewer than two.
+/// (z₀.₉₇₅ + z₀.₈)·s/√n for paired differences with standard deviation s: Chow, Shao & Wang, *Sample Size
+/// Calculations in Clinical Research* (2008), section 3.1. None for fewer than two.
 pub fn least_difference(differences: &[f64]) -> Option<f64> {
     let n = differences.len() as f64;
     if n < 2.0 || differences.iter().any(|d| !d.is_finite()) {
