@@ -6,11 +6,11 @@ use tch::{Device, Kind};
 
 use crate::ffi;
 
-/// Restores the former state when dropped, in a panic too.
+/// Restores the former state when dropped, also on a panic.
 struct Guard {
     device: ffi::device::AutocastDevice,
     former: ffi::device::Autocast,
-    // Autocast is a state of the thread: the guard must die where it was born.
+    // Autocast is a state of the thread: the guard must be dropped on the thread that made it.
     _stays: PhantomData<*const ()>,
 }
 
@@ -20,8 +20,8 @@ impl Drop for Guard {
     }
 }
 
-/// Runs `body` with autocast to `kind` (bf16 or f16) on `device`; with any other kind, f32 first of all, as it is.
-/// Nests, and ends when `body` returns or panics. Backward passes belong outside.
+/// Runs `body` with autocast to `kind` (bf16 or f16) on `device`; with other kinds, such as f32, without. Calls nest,
+/// and autocast ends when `body` returns or panics. Backward passes belong outside.
 pub fn autocast<T>(device: Device, kind: Kind, body: impl FnOnce() -> T) -> T {
     let dtype = match kind {
         Kind::Half => ffi::device::HALF,

@@ -17,12 +17,12 @@ use crate::monitor::Monitor;
 use crate::operation::Operation;
 use crate::rendezvous::Rendezvous;
 
-/// How long a collective waits for its peers unless told otherwise.
+/// How long a collective waits for its peers by default.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
-/// The longest that a collective may wait: a frozen peer must come to light while somebody watches.
+/// The longest time-out of a collective: a frozen peer must be noticed while somebody is there to see it.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(100);
 
-/// Which library moves the bytes.
+/// Which library transfers the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
     /// CPU tensors, and CUDA tensors through the host; ranks may share a GPU.
@@ -31,7 +31,7 @@ pub enum Backend {
     Nccl,
 }
 
-/// Meets the other ranks and returns the group of all. Fails, naming the missing, if they are not there in time.
+/// Meets the other ranks and returns the group of all. Fails and names the missing ranks if they do not come in time.
 pub fn connect(rendezvous: &Rendezvous, backend: Backend, timeout: Duration) -> Result<Box<dyn ProcessGroup>> {
     check_timeout(timeout)?;
     let nccl = backend == Backend::Nccl;
@@ -49,7 +49,7 @@ pub fn connect(rendezvous: &Rendezvous, backend: Backend, timeout: Duration) -> 
     let group = Group::open(&joined.store, &joined.keys, nccl, place, timeout).map_err(failed)?;
     let beats = Store::connect(&rendezvous.host, rendezvous.port, timeout).map_err(failed)?;
     let monitor = Monitor::start(joined.seat(rendezvous, timeout), beats).map_err(failed)?;
-    // The host of the store must not leave while others still connect.
+    // The process that hosts the store must not leave while others still connect.
     group.barrier().and_then(|work| work.wait()).map_err(failed)?;
     let watch = Arc::new(Watch { rank: rendezvous.rank, monitor, broken: Mutex::new(None) });
     let world_size = rendezvous.world_size;
@@ -76,25 +76,25 @@ fn check_backend(nccl: bool) -> Result<()> {
     }
 }
 
-/// Fields drop in order: the others hear that this rank leaves before its connections close.
+/// Fields are dropped in this order: the others are told that this rank leaves before its connections close.
 struct Members {
     watch: Arc<Watch>,
     group: Option<Group>,
-    /// Held for as long as the others may need it: one rank hosts it.
+    /// Kept as long as the others may need it, since one rank hosts it.
     store: Option<Store>,
     world_size: usize,
     nccl: bool,
 }
 
-/// What outlives the call that starts an operation: the means to tell who made it fail.
+/// What outlives the call that starts an operation: the means to tell which rank made it fail.
 struct Watch {
     rank: usize,
     monitor: Monitor,
-    /// The first failure, after which nothing works.
+    /// The first failure; every later call fails too.
     broken: Mutex<Option<String>>,
 }
 
-/// An operation that this rank has entered.
+/// An operation that this rank has started.
 struct Entered {
     operation: String,
     number: u64,
@@ -129,7 +129,7 @@ impl Watch {
 }
 
 impl Members {
-    /// Starts an operation, and returns what waits for it.
+    /// Starts an operation and returns the handle that waits for it.
     fn start(
         &self, operation: Operation, start: impl FnOnce(&Group) -> Outcome<group::Work>,
     ) -> Result<impl FnOnce() -> Result<()> + Send + 'static> {
@@ -137,7 +137,7 @@ impl Members {
         let group = self.group.as_ref().expect("invariant: the group is there until it is dropped");
         let work = match start(group) {
             Ok(work) => work,
-            // NCCL meets its peers in the first call; Gloo refuses only what it cannot do.
+            // NCCL connects to its peers in the first call; Gloo only refuses what it cannot do.
             Err(cause) if self.nccl => return Err(self.watch.fail(entered, cause)),
             Err(cause) => return Err(Error::refused(operation, cause)),
         };
@@ -164,7 +164,7 @@ impl ProcessGroup for Members {
             ReduceOp::Max => RawReduceOp::Max,
         };
         let target = tensor.shallow_clone();
-        // The tensor itself where it is contiguous, else a copy.
+        // The tensor itself if it is contiguous, otherwise a copy.
         let dense = tensor.detach().contiguous();
         let wait = self.start(operation, |group| group.all_reduce(&dense, raw_op))?;
         let divisor = self.world_size as f64;
@@ -206,7 +206,7 @@ impl ProcessGroup for Members {
 impl Drop for Members {
     fn drop(&mut self) {
         if self.watch.is_broken() {
-            // Closing would wait for operations that never end; and others may still ask the store for a verdict.
+            // Closing would wait for operations that never end, and others may still read the findings in the store.
             std::mem::forget(self.group.take());
             std::mem::forget(self.store.take());
         }

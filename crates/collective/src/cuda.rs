@@ -1,12 +1,12 @@
-//! CUDA, loaded when asked for: one binary serves machines with and without it.
+//! CUDA, loaded only when asked for: one binary serves machines with and without it.
 
 use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
 use crate::ffi;
 
-/// Loads libtorch_cuda.so from the folder of the libtorch_cpu.so in use. Call it before the first use of a CUDA device;
-/// later calls return the first one's answer.
+/// Loads libtorch_cuda.so from the folder of the libtorch_cpu.so in use. Call it before the first use of a CUDA
+/// device; later calls return the result of the first.
 pub fn load() -> Result<()> {
     static LOADED: OnceLock<std::result::Result<(), String>> = OnceLock::new();
     let loaded = LOADED.get_or_init(ffi::device::load_cuda);
@@ -23,7 +23,7 @@ pub fn available() -> bool {
     load().is_ok() && tch::Cuda::is_available()
 }
 
-/// How many GPUs this process sees; 0 where CUDA does not load.
+/// How many GPUs this process sees; 0 if CUDA does not load.
 pub fn count() -> usize {
     if available() {
         tch::Cuda::device_count().max(0) as usize
@@ -53,7 +53,7 @@ pub fn memory(device: usize) -> Result<Memory> {
     Ok(Memory { allocated, peak_allocated, reserved, peak_reserved })
 }
 
-/// Starts both peaks of GPU `device` anew.
+/// Resets both peaks of GPU `device`.
 pub fn reset_peak(device: usize) -> Result<()> {
     require()?;
     ffi::device::cuda_reset_peak(device).map_err(Error::torch("reset CUDA memory peaks"))

@@ -49,7 +49,7 @@ pub enum Error {
         /// What libtorch said.
         cause: String,
     },
-    /// A collective did not complete: a peer is dead, frozen, gone or elsewhere.
+    /// A collective did not complete: a peer is dead, frozen, gone or in another operation.
     #[error("rank {rank}: {operation} failed after {elapsed_secs:.1} s: {verdict} [{cause}]")]
     PeerLost {
         /// The rank that waited.
@@ -58,7 +58,7 @@ pub enum Error {
         operation: String,
         /// How long this rank was in it.
         elapsed_secs: f64,
-        /// Which peers are to blame, as far as it can be known.
+        /// Which peers caused it, as far as it can be known.
         verdict: String,
         /// What the backend said.
         cause: String,
@@ -71,7 +71,7 @@ pub enum Error {
         /// Why, and what to do.
         problem: String,
     },
-    /// CUDA or NCCL was asked for where there is none.
+    /// CUDA or NCCL was asked for, but is not available.
     #[error("{what} is not available: {problem}")]
     Unavailable {
         /// CUDA or NCCL.
@@ -102,7 +102,7 @@ pub enum Error {
     Torch {
         /// What was tried.
         action: &'static str,
-        /// libtorch's words.
+        /// libtorch's message.
         message: String,
     },
 }

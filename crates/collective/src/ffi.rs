@@ -1,4 +1,5 @@
-//! The C ABI of csrc/ and the safe values over it. Unsafe code of this crate: here, its children, and launch/system.rs.
+//! The C ABI of csrc/ and safe types over it. This crate's unsafe code is here, in the child modules, and in
+//! launch/system.rs.
 #![allow(unsafe_code)]
 
 pub mod device;
@@ -11,22 +12,22 @@ extern "C" {
     fn collective_free(memory: *mut c_void);
 }
 
-/// libtorch's words for what went wrong.
+/// libtorch's message on what went wrong.
 pub type Outcome<T> = Result<T, String>;
 
-/// Takes over a message that csrc/guard.h returned; null is success.
+/// Takes ownership of a message that csrc/guard.h returned; null is success.
 fn check(message: *mut c_char) -> Outcome<()> {
     if message.is_null() {
         return Ok(());
     }
     let text = take_string(message);
-    // c10 appends a note on C++ traces in further lines; Gloo puts the place in its own source in front.
+    // c10 appends a C++ trace in further lines; Gloo begins with a position in its own source.
     let line = text.lines().next().unwrap_or("no message").trim();
     let place = |line: &str| line.starts_with("[/").then(|| line.find("] ")).flatten();
     Err(place(line).map_or(line, |end| line[end + 1..].trim_start()).to_string())
 }
 
-/// Takes over a string that csrc/ has malloc'd.
+/// Takes ownership of a string that csrc/ has malloc'd.
 fn take_string(text: *mut c_char) -> String {
     // SAFETY: csrc/ returns NUL-terminated strings from strdup and keeps no reference to them.
     let copy = unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned();

@@ -1,10 +1,10 @@
-//! The contract that every backend keeps: collectives over a fixed set of ranks.
+//! What every backend must do: collectives over a fixed set of ranks.
 
 use tch::Tensor;
 
 use crate::error::Result;
 
-/// How the tensors of all ranks become one.
+/// How the tensors of all ranks are reduced to one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReduceOp {
     /// Σ over ranks.
@@ -34,7 +34,7 @@ impl ReduceOp {
 /// returns, the result is the same, bit for bit, on all ranks. Tensors need not be contiguous. After an error other
 /// than [`Error::Refused`](crate::Error::Refused) the group is broken: every later call fails at once.
 pub trait ProcessGroup: Send {
-    /// This process's place among all.
+    /// This process's rank.
     fn rank(&self) -> usize;
 
     /// How many processes there are.
@@ -58,7 +58,7 @@ pub trait ProcessGroup: Send {
     }
 }
 
-/// A collective under way.
+/// A collective in progress.
 #[must_use = "the tensor is not reduced before the work has been waited for"]
 pub struct Work {
     finish: Box<dyn FnOnce() -> Result<()> + Send>,

@@ -1,4 +1,5 @@
-//! A process group of threads: the contract without sockets, for tests and for several replicas in one process.
+//! A process group of threads: the same collectives without sockets, for tests and for several replicas in one
+//! process.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,11 +35,11 @@ struct Table {
     timeout: Duration,
 }
 
-/// One collective: all lay a tensor down, then all pick up everybody's.
+/// One collective: all ranks lay down a tensor, then all pick up everybody's.
 struct Round {
     operations: Vec<Option<Operation>>,
     tensors: Vec<Option<Tensor>>,
-    /// How many have picked up, once all have laid down.
+    /// How many ranks have picked up, after all have laid down.
     picked: usize,
     full: bool,
     left: Vec<bool>,
@@ -67,7 +68,7 @@ impl Table {
         self.round.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for `done`, or breaks the group.
+    /// Waits for `done`; if that fails, the group is broken.
     fn wait_until<'a>(
         &'a self, mut round: MutexGuard<'a, Round>, failure: &Failure, done: impl Fn(&Round) -> bool,
     ) -> Result<MutexGuard<'a, Round>> {
@@ -110,7 +111,7 @@ impl Failure<'_> {
 }
 
 impl Seat {
-    /// Gives a tensor and takes those of all ranks, by rank.
+    /// Gives a tensor and returns those of all ranks, by rank.
     fn exchange(&self, operation: Operation, tensor: &Tensor) -> Result<Vec<Tensor>> {
         let failure = Failure { rank: self.rank, operation: &operation, began: Instant::now() };
         let table = &*self.table;
@@ -145,7 +146,7 @@ impl Seat {
     }
 }
 
-/// Folds in the order of ranks, so that every rank computes the same bits.
+/// Reduces in the order of ranks, so that every rank computes the same bits.
 fn reduce(all: Vec<Tensor>, op: ReduceOp) -> std::result::Result<Tensor, tch::TchError> {
     let count = all.len() as f64;
     let mut tensors = all.into_iter();

@@ -1,8 +1,8 @@
-//! Our own launcher: one process a rank on this machine, under supervision.
+//! The program's own launcher: one process for each rank of this machine, which it supervises.
 //!
-//! The launcher serves the rendezvous store itself, as torchrun's agent does: no port can be snatched in between, and
-//! the store survives every rank, so the survivors of a failure can read the heartbeats of the dead. Children write to
-//! the launcher's own stdout and stderr, unchanged.
+//! The launcher serves the rendezvous store itself, as torchrun's agent does. So no other program can take the port
+//! in between, and the store outlives every rank, so that the survivors of a failure can read the heartbeats of the
+//! dead. Children write to the launcher's own stdout and stderr, unchanged.
 
 mod children;
 mod system;
@@ -19,24 +19,24 @@ use crate::ffi::store::Store;
 use crate::rendezvous::{process_env, Lookup, Node, Processes, Rendezvous};
 use children::Children;
 
-/// How a rank says that it stopped at a signal after writing a checkpoint (EX_TEMPFAIL of sysexits.h).
+/// The exit code of a rank that a signal stopped after a checkpoint (EX_TEMPFAIL of sysexits.h).
 pub const STOPPED: i32 = 75;
 
-/// How a rank says that its input is at fault, which no restart mends.
+/// The exit code of a rank whose input is wrong; a restart would not help.
 const BAD_INPUT: i32 = 2;
 
 /// How the ranks ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exit {
-    /// For this process to exit with: the first failed rank's code (1 if a signal killed it), else [`STOPPED`] if a rank
-    /// stopped, else 0.
+    /// The exit code for this process: the first failed rank's code (1 if a signal killed it), otherwise [`STOPPED`]
+    /// if a rank stopped, otherwise 0.
     pub code: i32,
     /// Which rank failed first, and how.
     pub failure: Option<String>,
 }
 
-/// The ranks that this process has to start: those that `wanted` (`--nproc-per-node`) or a launcher's variables ask for.
-/// `None` where it is itself one of them, or the only one.
+/// The ranks that this process has to start: those that `wanted` (`--nproc-per-node`) or a launcher's variables ask
+/// for. `None` if it is itself one of them, or the only one.
 pub fn ranks_to_start(wanted: Option<Processes>, env: Lookup<'_>) -> Result<Option<Node>> {
     let is_member = Rendezvous::from_env(env)?.is_some();
     let node = Node::from_env(env)?;
@@ -49,18 +49,18 @@ pub fn ranks_to_start(wanted: Option<Processes>, env: Lookup<'_>) -> Result<Opti
     })
 }
 
-/// What to do when a rank fails: start all of them again, so often, with these arguments added.
+/// What to do when a rank fails: restart all ranks, at most this often, with these arguments added.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Restarts<'a> {
     /// How often at most.
     pub most: u32,
-    /// What makes them go on from where they were.
+    /// The arguments that make them resume.
     pub arguments: &'a [&'a str],
 }
 
-/// Runs this program once more, with the same arguments, as each rank of `node`, and waits for them. The failure is
-/// printed to standard error; the exit code is returned. A group that spans machines is not restarted: the launchers of
-/// the others would have to know.
+/// Runs this program again, with the same arguments, as each rank of `node`, and waits for them. A failure is printed
+/// to standard error, and the exit code is returned. A group that spans machines is not restarted: the launchers on
+/// the others would have to know of it.
 pub fn start_ranks(node: &Node, restarts: Restarts<'_>) -> Result<i32> {
     let program = std::env::current_exe()
         .map_err(|source| Error::System { action: "find this program to start it again", source })?;
@@ -84,15 +84,15 @@ pub fn start_ranks(node: &Node, restarts: Restarts<'_>) -> Result<i32> {
     unreachable!("the last restart returns")
 }
 
-/// Whoever read standard error may be gone, which is no reason to leave the ranks alone.
+/// The reader of standard error may be gone; the ranks are still waited for.
 fn complain(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Runs `program args` as `nproc` ranks on this machine, and waits for them.
 ///
-/// The first rank to fail takes the others with it within seconds; SIGINT and SIGTERM are passed on to all. Call it from
-/// the main thread: the ranks receive SIGTERM when the thread that started them ends.
+/// When the first rank fails, the others are ended within seconds. SIGINT and SIGTERM are passed on to all. Call it
+/// from the main thread: the ranks receive SIGTERM when the thread that started them ends.
 pub fn spawn_local(nproc: usize, program: &Path, args: &[impl AsRef<OsStr>]) -> Result<Exit> {
     spawn_node(&Node::local(nproc), program, args)
 }
@@ -120,7 +120,7 @@ fn spawn(node: &Node, program: &Path, args: &[impl AsRef<OsStr>], restart: u32) 
     Ok(children.supervise(&signals))
 }
 
-/// Machine 0 serves; on one machine, on loopback and any free port.
+/// Machine 0 serves; for one machine alone, on loopback and any free port.
 fn serve_store(node: &Node) -> Result<Option<(Store, u16)>> {
     if node.node_rank > 0 {
         return Ok(None);
@@ -148,7 +148,7 @@ fn set_variables(command: &mut Command, node: &Node, nproc: usize, local_rank: u
     command.envs(variables.map(|(name, value)| (name, value.to_string())));
     command.env("MASTER_ADDR", &node.host).env("TORCHELASTIC_USE_AGENT_STORE", "True");
     if node.nnodes == 1 && process_env("GLOO_SOCKET_IFNAME").is_none() {
-        // The machine's own name need not resolve, and nobody else should connect.
+        // The machine's own name may not resolve, and nobody else should connect.
         command.env("GLOO_SOCKET_IFNAME", "lo");
     }
 }

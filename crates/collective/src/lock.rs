@@ -1,8 +1,9 @@
 //! One program at a time on an output folder.
 //!
-//! The folder's `.lock` names who holds it, and is locked by the system (`flock`) as long as the holder lives: however it
-//! ends, the system lifts the lock, and the next one takes over. Where a file system has no locks, the name in the file
-//! decides: a process of this machine that is gone is taken over, one of another machine cannot be asked and is believed.
+//! The folder's `.lock` names its holder and is locked by the system (`flock`) as long as the holder lives. However
+//! the holder ends, the system releases the lock, and the next program takes the folder. If the file system has no
+//! locks, the name in the file decides: a holder on this machine that is gone is replaced; one of another machine
+//! cannot be checked and counts as alive.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -12,15 +13,15 @@ use std::time::Duration;
 
 /// The file's name in the folder.
 const FILE: &str = ".lock";
-/// How often the name of a holder who has only just come is looked for.
+/// How often to look for the name of a holder that has just locked the file.
 const LOOKS: usize = 20;
-/// Between two looks.
+/// The pause between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 
 /// Why a folder cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Somebody else has it.
+    /// Another process has it.
     #[error(
         "{}: {holder} is writing there; wait until it has ended, or name another output folder{}", folder.display(),
         elsewhere(holder, folder)
@@ -64,7 +65,7 @@ impl Holder {
         Self { program: program.into(), process: std::process::id(), host: host.trim().into() }
     }
 
-    /// From the lines of a lock file; none where nobody has signed it.
+    /// From the lines of a lock file; none if nobody has signed it.
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         let (program, process, host) = (lines.next()?, lines.next()?.parse().ok()?, lines.next()?);
@@ -75,14 +76,14 @@ impl Holder {
         format!("{}\n{}\n{}\n", self.program, self.process, self.host)
     }
 
-    /// Whether it has ended, as far as this machine knows. Nobody else has this process's own number.
+    /// Whether it has ended, as far as this machine knows. Only this process itself has its own number.
     fn is_gone(&self, this: &Holder) -> bool {
         let here = self.host == this.host;
         here && (self.process == this.process || !Path::new("/proc").join(self.process.to_string()).exists())
     }
 }
 
-/// What to do about a holder that this machine cannot ask after.
+/// What to do about a holder that this machine cannot check.
 fn elsewhere(holder: &Holder, folder: &Path) -> String {
     match holder.host == Holder::this("").host {
         true => String::new(),
@@ -90,7 +91,7 @@ fn elsewhere(holder: &Holder, folder: &Path) -> String {
     }
 }
 
-/// A folder that no other program writes to meanwhile, until this is dropped or the process ends.
+/// A folder that no other program writes to, until this is dropped or the process ends.
 #[derive(Debug)]
 pub struct FolderLock {
     path: PathBuf,
@@ -98,7 +99,7 @@ pub struct FolderLock {
 }
 
 impl FolderLock {
-    /// Makes the folder where it is missing, and takes it for `program`.
+    /// Makes the folder if it is missing, and takes it for `program`.
     pub fn take(folder: &Path, program: &str) -> Result<Self, LockError> {
         Self::take_with(folder, program, File::try_lock)
     }
@@ -128,7 +129,7 @@ impl FolderLock {
                     }
                 }
             };
-            // Its last holder may have removed the file since it was opened.
+            // Its last holder may have removed the file after it was opened here.
             if !is_at(&file, &path).map_err(failed(&path))? {
                 continue;
             }
@@ -143,7 +144,7 @@ impl FolderLock {
 
 impl Drop for FolderLock {
     fn drop(&mut self) {
-        // While it is locked still. What stays says only who was here last.
+        // This happens while the file is still locked. A file that stays only says who was here last.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -155,7 +156,7 @@ fn read(file: &mut File) -> io::Result<Option<Holder>> {
     Ok(Holder::parse(&text))
 }
 
-/// Who holds a locked file, which it signs a moment after it has locked it.
+/// The holder of a locked file, which signs it a moment after locking it.
 fn signed(file: &mut File) -> io::Result<Holder> {
     for _ in 0..LOOKS {
         if let Some(holder) = read(file)? {
@@ -173,7 +174,7 @@ fn sign(file: &mut File, holder: &Holder) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Whether `file` is what lies at `path` now.
+/// Whether `file` is still the file at `path`.
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let (open, there) = (file.metadata()?, fs::metadata(path));
     match there {
@@ -221,7 +222,7 @@ mod tests {
         let none = |_: &File| Err(TryLockError::Error(io::ErrorKind::Unsupported.into()));
         let host = Holder::this("").host;
         fs::create_dir_all(&folder).expect("made");
-        // Above every process's number on Linux.
+        // Above every process number on Linux.
         fs::write(folder.join(FILE), format!("trainer\n4194305\n{host}\n")).expect("written");
         drop(FolderLock::take_with(&folder, "trainer", none).expect("it is gone"));
         for (holder, hint) in

@@ -1,10 +1,10 @@
-//! Heartbeats: who is to blame when a collective fails.
+//! Heartbeats: which rank is to blame when a collective fails.
 //!
 //! A thread on each rank writes, every [`pace`], a count of its beats and the number of the last operation that the
-//! rank entered, under a key of its own in the rendezvous store, over a connection of its own. Nobody reads them until
-//! something fails. Then the survivors read all beats twice: a rank whose count stands still is dead or frozen; one
-//! that beats but has not entered the operation is busy elsewhere. The first verdict is left in the store for the
-//! others, who may notice only when its author has gone.
+//! rank has started. It uses a key and a connection of its own to the rendezvous store. Nobody reads the beats until
+//! something fails. Then the survivors read all of them twice: a rank whose count stands still is dead or frozen; one
+//! that beats but has not started the operation is busy elsewhere. The first survivor leaves its finding in the
+//! store, for those who only notice when it has gone.
 
 mod beat;
 
@@ -15,31 +15,31 @@ use crate::ffi::store::Store;
 use crate::ffi::Outcome;
 use beat::{verdict, Beat, State};
 
-/// A peer counts as silent when its beats stand still for this many paces.
+/// A peer counts as silent if its beats stand still for this many paces.
 const SILENT_PACES: u32 = 4;
-/// Paces for which a dying host of the store lets the others hear its verdict.
+/// How many paces a failing host of the store stays, so that the others can read its finding.
 const LINGER_PACES: u32 = 2;
 
-/// Who this rank is and where it beats.
+/// This rank, and where its heartbeat goes.
 pub(crate) struct Seat {
     pub rank: usize,
     pub world_size: usize,
     /// Prefix of all keys.
     pub keys: String,
-    /// Who hosts the store, in words.
+    /// Which process hosts the store, for messages.
     pub host: String,
     /// Whether this process hosts it.
     pub hosts: bool,
     pub pace: Duration,
 }
 
-/// Time between beats: quick enough to name a culprit within seconds, slow enough for the store of a large world.
+/// Time between beats: short enough to name a rank within seconds, long enough for the store of a large world.
 pub(crate) fn pace(world_size: usize, timeout: Duration) -> Duration {
     let for_the_store = Duration::from_millis(250) * (world_size as u32).div_ceil(128);
     for_the_store.min(timeout / 8).max(Duration::from_millis(50))
 }
 
-/// This rank's heartbeat, and the place to ask about the others'.
+/// This rank's heartbeat, and the way to ask about the others'.
 pub(crate) struct Monitor {
     shared: Arc<Shared>,
 }
@@ -56,7 +56,7 @@ struct Mind {
     /// Asks who is missing from the operation of this number.
     question: Option<u64>,
     answer: Option<String>,
-    /// The verdict of another rank.
+    /// The finding of another rank.
     heard: Option<String>,
     stop: bool,
     /// The thread has ended.
@@ -81,7 +81,7 @@ impl Monitor {
         Ok(Monitor { shared })
     }
 
-    /// Notes that this rank enters an operation; returns its number.
+    /// Records that this rank starts an operation; returns its number.
     pub fn enter(&self, operation: &str) -> u64 {
         let mut mind = self.shared.mind();
         mind.beat.entered += 1;
@@ -90,7 +90,7 @@ impl Monitor {
         mind.beat.entered
     }
 
-    /// Which peers are missing from the operation of this number. Takes some paces, and never hangs.
+    /// Which peers are missing from the operation of this number. Takes a few paces, and never hangs.
     pub fn blame(&self, number: u64) -> String {
         let seat = &self.shared.seat;
         let patience = seat.pace * (SILENT_PACES + LINGER_PACES + 4) + Duration::from_secs(2);
@@ -108,7 +108,7 @@ impl Monitor {
 }
 
 impl Drop for Monitor {
-    /// Tells the others that this rank leaves on purpose. A thread that a frozen store holds is left behind.
+    /// Tells the others that this rank leaves on purpose. If a frozen store blocks the thread, it is left behind.
     fn drop(&mut self) {
         let mut mind = self.shared.mind();
         if mind.beat.state == State::Running {
@@ -196,7 +196,7 @@ impl Shared {
         beats.map(|text| text.map(|text| Beat::parse(&text))).collect()
     }
 
-    /// Lets paces pass, beating on.
+    /// Waits for some paces while it goes on beating.
     fn rest(&self, store: &Store, paces: u32) -> Outcome<()> {
         for _ in 0..paces {
             std::thread::sleep(self.seat.pace);

@@ -1,29 +1,30 @@
 //! How libtorch's OpenMP threads wait for one another, decided before libtorch is loaded.
 //!
-//! libgomp's threads spin at every barrier, 300 000 times before they sleep where cores are enough. Beside one other busy
-//! process the one that holds the others up then gets no core: training by two threads falls to a thirtieth of its speed
-//! (tests/benches/threads.py). GOMP_SPINCOUNT bounds it, but libgomp reads it in its own initialiser, before `main`.
+//! libgomp's threads spin at every barrier, 300 000 times before they sleep if there are enough cores. Beside one
+//! other busy process, the thread that the others wait for then gets no core: training with two threads falls to a
+//! thirtieth of its speed (tests/benches/threads.py). GOMP_SPINCOUNT limits the spinning, but libgomp reads it in its
+//! own initialiser, before `main`.
 //!
-//! A program says [`openmp_spins_briefly!`](crate::openmp_spins_briefly) once; the loader then calls [`at_start`] after
-//! it has mapped the libraries and before it initialises any (System V ABI, ".preinit_array"). The C library has no
-//! environment of its own yet, so the program is executed once more with the variable added, which costs the mapping,
-//! about 10 ms, and not libtorch's 200 ms of initialisers.
+//! A program calls [`openmp_spins_briefly!`](crate::openmp_spins_briefly) once. The loader then calls [`at_start`]
+//! after it has mapped the libraries and before it initialises any (System V ABI, ".preinit_array"). The C library
+//! has no environment of its own at that moment, so the program is executed again with the variable added. That costs
+//! the mapping, about 10 ms, but not libtorch's 200 ms of initialisers.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_char, c_int, CStr};
 
-/// How often a thread looks for work before it sleeps: what costs an idle machine next to nothing.
+/// How often a thread looks for work before it sleeps; this costs an idle machine next to nothing.
 const SPIN_COUNT: &CStr = c"GOMP_SPINCOUNT=1000";
-/// Where one of these is set, the user has said how to wait.
+/// If one of these is set, the user has decided how threads wait.
 const SAID_BY: [&[u8]; 2] = [b"GOMP_SPINCOUNT=", b"OMP_WAIT_POLICY="];
 const LONGEST_PATH: usize = libc::PATH_MAX as usize;
 
-/// Has this program's OpenMP threads spin only briefly, unless GOMP_SPINCOUNT or OMP_WAIT_POLICY is set. To be said once,
-/// beside `main`.
+/// Makes this program's OpenMP threads spin only briefly, unless GOMP_SPINCOUNT or OMP_WAIT_POLICY is set. Use it
+/// once, beside `main`.
 #[macro_export]
 macro_rules! openmp_spins_briefly {
     () => {
-        // In the program's own object, or the linker might leave it out.
+        // It must be in the program's own object file, or the linker might drop it.
         #[cfg(all(target_os = "linux", target_env = "gnu"))]
         #[allow(unsafe_code)]
         #[used]
@@ -35,12 +36,13 @@ macro_rules! openmp_spins_briefly {
 /// What glibc calls for an entry of .preinit_array: argc, argv and envp of `main`.
 pub type AtStart = unsafe extern "C" fn(c_int, *const *const c_char, *const *const c_char);
 
-/// Executes this program again with GOMP_SPINCOUNT set; returns where the user has set it, or where that fails.
+/// Executes this program again with GOMP_SPINCOUNT set; returns if the user has set it, or if executing fails.
 ///
 /// # Safety
 /// `argv` and `envp` are null-terminated arrays of C strings, as the loader hands them to .preinit_array.
 pub unsafe extern "C" fn at_start(_argc: c_int, argv: *const *const c_char, envp: *const *const c_char) {
-    // Run as an argument of the loader (`ld.so ./trainer`), this process's executable is the loader.
+    // If the program is run as an argument of the loader (`ld.so ./trainer`), this process's executable is the
+    // loader.
     // SAFETY: getauxval reads a table of this process and takes any number.
     let by_the_kernel = unsafe { libc::getauxval(libc::AT_BASE) } != 0;
     let mut environment = Vec::new();
@@ -62,8 +64,8 @@ pub unsafe extern "C" fn at_start(_argc: c_int, argv: *const *const c_char, envp
     // SAFETY: readlink writes at most the length it is given; the last byte stays NUL.
     let length = unsafe { libc::readlink(c"/proc/self/exe".as_ptr(), path.as_mut_ptr(), LONGEST_PATH - 1) };
     if length > 0 {
-        // By its path, so that `ps` shows the program's name. Where it is gone (replaced while it started), this returns
-        // and the threads spin as libgomp has it.
+        // By its path, so that `ps` shows the program's name. If the file is gone (replaced during the start), this
+        // returns, and the threads spin as libgomp decides.
         // SAFETY: the path is NUL-terminated, both arrays are null-terminated, and all strings outlive the call.
         unsafe { libc::execve(path.as_ptr(), argv, environment.as_ptr()) };
     }

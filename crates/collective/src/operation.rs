@@ -1,4 +1,4 @@
-//! What a rank is doing, in words that fit an error message and a heartbeat.
+//! What a rank is doing, as text for error messages and heartbeats.
 
 use std::fmt;
 

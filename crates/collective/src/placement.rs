@@ -1,4 +1,4 @@
-//! Where a process computes: its GPU, or its share of the machine's cores.
+//! Where a process computes: on its GPU, or on its share of the machine's cores.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,12 +12,12 @@ use crate::rendezvous::process_env;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceChoice {
-    /// A GPU where CUDA loads and finds one, else the CPU.
+    /// A GPU if CUDA loads and finds one, otherwise the CPU.
     #[default]
     Auto,
     /// The CPU.
     Cpu,
-    /// A GPU; an error where there is none.
+    /// A GPU; an error if there is none.
     Cuda,
 }
 
@@ -65,8 +65,8 @@ impl MixedPrecision {
     }
 }
 
-/// Gives libtorch `wanted` threads in this process; else as many as OMP_NUM_THREADS says; else the share of one of
-/// `local_size` processes: several with all cores each would only wait for one another.
+/// Gives libtorch `wanted` threads in this process; by default as many as OMP_NUM_THREADS says, or else this
+/// process's share among `local_size`: several processes with all cores each would only wait for one another.
 pub fn share_cores(wanted: Option<usize>, local_size: usize, device: Device) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = threads(wanted, process_env("OMP_NUM_THREADS"), cores / local_size.max(1), device.is_cuda());
@@ -75,7 +75,7 @@ pub fn share_cores(wanted: Option<usize>, local_size: usize, device: Device) {
 
 fn threads(wanted: Option<usize>, omp_num_threads: Option<String>, share: usize, beside_a_gpu: bool) -> usize {
     const ENOUGH_BESIDE_A_GPU: usize = 8;
-    // Further numbers of a list are for nested regions; what is no number OpenMP itself passes over.
+    // Further numbers of a list are for nested regions; OpenMP itself ignores what is no number.
     let outermost = |list: String| list.split(',').next()?.trim().parse().ok().filter(|&threads| threads > 0);
     let share = if beside_a_gpu { share.min(ENOUGH_BESIDE_A_GPU) } else { share };
     wanted.or_else(|| omp_num_threads.and_then(outermost)).unwrap_or(share.max(1))

@@ -1,6 +1,6 @@
-//! Who this process is among all, and where they meet, from the environment that a launcher left.
+//! Which rank this process has, and where the ranks meet, from the environment variables of a launcher.
 //!
-//! Four conventions, the first whose variables are there:
+//! There are four conventions; the first whose variables are set is used:
 //!
 //! | launcher | who | where |
 //! |---|---|---|
@@ -9,7 +9,7 @@
 //! | srun | SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID | MASTER_ADDR or the first of SLURM_JOB_NODELIST; MASTER_PORT or one from SLURM_JOB_ID |
 //! | none | alone | |
 //!
-//! All of it is a function of a lookup, so that tables can test it.
+//! All of it is a function of a lookup, so that tests can pass a table.
 
 mod kubeflow;
 mod node;
@@ -34,11 +34,11 @@ pub fn process_env(name: &str) -> Option<String> {
 /// A process's place in its group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendezvous {
-    /// Among all processes, from 0.
+    /// The rank among all processes, from 0.
     pub rank: usize,
     /// How many processes there are.
     pub world_size: usize,
-    /// Among those of this machine: the index of its GPU.
+    /// The rank on this machine, which is the index of its GPU.
     pub local_rank: usize,
     /// How many there are on this machine.
     pub local_world_size: usize,
@@ -48,7 +48,7 @@ pub struct Rendezvous {
     pub port: u16,
     /// Who serves the store.
     pub store: StoreHost,
-    /// How often the launcher has started this group before.
+    /// How often the launcher has restarted this group.
     pub attempt: u64,
 }
 
@@ -62,7 +62,7 @@ pub enum StoreHost {
 }
 
 impl Rendezvous {
-    /// A place in a group on this machine that meets at a port of loopback, served by rank 0.
+    /// A rank of a group on this machine that meets at a port of loopback, served by rank 0.
     pub fn local(rank: usize, world_size: usize, port: u16) -> Rendezvous {
         Rendezvous {
             rank,
@@ -76,7 +76,7 @@ impl Rendezvous {
         }
     }
 
-    /// What the environment says, or `None` where no launcher has been. A variable that is missing, malformed or
+    /// What the environment says; `None` without a launcher's variables. A variable that is missing, malformed or
     /// contradicts another is an error that names it.
     ///
     /// A Kubeflow node that should run several processes is not a member yet: ask [`Node::from_env`] first.

@@ -1,4 +1,4 @@
-//! A world of one: every collective is the identity.
+//! A group of one process: every collective is the identity.
 
 use tch::Tensor;
 

@@ -8,7 +8,7 @@ use crate::ffi::store::Store;
 use crate::monitor::{pace, Seat};
 use crate::rendezvous::{Rendezvous, StoreHost};
 
-/// How long the host of the store outlasts its own failure.
+/// How long the process that hosts the store stays after its own failure.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// A store at which every rank has announced itself.
@@ -19,7 +19,7 @@ pub struct Joined {
 }
 
 impl Joined {
-    /// Where this rank's heartbeat writes.
+    /// This rank, and where its heartbeat writes.
     pub fn seat(&self, rendezvous: &Rendezvous, timeout: Duration) -> Seat {
         Seat {
             rank: rendezvous.rank,
@@ -47,7 +47,7 @@ pub fn join(rendezvous: &Rendezvous, timeout: Duration) -> Result<Joined> {
     if let Err(cause) = store.wait(&format!("{keys}rank/"), rendezvous.world_size, left) {
         let error = name_missing(rendezvous, &store, &keys, timeout).unwrap_or_else(|| unreachable(cause));
         if rendezvous.hosts_store() {
-            // The others' time is up a moment later, and they have yet to ask who is missing.
+            // The others time out a moment later, and still have to ask who is missing.
             std::thread::sleep(LINGER);
         }
         return Err(error);

@@ -45,7 +45,7 @@ pub fn load_cuda() -> Outcome<()> {
 /// Allocated, its peak, reserved, its peak; bytes.
 pub fn cuda_memory(device: usize) -> Outcome<[u64; 4]> {
     let mut bytes = [0i64; 4];
-    // SAFETY: the callee writes four numbers, on success only.
+    // SAFETY: the callee writes four numbers, and only on success.
     check(unsafe { collective_cuda_memory(device as c_int, bytes.as_mut_ptr()) })?;
     Ok(bytes.map(|b| b.max(0) as u64))
 }

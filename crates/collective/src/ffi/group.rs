@@ -52,7 +52,7 @@ pub enum RawReduceOp {
     Max = 4,
 }
 
-/// The first constructor, by mangled name, that the loaded libraries lack.
+/// The mangled name of the first constructor that the loaded libraries lack.
 pub fn missing_symbol(nccl: bool) -> Option<String> {
     // SAFETY: returns null or a string literal.
     let name = unsafe { collective_missing_symbol(nccl.into()) };
@@ -60,7 +60,7 @@ pub fn missing_symbol(nccl: bool) -> Option<String> {
     (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
 }
 
-/// One Gloo backend, and one NCCL backend where asked for.
+/// One Gloo backend, and one NCCL backend if asked for.
 pub struct Group {
     raw: NonNull<RawGroup>,
 }
@@ -95,7 +95,7 @@ impl Group {
         Work::from(|out| unsafe { collective_broadcast(self.raw.as_ptr(), tensor.as_ptr(), root as c_int, out) })
     }
 
-    /// `outputs`: one tensor a rank in the shape of `input`.
+    /// `outputs`: one tensor for each rank, in the shape of `input`.
     pub fn all_gather(&self, outputs: &[Tensor], input: &Tensor) -> Outcome<Work> {
         let pointers: Vec<*const C_tensor> = outputs.iter().map(Tensor::as_ptr).collect();
         // SAFETY: as in `all_reduce`; the array of pointers is read during the call only.
@@ -117,7 +117,7 @@ impl Drop for Group {
     }
 }
 
-/// A collective under way, with references to its tensors.
+/// A collective in progress, with references to its tensors.
 pub struct Work {
     raw: NonNull<RawWork>,
 }

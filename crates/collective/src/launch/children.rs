@@ -10,16 +10,16 @@ use super::{Exit, STOPPED};
 use crate::error::{Error, Result};
 
 const POLL: Duration = Duration::from_millis(20);
-/// How long the others may take to notice, say whom they miss, and leave by themselves.
+/// How long the others may take to notice a failure, report whom they miss, and exit by themselves.
 const LAST_WORDS: Duration = Duration::from_secs(4);
-/// How long they may take to end after SIGTERM.
+/// How long they may take to exit after SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// All children; those still alive are killed when this is dropped.
 #[derive(Default)]
 pub struct Children {
     ranks: Vec<Rank>,
-    /// In the order of their ends.
+    /// In the order in which they ended.
     ended: Vec<(usize, u32, ExitStatus)>,
 }
 
@@ -29,7 +29,7 @@ struct Rank {
     alive: bool,
 }
 
-/// What is being done to the ranks that outlive a failure.
+/// What is done to the ranks that outlive a failure.
 #[derive(Clone, Copy)]
 enum Ending {
     NotYet,
@@ -48,7 +48,7 @@ impl Children {
         Ok(())
     }
 
-    /// Waits for all, passing signals on; the first failure ends the rest.
+    /// Waits for all, passing signals on; after the first failure the rest are ended.
     pub fn supervise(mut self, signals: &Signals) -> Exit {
         let mut ending = Ending::NotYet;
         loop {
@@ -93,7 +93,7 @@ impl Children {
                 ended.push((rank.rank, rank.child.id(), status));
             }
         }
-        // Of two that end within one poll, the one that a signal killed is the cause.
+        // If two end within one poll, the one that a signal killed is the cause.
         ended.sort_by_key(|(_, _, status)| status.signal().is_none());
         self.ended.extend(ended);
     }
@@ -121,7 +121,7 @@ impl Drop for Children {
     fn drop(&mut self) {
         self.signal(libc::SIGKILL);
         for rank in self.ranks.iter_mut().filter(|rank| rank.alive) {
-            // A killed child can always be waited for; there is nobody left to tell otherwise.
+            // A killed child can always be waited for, and an error could not be reported to anyone here.
             let _ = rank.child.wait();
         }
     }

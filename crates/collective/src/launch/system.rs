@@ -17,7 +17,7 @@ extern "C" fn note(signal: libc::c_int) {
     }
 }
 
-/// SIGINT and SIGTERM are noted instead of ending the process, until this is dropped.
+/// SIGINT and SIGTERM are recorded instead of ending the process, until this is dropped.
 pub struct Signals {
     former: Vec<(i32, libc::sigaction)>,
 }

@@ -1,4 +1,4 @@
-//! One rank's sign of life, and what two readings of all of them tell.
+//! One rank's heartbeat, and what two readings of all of them show.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ pub struct Beat {
     /// The number of the last operation that the rank entered; 0 is none.
     pub entered: u64,
     pub state: State,
-    /// That operation in words.
+    /// That operation as text.
     pub operation: String,
 }
 
@@ -18,7 +18,7 @@ pub struct Beat {
 pub enum State {
     #[default]
     Running,
-    /// A collective of its own has failed: a witness rather than a culprit.
+    /// A collective of its own has failed: it is a witness and not the cause.
     Failed,
     /// It has dropped the group on purpose.
     Left,
@@ -56,8 +56,8 @@ impl Beat {
     }
 }
 
-/// Names the ranks that kept rank `own` from completing operation `number`: the silent, the departed, the late, and,
-/// if there are none of these, those that failed first.
+/// Names the ranks that kept rank `own` from completing operation `number`: the silent, the departed and the late; if
+/// there are none, those that failed first.
 pub fn verdict(own: usize, number: u64, before: &[Beat], after: &[Beat]) -> Option<String> {
     let peers = || (0..after.len()).filter(|&rank| rank != own).map(|rank| (rank, &before[rank], &after[rank]));
     let culprits: Vec<String> = peers()
@@ -97,7 +97,7 @@ mod tests {
     fn culprits_come_before_witnesses() {
         use State::{Failed, Left, Running};
         let cases = [
-            // (state of rank 1 before and after, state of rank 2 before and after, words of the verdict)
+            // (state of rank 1 before and after, state of rank 2 before and after, words in the finding)
             ((5, 4, Running), (5, 4, Running), (5, 4, Running), (9, 4, Running), "rank 1 has stopped answering"),
             ((5, 3, Running), (9, 3, Running), (5, 4, Running), (9, 4, Running), "rank 1 is alive but did not come"),
             ((5, 3, Left), (5, 3, Left), (5, 4, Failed), (9, 4, Failed), "rank 1 has left"),

@@ -10,7 +10,7 @@ pub fn is_here(env: Lookup<'_>) -> bool {
     SIGNS.iter().any(|name| env(name).is_some())
 }
 
-/// One process a node is a member at once; more are for the launcher to start.
+/// If a node runs one process, this process is a member; more are started by the launcher.
 pub fn read(env: Lookup<'_>) -> Result<Rendezvous> {
     let node = Node::read_pet(env)?;
     if node.nproc_per_node != Processes::Exactly(1) {
@@ -31,7 +31,7 @@ pub fn read(env: Lookup<'_>) -> Result<Rendezvous> {
 }
 
 impl Node {
-    /// What Kubeflow's PET_* say; `None` without them, or in a process that a launcher has started.
+    /// What Kubeflow's PET_* variables say; `None` without them, or in a process that a launcher has started.
     pub fn from_env(env: Lookup<'_>) -> Result<Option<Node>> {
         if torchrun::is_here(env) || !is_here(env) {
             return Ok(None);
@@ -56,7 +56,7 @@ impl Node {
     }
 }
 
-/// torchrun also takes a range, `1:4`; a fixed one of equal ends is as good as a number.
+/// torchrun also takes a range, `1:4`; a range with equal ends counts as a number.
 fn nnodes(env: Lookup<'_>) -> Result<usize> {
     let text = env("PET_NNODES").unwrap_or_else(|| "1".into());
     let fixed = match text.split_once(':') {

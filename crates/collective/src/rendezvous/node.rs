@@ -1,4 +1,4 @@
-//! A machine's place among the machines, before its processes are started.
+//! A machine's index among the machines, before its processes are started.
 
 use std::str::FromStr;
 
@@ -15,7 +15,7 @@ pub enum Processes {
 }
 
 impl Processes {
-    /// The number, which for GPUs loads CUDA.
+    /// The number of processes; for GPUs this loads CUDA.
     pub fn count(self) -> Result<usize> {
         match self {
             Processes::Exactly(count) => Ok(count),
@@ -36,7 +36,8 @@ impl FromStr for Processes {
     }
 }
 
-/// What a launcher must know: how many machines, which one this is, how many processes each runs, where they meet.
+/// What a launcher must know: how many machines, which one this is, how many processes each runs, and where they
+/// meet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// How many machines.
@@ -45,14 +46,14 @@ pub struct Node {
     pub node_rank: usize,
     /// Processes on each.
     pub nproc_per_node: Processes,
-    /// Machine 0.
+    /// The address of machine 0.
     pub host: String,
-    /// The store's port there; `None` on one machine, where any free one will do.
+    /// The store's port there; `None` for one machine, where any free port will do.
     pub port: Option<u16>,
 }
 
 impl Node {
-    /// torchrun's.
+    /// torchrun's default.
     pub const DEFAULT_PORT: u16 = 29500;
 
     /// This machine alone.

@@ -1,9 +1,9 @@
 //! Slurm's compressed lists: hosts, `node[01-03,7],login`, and tasks per node, `2(x3),1`.
 
-/// A list longer than this is a mistake rather than a cluster.
+/// A longer list is a mistake rather than a cluster.
 const MOST_HOSTS: usize = 1 << 16;
 
-/// All hosts in order; numbers keep the zeros in front that the range was written with.
+/// All hosts in order; numbers keep the leading zeros of the range.
 pub fn expand(list: &str) -> Result<Vec<String>, String> {
     let mut hosts = Vec::new();
     for pattern in split_outside_brackets(list)? {
@@ -59,7 +59,7 @@ fn split_outside_brackets(list: &str) -> Result<Vec<&str>, String> {
     }
 }
 
-/// `rack[1-2]n[0-3]`: every bracket multiplies, the last one running fastest.
+/// `rack[1-2]n[0-3]`: every bracket multiplies, and the last one changes fastest.
 fn expand_pattern(pattern: &str) -> Result<Vec<String>, String> {
     let Some((head, rest)) = pattern.split_once('[') else { return Ok(vec![pattern.to_string()]) };
     let (ranges, tail) = rest.split_once(']').ok_or("a bracket is not closed")?;

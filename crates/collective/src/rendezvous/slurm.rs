@@ -40,7 +40,7 @@ fn hosts(env: Lookup<'_>) -> Result<Option<Vec<String>>> {
     Ok(Some(hosts))
 }
 
-/// Tasks on this node, and the variable that says so.
+/// The number of tasks on this node, and the variable that says so.
 fn local_world_size(env: Lookup<'_>, tasks: usize, hosts: Option<&[String]>) -> Result<(&'static str, usize)> {
     for name in ["SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE"] {
         let Some(text) = env(name) else { continue };
@@ -56,7 +56,7 @@ fn local_world_size(env: Lookup<'_>, tasks: usize, hosts: Option<&[String]>) -> 
     Ok(("SLURM_NTASKS", tasks.div_ceil(hosts.map_or(1, |hosts| hosts.len().max(1)))))
 }
 
-/// The same on every rank, seldom that of another job on the node, below the range of ephemeral ports.
+/// A port that is the same on every rank, rarely another job's on the node, and below the ephemeral ports.
 fn port_of_job(env: Lookup<'_>) -> Result<u16> {
     let job: u64 = parse("SLURM_JOB_ID", &required(env, "SLURM_JOB_ID", SIGN)?, "a job's number")?;
     Ok(20000 + (job % 12000) as u16)

@@ -1,6 +1,6 @@
 //! torchrun's variables, which Kubeflow's PyTorchJob and our own launcher set too.
 //!
-//! Where TORCHELASTIC_USE_AGENT_STORE is True, the launcher serves the store at MASTER_ADDR:MASTER_PORT.
+//! If TORCHELASTIC_USE_AGENT_STORE is True, the launcher serves the store at MASTER_ADDR:MASTER_PORT.
 
 use super::{below, number, parse, port, required, Lookup, Rendezvous, StoreHost};
 use crate::error::{Error, Result};
@@ -36,7 +36,7 @@ pub fn read(env: Lookup<'_>) -> Result<Rendezvous> {
     })
 }
 
-/// PyTorchJob runs one process a pod and sets neither; one without the other is a mistake.
+/// PyTorchJob runs one process in a pod and sets neither; one without the other is a mistake.
 fn local(env: Lookup<'_>) -> Result<(usize, usize)> {
     match (env("LOCAL_RANK"), env("LOCAL_WORLD_SIZE")) {
         (None, None) => Ok((0, 1)),
