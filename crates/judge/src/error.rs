@@ -1,4 +1,4 @@
-//! Why a judge cannot be had; every reason is the input's.
+//! Why a judge cannot be loaded; the cause is always the input.
 
 use std::path::PathBuf;
 

@@ -1,7 +1,8 @@
 //! Frozen networks that judge pictures, for the evaluator's reports and the trainer's validation.
 //!
-//! [`classifier`] tells Mikels' eight emotions, from pixels or through a CLIP ([`embedder`]); [`networks`] are the image
-//! networks of torchvision's layout under it and under the metrics over sets. None of them may take part in a loss.
+//! [`classifier`] finds Mikels' eight emotions, from pixels or through a CLIP ([`embedder`]). [`networks`] are the
+//! image networks in torchvision's layout that classifiers and the metrics over sets use. None of them may take part
+//! in a loss.
 
 pub mod classifier;
 pub mod embedder;

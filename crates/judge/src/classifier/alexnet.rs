@@ -1,4 +1,4 @@
-//! ImageNet AlexNet features, pooled, under a small perceptron: the embedded family's judge.
+//! ImageNet AlexNet features, pooled, under a small perceptron: the judge of the embedded family.
 //!
 //! Shapes: b batch, (h, w) pixels, e embedding.
 
@@ -17,7 +17,7 @@ use crate::error::Result;
 /// Channels of AlexNet's relu3 and relu5.
 const RELU3: i64 = 384;
 const RELU5: i64 = 256;
-/// The grid that relu5 is averaged over.
+/// The grid to which relu5 is averaged.
 const POOLED_SIDE: i64 = 3;
 
 /// config.json of architecture `alexnet_features_mlp`.
@@ -37,21 +37,21 @@ pub struct Config {
     pub input_shift: [f64; 3],
     /// Divided by per channel.
     pub input_scale: [f64; 3],
-    /// A sentence on the embedding.
+    /// A description of the embedding.
     #[serde(rename = "features")]
     _features: String,
     /// `bicubic`, as torch's interpolate without antialiasing.
     pub resize: String,
     /// Widths of the perceptron, from the embedding to the classes.
     pub head: Vec<i64>,
-    /// What the logits are divided by.
+    /// The temperature, which divides the logits.
     #[serde(default = "one")]
     pub temperature: f64,
     /// Whether it was part of a training loss; such a classifier must not score.
     pub takes_part_in_losses: bool,
 }
 
-/// The features and what stands over them.
+/// The features and the perceptron over them.
 #[derive(Debug)]
 pub struct AlexNetMlp {
     features: AlexFeatures,
@@ -85,7 +85,7 @@ impl AlexNetMlp {
         })
     }
 
-    /// (b, 3, h, w) in [−1, 1] → relu5 (b, c, y, x), and the logits that follow from it (b, classes).
+    /// (b, 3, h, w) in [−1, 1] → relu5 (b, c, y, x), and the logits computed from it (b, classes).
     pub fn forward(&self, images: &Tensor) -> (Tensor, Tensor) {
         let resized = images.upsample_bicubic2d([self.side; 2], false, None, None).clamp(-1.0, 1.0);
         let mut maps = self.features.forward(&((resized - &self.shift) / &self.scale));

@@ -23,11 +23,11 @@ pub struct Config {
     pub labels: Vec<String>,
     /// Which CLIP embeds.
     pub clip: ClipName,
-    /// Whether embeddings are brought to length 1 first; neither EmoEdit nor EmoGen does.
+    /// Whether embeddings are scaled to length 1 first; neither EmoEdit nor EmoGen does so.
     pub normalize: bool,
     /// Widths of the perceptron, from the embedding to the classes.
     pub head: Vec<i64>,
-    /// What the logits are divided by.
+    /// The temperature, which divides the logits.
     #[serde(default = "one")]
     pub temperature: f64,
     /// Whether it was part of a training loss; such a classifier must not score.

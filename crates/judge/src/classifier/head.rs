@@ -1,4 +1,4 @@
-//! The perceptron over an embedding: PyTorch's Sequential of Linear, ReLU, Dropout, Linear, …, as it is without dropout.
+//! The perceptron over an embedding: PyTorch's Sequential of Linear, ReLU, Dropout, Linear, …, without the dropout.
 
 use diffusion::networks::layers::Linear;
 use diffusion::weights::Scope;
@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use crate::error::Result;
 
-/// Between two linear layers stand a ReLU and a dropout: they are numbered 0, 3, 6, …
+/// A ReLU and a dropout stand between two linear layers, so these are numbered 0, 3, 6, …
 pub const LAYER_STRIDE: usize = 3;
 
 /// Linear layers with ReLU between them.

@@ -1,7 +1,7 @@
 //! What a classifier's outputs stand for: Mikels' eight emotions, and what a picture may show instead.
 //!
 //! A judge that knows *neutral* and *unreadable* (a face that was wiped or blotched) need not call every picture an
-//! emotion: an edit that it reads as either is no hit.
+//! emotion. An edit that it reads as either counts as a miss.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::error::Result;
 /// The classes beside the emotions that a judge may know.
 const OTHERS: [&str; 2] = ["neutral", "unreadable"];
 
-/// The eight emotions' places among a network's outputs, and the other classes with theirs.
+/// The indices of the eight emotions among a network's outputs, and the other classes with theirs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labels {
     emotions: [i64; 8], // in the order of Emotion::ALL
@@ -25,7 +25,7 @@ impl Labels {
     /// Checks `names`, the `labels` of the config.json at `path`, in the order of the last layer.
     ///
     /// # Errors
-    /// Where an emotion is missing or named twice, or a name is neither an emotion, `neutral` nor `unreadable`.
+    /// If an emotion is missing or named twice, or a name is neither an emotion, `neutral` nor `unreadable`.
     pub fn new(path: &Path, names: &[String]) -> Result<Self> {
         let place = |name: &str| names.iter().position(|n| n == name);
         for (index, name) in names.iter().enumerate() {
@@ -53,7 +53,7 @@ impl Labels {
         self.others.iter().map(|(_, name)| name.as_str())
     }
 
-    /// (8 + others): the place of each emotion in [`Emotion::ALL`]'s order, then of the other classes.
+    /// (8 + others): the index of each emotion in [`Emotion::ALL`]'s order, then of the other classes.
     pub fn order(&self) -> Tensor {
         let others = self.others.iter().map(|(place, _)| *place);
         Tensor::from_slice(&self.emotions.iter().copied().chain(others).collect::<Vec<_>>())

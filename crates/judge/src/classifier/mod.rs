@@ -1,7 +1,7 @@
-//! The emotion classifiers that score: Mikels' eight categories, one file a network.
+//! The emotion classifiers that score edits: Mikels' eight categories, one file for each network.
 //!
-//! A folder with config.json, whose `architecture` says which, and model.safetensors. Shapes: b batch, (h, w) pixels,
-//! p CLIP's projection.
+//! Each is a folder with config.json, whose `architecture` names the network, and model.safetensors. Shapes: b batch,
+//! (h, w) pixels, p CLIP's projection.
 
 pub mod alexnet;
 pub mod clip_mlp;
@@ -40,7 +40,7 @@ pub struct Classifier {
     network: Network,
     architecture: String,
     labels: Labels,
-    order: Tensor, // (classes): places among the network's outputs, the emotions' first
+    order: Tensor, // (classes): indices into the network's outputs, the emotions' first
     temperature: f64,
     name: String,
     hash: String,
@@ -52,7 +52,7 @@ struct Common {
     temperature: f64,
 }
 
-/// The name of the CLIP that the classifier in `folder` reads; none for one that reads pixels.
+/// The name of the CLIP that the classifier in `folder` reads; none for a classifier of pixels.
 pub fn clip_of(folder: &Path) -> Result<Option<String>> {
     let path = folder.join("config.json");
     Ok(match architecture(&path)?.as_str() {
@@ -64,7 +64,7 @@ pub fn clip_of(folder: &Path) -> Result<Option<String>> {
 impl Classifier {
     /// Reads config.json and model.safetensors; refuses a classifier that took part in a loss.
     ///
-    /// `clip` gives the CLIP that a classifier over embeddings reads; it is not asked for another.
+    /// `clip` returns the CLIP that a classifier over embeddings reads; other classifiers do not call it.
     pub fn load(folder: &Path, device: Device, clip: impl FnOnce() -> Result<Rc<Embedder>>) -> Result<Self> {
         Self::load_with(folder, Placement::new(device, Kind::Float), clip)
     }
@@ -121,7 +121,7 @@ impl Classifier {
         &self.hash
     }
 
-    /// The CLIP whose embeddings it takes; none where it takes images.
+    /// The CLIP whose embeddings it takes; none if it takes images.
     pub fn embedder(&self) -> Option<&Rc<Embedder>> {
         match &self.network {
             Network::AlexNet(_) | Network::ResNet(_) => None,
@@ -129,7 +129,7 @@ impl Classifier {
         }
     }
 
-    /// The classes beside the emotions, in the order of the last columns of what it says; most judges know none.
+    /// The classes beside the emotions, in the order of the last columns of its output; most judges have none.
     pub fn others(&self) -> impl Iterator<Item = &str> {
         self.labels.others()
     }
@@ -152,8 +152,8 @@ impl Classifier {
         logits.index_select(1, &self.order) / self.temperature
     }
 
-    /// Where images (b, 3, h, w) in [−1, 1] show their most probable class: Selvaraju et al., *Grad-CAM* (2017), eq. 2,
-    /// on the last feature map (b, y, x). None for a network that has no map.
+    /// Where images (b, 3, h, w) in [−1, 1] show their most probable class: Selvaraju et al., *Grad-CAM* (2017), eq.
+    /// 2, on the last feature map (b, y, x). None for a network without a feature map.
     pub fn saliency(&self, images: &Tensor) -> Option<Tensor> {
         tch::with_grad(|| {
             let images = images.detach().set_requires_grad(true);

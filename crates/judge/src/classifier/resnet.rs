@@ -13,7 +13,7 @@ use super::{one, unsupported};
 use crate::error::Result;
 use crate::networks::resnet::{Depth, ResNet, TORCHVISION_WIDTH};
 
-/// The smallest side of which a pixel is left at the end.
+/// The smallest side that leaves a pixel at the end.
 const SMALLEST_SIDE: i64 = 32;
 
 /// config.json of architectures `resnet18` and `resnet50`.
@@ -33,14 +33,14 @@ pub struct Config {
     pub mean: [f64; 3],
     /// Divided by, per channel.
     pub std: [f64; 3],
-    /// What the logits are divided by.
+    /// The temperature, which divides the logits.
     #[serde(default = "one")]
     pub temperature: f64,
     /// Whether it was part of a training loss; such a classifier must not score.
     pub takes_part_in_losses: bool,
 }
 
-/// The network and what images go through before it.
+/// The network and the preprocessing of its images.
 #[derive(Debug)]
 pub struct ResNetClassifier {
     network: ResNet,
@@ -73,7 +73,7 @@ impl ResNetClassifier {
         })
     }
 
-    /// (b, 3, h, w) in [−1, 1] → the last feature map, and the logits that follow from it (b, classes).
+    /// (b, 3, h, w) in [−1, 1] → the last feature map, and the logits computed from it (b, classes).
     pub fn forward(&self, images: &Tensor) -> (Tensor, Tensor) {
         let resized = ((images + 1.0) / 2.0).internal_upsample_bilinear2d_aa([self.side; 2], false, None, None);
         let map = self.network.features(&((resized - &self.mean) / &self.std));

@@ -1,12 +1,12 @@
-//! A convolution with the batch normalisation that follows it (Ioffe & Szegedy 2015), folded into one convolution: in a
-//! frozen network both are linear.
+//! A convolution with the batch normalisation that follows it (Ioffe & Szegedy 2015), merged into one convolution: in
+//! a frozen network both are linear.
 
 use diffusion::weights::Scope;
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
 
-/// The convolution's shape, and where its window lies.
+/// The convolution's shape, stride and padding.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     /// Channels in and out.
@@ -15,7 +15,7 @@ pub struct Shape {
     pub kernel: (i64, i64),
     /// Pixels from one window to the next.
     pub stride: i64,
-    /// Zeros around.
+    /// Zeros on each side.
     pub padding: (i64, i64),
 }
 

@@ -1,7 +1,7 @@
-//! InceptionV3 as FID knows it: Szegedy et al., *Rethinking the Inception Architecture* (CVPR 2016), in the variant of
-//! the TensorFlow graph that Heusel et al. (2017) used, tensors named as in torchvision and pytorch-fid.
+//! InceptionV3 as FID uses it: Szegedy et al., *Rethinking the Inception Architecture* (CVPR 2016), in the variant of
+//! the TensorFlow graph that Heusel et al. (2017) used, with tensors named as in torchvision and pytorch-fid.
 //!
-//! It differs from torchvision's in its poolings: averages leave out the padding, and the last block takes the maximum.
+//! It differs from torchvision's in its poolings: averages ignore the padding, and the last block takes the maximum.
 //! Shapes: b batch, h height, w width.
 
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::conv_norm::{ConvNorm, Shape};
 use crate::error::Result;
 
 const EPS: f64 = 1e-3;
-/// The side that images are brought to.
+/// The side to which images are resized.
 const SIDE: i64 = 299;
 /// The length of its features.
 pub const FEATURES: i64 = 2048;
@@ -21,16 +21,16 @@ pub const FEATURES: i64 = 2048;
 /// Convolutions one after another, each rectified.
 type Chain = Vec<ConvNorm>;
 
-/// What a block does with its input beside convolutions.
+/// How a block pools its input.
 #[derive(Clone, Copy, Debug)]
 enum Pool {
     Average,
     Maximum,
-    /// Of every second pixel, without convolution after it.
+    /// Of every second pixel, without a convolution after it.
     Reduce,
 }
 
-/// One block: its branches side by side. A branch is a chain and, after it, other chains side by side.
+/// One block: its branches side by side. A branch is a chain of convolutions, and after it other chains side by side.
 #[derive(Debug)]
 struct Mixed {
     branches: Vec<(Chain, Vec<Chain>)>,
@@ -66,7 +66,7 @@ impl Reader<'_> {
         Ok(chain)
     }
 
-    /// A single convolution of one pixel.
+    /// A single 1×1 convolution.
     fn point(&self, name: &str, inputs: i64, outputs: i64) -> Result<Chain> {
         Ok(vec![self.conv(name, (inputs, outputs), (1, 1), 1, true)?])
     }
@@ -126,7 +126,7 @@ impl Reader<'_> {
 }
 
 impl Inception {
-    /// Reads a safetensors file of torchvision's or pytorch-fid's tensors; its classifier's layers are left aside.
+    /// Reads a safetensors file with torchvision's or pytorch-fid's tensors; the classifier's layers are ignored.
     pub fn read(path: &Path, device: Device) -> Result<Self> {
         let weights = Weights::from_file(path, Placement::new(device, Kind::Float))?;
         let network = Self::load(&weights.root())?;

@@ -1,4 +1,4 @@
-//! Image networks of torchvision's layout that judge or describe, frozen.
+//! Frozen image networks in torchvision's layout, which judge or describe pictures.
 
 pub mod conv_norm;
 pub mod inception;

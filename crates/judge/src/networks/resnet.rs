@@ -15,12 +15,12 @@ pub const TORCHVISION_WIDTH: i64 = 64;
 /// Channels inside each stage's blocks, in multiples of the first stage's.
 const STAGES: [i64; 4] = [1, 2, 4, 8];
 
-/// How deep, and of which blocks.
+/// The depth, and the kind of blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
     /// ResNet-18: two 3×3 convolutions a block.
     Eighteen,
-    /// ResNet-50: 1×1, 3×3, 1×1 a block, four times as wide outside; the stride in the 3×3 (torchvision's v1.5).
+    /// ResNet-50: 1×1, 3×3, 1×1 a block, four times as wide outside; the stride is in the 3×3 (torchvision's v1.5).
     Fifty,
 }
 
