@@ -20,14 +20,14 @@ pub struct Args {
     /// One of the run's emotions, or several with weights: awe:0.7,fear:0.3. A run of one emotion needs none.
     #[arg(long, value_name = "EMOTION[:WEIGHT],…")]
     pub emotion: Option<Mixture>,
-    /// How strong: 0 is the photo itself, 1 as trained, more and negative ones are allowed.
+    /// How strong: 0 is the photo itself, 1 as trained; larger and negative values are allowed.
     #[arg(long, value_name = "S", default_value = "1.0", allow_hyphen_values = true, value_parser = finite)]
     pub strength: f64,
-    /// The picture to write: .png, .webp (both without loss), .jpg or .jpeg. It has the photo's size, colour profile, EXIF
-    /// and DPI; as PNG, its 16 bits where it has them.
+    /// The picture to write: .png, .webp (both lossless), .jpg or .jpeg. It has the photo's size, colour profile,
+    /// EXIF and DPI; as PNG, 16 bits if the photo has them.
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
-    /// Let the output take the place of the photo itself.
+    /// Let the output replace the photo itself.
     #[arg(long)]
     pub overwrite: bool,
     /// Write the photo and the edit side by side.
@@ -37,10 +37,10 @@ pub struct Args {
     #[arg(long, value_name = "S,…", allow_hyphen_values = true, conflicts_with = "strength")]
     #[arg(value_delimiter = ',', value_parser = finite)]
     pub sweep: Vec<f64>,
-    /// The base model's folder or hub id, where it is not what the run's settings name; its weights must be the same.
+    /// The base model's folder or hub id, if it is not the one in the run's settings; its weights must be the same.
     #[arg(long, value_name = "PATH|ID")]
     pub model: Option<String>,
-    /// cpu, cuda or cuda:N; without it, cuda where there is one.
+    /// cpu, cuda or cuda:N; by default cuda if there is one.
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceName>,
     /// Edit at about N × N pixels instead of the run's resolution; the output keeps the photo's size.
@@ -49,7 +49,7 @@ pub struct Args {
     /// How log lines look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// Seconds between two lines of progress where there is no terminal.
+    /// Seconds between two lines of progress when there is no terminal.
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = program::progress::seconds)]
     pub progress_every: Duration,
     /// Fetch nothing from the hub.
@@ -93,7 +93,7 @@ impl FromStr for Mixture {
 /// Where to compute, as written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceName {
-    /// The processor.
+    /// The CPU.
     Cpu,
     /// A GPU by number.
     Cuda(usize),

@@ -9,7 +9,7 @@ use program::output;
 const FAILED: u8 = 1;
 const BAD_INPUT: u8 = 2;
 
-/// Marks an error as the arguments' or input files' fault.
+/// Marks an error as one of the arguments or the input files.
 #[derive(Debug)]
 pub struct BadInput(pub String);
 
@@ -21,12 +21,12 @@ impl std::fmt::Display for BadInput {
 
 impl std::error::Error for BadInput {}
 
-/// Prints help as it is, and a refused argument as one line.
+/// Prints help as it is, and refused arguments as one line.
 pub fn of_arguments(error: &clap::Error) -> ExitCode {
     let asked = [ErrorKind::DisplayHelp, ErrorKind::DisplayVersion];
     let help = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
     if help || asked.contains(&error.kind()) {
-        // A closed pipe is no reason to complain.
+        // A closed pipe is no error.
         let _ = error.print();
         return ExitCode::from(if help { BAD_INPUT } else { 0 });
     }
@@ -45,7 +45,7 @@ pub fn of_job(error: &anyhow::Error) -> ExitCode {
 
 fn exit_code(error: &anyhow::Error) -> u8 {
     let ours = error.downcast_ref::<BadInput>().is_some();
-    // Whatever the library refuses lies in what it was given, save failures of the computation itself.
+    // What the library refuses lies in its input, except for failures of the computation itself.
     let library =
         error.downcast_ref::<Error>().is_some_and(|e| !e.is_failure()) || error.downcast_ref::<hub::Error>().is_some();
     if ours || library {

@@ -18,7 +18,7 @@ use crate::args::{Args, DeviceName, Mixture};
 use crate::failure::BadInput;
 use crate::sheet::{self, Strip};
 
-/// Does what `args` ask for and returns the files it wrote.
+/// Does what `args` ask for and returns the files that were written.
 pub fn run(args: &Args, hub: &Hub) -> Result<Vec<PathBuf>> {
     let run = Run::open(&args.run)?;
     if let Some(warning) = run.config.edit.warning() {
@@ -43,7 +43,7 @@ pub fn run(args: &Args, hub: &Hub) -> Result<Vec<PathBuf>> {
     Ok(written)
 }
 
-/// The emotions asked for, each known to the run; without any, the run's only one.
+/// The emotions asked for, each known to the run; by default the run's only one.
 fn emotions(asked: Option<&Mixture>, config: &RunConfig) -> Result<Vec<(String, f64)>> {
     let known = config.emotions.join(", ");
     match (asked, config.emotions.as_slice()) {
@@ -108,7 +108,7 @@ fn write(
         Ok(())
     };
     let output = &args.output;
-    // Sheets are of 8 bits, in the photo's own space.
+    // Sheets have 8 bits, in the photo's own space.
     let sheet = |sheet: &RgbImage| images::write_tagged(output, sheet, photo.profile());
     if args.sweep.is_empty() {
         let edit = edit(args.strength)?;
@@ -135,7 +135,7 @@ fn write(
     Ok(written)
 }
 
-/// Refuses to write where the photo lies, unless `--overwrite` says so.
+/// Refuses to overwrite the photo, unless `--overwrite` allows it.
 fn refuse_to_replace(args: &Args, strengths: &[f64]) -> Result<()> {
     let photo = std::fs::canonicalize(&args.image).ok();
     let swept = strengths.iter().filter(|_| !args.sweep.is_empty()).map(|&s| with_strength(&args.output, s));
@@ -150,9 +150,9 @@ fn refuse_to_replace(args: &Args, strengths: &[f64]) -> Result<()> {
     }
 }
 
-/// `out.png` at strength 0.5 is `out.strength-0.5.png`, whatever bytes the name is of.
+/// `out.png` at strength 0.5 is `out.strength-0.5.png`; the name may be any bytes.
 fn with_strength(path: &Path, strength: f64) -> PathBuf {
-    let mut name = path.file_stem().unwrap_or_default().to_os_string(); // which need not be UTF-8
+    let mut name = path.file_stem().unwrap_or_default().to_os_string(); // it need not be UTF-8
     name.push(format!(".strength-{strength}."));
     name.push(path.extension().unwrap_or_default());
     path.with_file_name(name)

@@ -1,18 +1,18 @@
-//! Numbers drawn into a picture, in a face of 3 × 5 dots.
+//! Numbers drawn into a picture, in a font of 3 × 5 dots.
 
 use image::{Rgb, RgbImage};
 
 const DOTS: (u32, u32) = (3, 5);
 const INK: Rgb<u8> = Rgb([0, 0, 0]);
 
-/// The height of a band that holds a label at `scale` pixels a dot, a dot of margin above and below.
+/// The height of a band that holds a label at `scale` pixels a dot, with a margin of one dot above and below.
 pub fn height(scale: u32) -> u32 {
     (DOTS.1 + 2) * scale
 }
 
 /// Draws `text` (digits, point, minus) in the middle of a band `width` wide whose upper left corner is `at`.
 ///
-/// What does not fit the band is left out.
+/// What does not fit into the band is left out.
 pub fn draw(picture: &mut RgbImage, text: &str, at: (u32, u32), width: u32, scale: u32) {
     let advance = (DOTS.0 + 1) * scale;
     let length = text.chars().count() as u32 * advance;

@@ -31,7 +31,7 @@ fn main() -> ExitCode {
             let lines =
                 written.iter().flat_map(|path| [path.as_os_str().as_bytes(), b"\n"]).collect::<Vec<_>>().concat();
             match output::print(&lines) {
-                Ok(_) => ExitCode::SUCCESS, // whoever reads no further has the pictures all the same
+                Ok(_) => ExitCode::SUCCESS, // whoever stops reading has the pictures all the same
                 Err(error) => failure::of_job(&anyhow::Error::new(error).context("standard output")),
             }
         }

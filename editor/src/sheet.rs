@@ -6,7 +6,7 @@ use image::{imageops, Rgb, RgbImage};
 use crate::label;
 
 const WHITE: Rgb<u8> = Rgb([255, 255, 255]);
-/// A strip's pictures are shown no higher than this.
+/// The largest height of a strip's pictures.
 const MAX_STRIP_HEIGHT: u32 = 512;
 
 /// The photo, and the edit of the same size to its right.
@@ -17,7 +17,7 @@ pub fn side_by_side(photo: &RgbImage, edit: &RgbImage) -> RgbImage {
     sheet
 }
 
-/// Pictures from left to right, each above its strength; of each only what is shown is kept.
+/// Pictures from left to right, each above its strength. They are scaled at once, so that little is kept in memory.
 #[derive(Default)]
 pub struct Strip {
     panels: Vec<(Option<f64>, RgbImage)>,
