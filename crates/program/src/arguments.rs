@@ -1,10 +1,10 @@
-//! Arguments as the shell would have written them.
+//! Arguments as the shell would have passed them.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// `arguments` with `~/` as the folder `home`, where a shell leaves it as it is: bash expands it at the beginning of a
-/// word, so not in `--output=~/x`, and nothing does between quotes. Names need not be UTF-8.
+/// `arguments` with `~/` replaced by the folder `home` where a shell leaves it: bash expands it only at the beginning
+/// of a word, so not in `--output=~/x`, and never inside quotes. Names need not be UTF-8.
 pub fn expanded(arguments: impl Iterator<Item = OsString>, home: Option<&OsStr>) -> Vec<OsString> {
     let Some(home) = home.filter(|home| !home.is_empty()) else { return arguments.collect() };
     arguments.map(|argument| expand(&argument, home)).collect()

@@ -1,4 +1,4 @@
-//! What every program here has around its work: a log, progress, an output that may be closed early, and arguments.
+//! What every program here needs around its work: a log, progress, an output that may be closed early, and arguments.
 //!
 //! It knows nothing of models or data, and reads no environment.
 

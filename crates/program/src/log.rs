@@ -1,4 +1,4 @@
-//! The log: one line an event on standard error, which tears no progress bar.
+//! The log: one line for each event on standard error, without breaking progress bars.
 
 use std::io::{IsTerminal, Write};
 
@@ -11,14 +11,14 @@ use crate::progress::bars;
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// One readable line an event.
+    /// One readable line for each event.
     Text,
-    /// One JSON object an event.
+    /// One JSON object for each event.
     Json,
 }
 
-/// Starts the log. `filter` is as RUST_LOG is written; without it the first of several processes logs from info on, the
-/// others from warn on. A second start keeps the first.
+/// Starts the log. `filter` has the syntax of RUST_LOG; without it, the first of several processes logs from info on,
+/// the others from warn on. A second start changes nothing.
 pub fn start(format: LogFormat, filter: Option<String>, is_first: bool) {
     let default = if is_first { "info" } else { "warn" };
     let filter = EnvFilter::new(filter.unwrap_or_else(|| default.into()));
@@ -30,8 +30,8 @@ pub fn start(format: LogFormat, filter: Option<String>, is_first: bool) {
     };
 }
 
-/// Standard error, with the bars taken away while a line is printed. A line that nobody reads any more is no error: the
-/// subscriber would complain of it on the same closed stream, and panic.
+/// Standard error; bars are hidden while a line is printed. A line that nobody reads any more is no error: the
+/// subscriber would report it on the same closed stream, and panic.
 #[derive(Clone, Copy, Debug)]
 struct BesideBars;
 

@@ -1,18 +1,18 @@
-//! Standard output and standard error, whose readers may go before the program does, as `head` does.
+//! Standard output and standard error, whose readers may stop before the program does, as `head` does.
 
 use std::io::{ErrorKind, Result, Write};
 
-/// How a program ends whose reader went while there was work left to do only for its sake: 128 + SIGPIPE, which is what
-/// a shell reports of programs that the signal ends.
+/// The exit code of a program whose reader has gone while work was left that is only for that reader: 128 + SIGPIPE,
+/// which a shell reports for programs that the signal ends.
 pub const READER_GONE: u8 = 141;
 
-/// Writes `text` to standard output; whether anybody still reads it.
+/// Writes `text` to standard output; returns whether anybody still reads it.
 pub fn print(text: &[u8]) -> Result<bool> {
     let mut output = std::io::stdout().lock();
     reaches(output.write_all(text).and_then(|()| output.flush()))
 }
 
-/// Whether what was written was wanted.
+/// Whether the written text was read.
 fn reaches(written: Result<()>) -> Result<bool> {
     match written {
         Ok(()) => Ok(true),
@@ -21,8 +21,8 @@ fn reaches(written: Result<()>) -> Result<bool> {
     }
 }
 
-/// Writes a line to standard error in one piece, so that the lines of several processes do not mix. Nothing is left to
-/// be done where that fails.
+/// Writes a line to standard error in one piece, so that the lines of several processes do not mix. If that fails,
+/// nothing can be done.
 pub fn complain(line: &str) {
     let _ = std::io::stderr().write_all((line.replace('\n', " ") + "\n").as_bytes());
 }

@@ -1,6 +1,7 @@
-//! The progress of long work: a bar on a terminal, elsewhere a log line now and then with the rate and the time left.
+//! The progress of long work: a bar on a terminal, otherwise a log line at intervals with the rate and the time left.
 //!
-//! The lines come by the clock, from a thread of their own, not by the work: one that stands still says so.
+//! A thread of its own prints the lines by the clock, independent of the work, so work that stands still is seen to
+//! do so.
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-/// Between two lines, in milliseconds, unless [`set_interval`] says otherwise.
+/// Milliseconds between two lines, unless [`set_interval`] says otherwise.
 static INTERVAL_MS: AtomicU64 = AtomicU64::new(15_000);
 
-/// Says how often a line is printed where there is no terminal, for work that begins after.
+/// Sets how often a line is printed when there is no terminal, for work that begins later.
 pub fn set_interval(every: Duration) {
     INTERVAL_MS.store(every.as_millis() as u64, Ordering::Relaxed);
 }
@@ -33,7 +34,7 @@ pub(crate) fn bars() -> &'static MultiProgress {
     BARS.get_or_init(MultiProgress::new)
 }
 
-/// One piece of work. Any thread may count; what is shown ends when it is dropped.
+/// A piece of work. Any thread may count; dropping it ends the display.
 #[derive(Debug)]
 pub struct Progress {
     count: Arc<Count>,
@@ -46,7 +47,7 @@ pub struct Progress {
 struct Count {
     what: String,
     unit: &'static str,
-    /// None where nobody can tell.
+    /// None if the total is not known.
     total: Option<u64>,
     first: u64,
     done: AtomicU64,
@@ -63,7 +64,7 @@ struct Lines {
 }
 
 impl Progress {
-    /// Work of `total` units; nothing is seen of it unless it is `shown`, as by one of several processes.
+    /// Work of `total` units. It is only displayed if it is `shown`, for example by one of several processes.
     pub fn new(what: impl Into<String>, unit: &'static str, total: u64, shown: bool) -> Self {
         Self::from(what, unit, 0, total, shown)
     }
@@ -73,7 +74,7 @@ impl Progress {
         Self::start(Count::new(what.into(), unit, first, Some(total)), shown)
     }
 
-    /// Work of which nobody knows how much there is; it shows for how long it goes on.
+    /// Work of unknown size; the display shows how long it has been going on.
     pub fn unbounded(what: impl Into<String>, shown: bool) -> Self {
         Self::start(Count::new(what.into(), "", 0, None), shown)
     }
@@ -87,12 +88,12 @@ impl Progress {
         Self { count, bar, lines }
     }
 
-    /// `units` more are done.
+    /// Counts `units` more as done.
     pub fn inc(&self, units: u64) {
         self.set(self.count.done.fetch_add(units, Ordering::Relaxed) + units);
     }
 
-    /// `done` units are done in all.
+    /// Sets the number of units done.
     pub fn set(&self, done: u64) {
         self.count.done.store(done, Ordering::Relaxed);
         if let Some(bar) = &self.bar {
@@ -100,7 +101,7 @@ impl Progress {
         }
     }
 
-    /// What is said beside the count, such as the newest loss.
+    /// A text beside the count, such as the newest loss.
     pub fn say(&self, message: String) {
         if let Some(bar) = &self.bar {
             bar.set_message(format!("{message} {}", self.count.speed()));
@@ -108,7 +109,7 @@ impl Progress {
         *self.count.message.lock().unwrap_or_else(PoisonError::into_inner) = message;
     }
 
-    /// Units a second, of those done since the beginning.
+    /// Units per second, over those done since the beginning.
     pub fn per_second(&self) -> f64 {
         self.count.per_second()
     }
@@ -146,12 +147,12 @@ fn bar(count: &Count) -> ProgressBar {
 }
 
 impl Lines {
-    /// None where the system has no thread left, which is no reason to fail.
+    /// None if the system cannot start another thread; the work goes on without lines.
     fn start(count: Arc<Count>, interval: Duration) -> Option<Self> {
         let (stop, stopped) = channel();
         let printed = Arc::new(AtomicBool::new(false));
         let noted = printed.clone();
-        // A second subscriber, as tests have it, is the starting thread's own.
+        // A subscriber other than the global one, as in tests, belongs to the starting thread.
         let log = tracing::dispatcher::get_default(Clone::clone);
         let work = move || {
             tracing::dispatcher::with_default(&log, || {
@@ -165,7 +166,7 @@ impl Lines {
         Some(Self { stop, thread, printed })
     }
 
-    /// Work that took long enough for a line also says that it is done.
+    /// Work that took long enough for a line also logs that it is done.
     fn end(self, count: &Count) {
         drop(self.stop);
         let _ = self.thread.join();
