@@ -1,4 +1,5 @@
-//! The hub as the environment describes it, read as Python's huggingface_hub reads it (`constants.py`, `utils/_auth.py`).
+//! The hub's settings from the environment, read as Python's huggingface_hub reads them (`constants.py`,
+//! `utils/_auth.py`).
 
 use std::path::{Path, PathBuf};
 
@@ -6,11 +7,11 @@ use crate::Hub;
 
 /// Where models are fetched from unless HF_ENDPOINT says otherwise.
 pub(crate) const ENDPOINT: &str = "https://huggingface.co";
-/// What a switch may hold to be on, in any case: huggingface_hub's ENV_VARS_TRUE_VALUES.
+/// The values that switch a variable on, in any case: huggingface_hub's ENV_VARS_TRUE_VALUES.
 const TRUE: [&str; 4] = ["1", "ON", "YES", "TRUE"];
 
 impl Hub {
-    /// The hub of an environment, of which `variable` gives one variable by name.
+    /// The hub's settings from an environment; `variable` returns one variable by name.
     ///
     /// HF_HUB_CACHE (else HUGGINGFACE_HUB_CACHE, else `hub` in HF_HOME, which is `huggingface` in XDG_CACHE_HOME or in
     /// ~/.cache); HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE; HF_ENDPOINT; HF_TOKEN, or the file HF_TOKEN_PATH (else `token` in
@@ -45,7 +46,7 @@ fn in_home(path: &Path, home: Option<&Path>) -> PathBuf {
     }
 }
 
-/// A token without the line's end that editors and `echo` leave.
+/// A token without the line break that editors and `echo` add.
 fn clean(token: &str) -> String {
     token.replace(['\r', '\n'], "").trim().to_string()
 }

@@ -1,4 +1,4 @@
-//! Why a model is not to be had.
+//! Why a model cannot be found or fetched.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// What can go wrong between a model's name and its files.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The name is neither there nor an id.
+    /// The name is neither a path that exists nor an id.
     #[error("model {name}: no such folder or file, and not a hub id (org/name) either")]
     NoName {
         /// As written.
@@ -22,17 +22,17 @@ pub enum Error {
         /// The id.
         id: String,
     },
-    /// Offline, and the cache does not hold it.
+    /// Offline, and the cache does not have it.
     #[error("model {id}: no such folder, and {} (offline); give a folder, or fetch it once with: hf download {id} --exclude '*.bin' '*.ckpt'", found(folder, missing))]
     Offline {
         /// The id.
         id: String,
         /// The cache's folder for it.
         folder: PathBuf,
-        /// What the snapshot lacks; nothing where there is no snapshot.
+        /// What the snapshot lacks; empty if there is no snapshot.
         missing: Vec<String>,
     },
-    /// The hub does not give it.
+    /// The hub does not provide it.
     #[error("model {id}: {message}")]
     Fetch {
         /// The id.

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::Hub;
 
-/// Files that mark a snapshot as a model; they come last.
+/// Files that mark a snapshot as a model; they are fetched last.
 const ROOT_FILES: [&str; 2] = ["model_index.json", "config.json"];
 const RETRIES: usize = 3;
 
@@ -18,7 +18,7 @@ const RETRIES: usize = 3;
 pub(crate) fn fetch(hub: &Hub, cache: &Path, id: &Id) -> Result<()> {
     let failed =
         |e: ApiError| Error::fetched(id, format!("could not be fetched from {} ({e}); {}", hub.endpoint, advice(&e)));
-    // hf-hub links blobs by relative paths, which it can only make of absolute ones.
+    // hf-hub links blobs by relative paths, which it can only make from absolute ones.
     let cache = std::path::absolute(cache).unwrap_or_else(|_| cache.to_path_buf());
     let api = ApiBuilder::from_cache(Cache::new(cache))
         .with_endpoint(hub.endpoint.clone())
@@ -34,7 +34,7 @@ pub(crate) fn fetch(hub: &Hub, cache: &Path, id: &Id) -> Result<()> {
         let message = "has no safetensors weights; choose a repository or revision that has".into();
         return Err(Error::fetched(id, message));
     }
-    // What the cache holds is not fetched again. Where the first file shows that the hub has moved on to another commit,
+    // Files in the cache are not fetched again. If the first file shows that the hub has moved on to another commit,
     // those that were found under the old one are fetched in the second round.
     (0..2).try_for_each(|_| files.iter().try_for_each(|file| repo.get(file).map(|_| ()))).map_err(failed)
 }
@@ -47,8 +47,8 @@ fn advice(error: &ApiError) -> &'static str {
     }
 }
 
-/// Configuration, vocabularies and weights, one precision each, no single-file checkpoints of whole pipelines. Where a
-/// folder has weights in variants alone, the one that is read first, and no index of another.
+/// Configuration, vocabularies and weights in one precision, without single-file checkpoints of whole pipelines. If a
+/// folder has its weights only as variants, the variant that is read first, without the others' indices.
 fn wanted(all: Vec<String>) -> Vec<String> {
     let pipeline = all.iter().any(|f| f == "model_index.json");
     let weights = |file: &str| file.ends_with(".safetensors") && (!pipeline || file.contains('/'));
@@ -77,7 +77,7 @@ fn variant(file: &str) -> Option<&str> {
     Some(variant.split_once('-').map_or(variant, |(variant, _)| variant))
 }
 
-/// The variant whose shards an index names, none inside where it has no name; none at all for other files.
+/// The variant whose shards an index names; inside, none for an index without a variant. None for other files.
 fn index_variant(file: &str) -> Option<Option<&str>> {
     let (_, rest) = file.rsplit('/').next()?.split_once(".safetensors.")?;
     match rest.strip_suffix(".json")?.split('.').collect::<Vec<_>>().as_slice() {

@@ -16,7 +16,7 @@ pub(crate) struct Id {
 }
 
 impl Id {
-    /// Fails on what cannot be an id, such as a path that is not there.
+    /// Fails on names that cannot be an id, such as a path that does not exist.
     pub(crate) fn parse(name: &str) -> Result<Self> {
         let (repo, revision) = name.split_once('@').unwrap_or((name, DEFAULT_REVISION));
         let part = |s: &str| {

@@ -1,7 +1,8 @@
 //! A model by name: a folder, a single safetensors file, or a Hugging Face id, found in the local cache (the layout that
 //! Python's huggingface_hub uses) or fetched into it.
 //!
-//! This is the only crate that fetches models over a network. It reads no environment: a program's `main` hands it over.
+//! This is the only crate that fetches models over a network. It reads no environment: a program's `main` passes it
+//! in.
 
 mod environment;
 mod error;
@@ -18,13 +19,13 @@ use snapshot::Snapshot;
 /// Where models are looked up, and how they are fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hub {
-    /// The folder that holds `models--org--name`; none where nothing says where it is.
+    /// The folder that holds `models--org--name`; none if nothing says where it is.
     pub cache: Option<PathBuf>,
     /// Whether nothing may be fetched.
     pub offline: bool,
     /// The hub's address.
     pub endpoint: String,
-    /// What the hub is shown for models that are not everybody's.
+    /// The token for models that are not public.
     pub token: Option<String>,
 }
 
@@ -35,18 +36,18 @@ impl Hub {
         Self { cache: Some(cache.into()), offline: true, endpoint, token: None }
     }
 
-    /// The same hub, offline also where `offline` says so.
+    /// The same hub, but offline if `offline` says so.
     pub fn or_offline(&self, offline: bool) -> Self {
         Self { offline: self.offline || offline, ..self.clone() }
     }
 
-    /// The pipeline, CLIP or other model `name`: `name` itself where it is a folder or a safetensors file, otherwise the
-    /// snapshot of that hub id, whose missing files are fetched unless that is forbidden.
+    /// The pipeline, CLIP or other model `name`. If `name` is a folder or a safetensors file, it is the model itself;
+    /// otherwise it is a hub id, whose snapshot is returned. Missing files are fetched unless that is forbidden.
     pub fn model(&self, name: &str) -> Result<PathBuf> {
         self.find(name, &[])
     }
 
-    /// As [`Hub::model`], for a use of a pipeline that needs none but `parts` of it, such as `["vae"]`.
+    /// As [`Hub::model`], if only some `parts` of a pipeline are needed, such as `["vae"]`.
     pub fn parts(&self, name: &str, parts: &[&str]) -> Result<PathBuf> {
         self.find(name, parts)
     }

@@ -1,4 +1,4 @@
-//! What the cache holds of a repository, and what it lacks to be a model.
+//! What the cache has of a repository, and what is missing for a whole model.
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// The one that refs/<revision> names, or <revision> itself if it is a commit.
+    /// The commit that refs/<revision> names, or <revision> itself if it is a commit.
     pub(crate) fn find(cache: &Path, id: &Id) -> Option<Self> {
         let repository = id.folder(cache);
         let written = std::fs::read_to_string(repository.join("refs").join(&id.revision)).ok();
@@ -35,12 +35,13 @@ impl Snapshot {
         folder.is_dir().then_some(Self { folder })
     }
 
-    /// The files, or one of several that would do, without which this is no model: of a pipeline `parts` (or, where none
-    /// is named, all that are read), of any other model itself.
+    /// The files without which this is no model; each entry lists alternatives. For a pipeline these are the files of
+    /// `parts` (of all parts that are read, if none is named); for any other model, its own.
     pub(crate) fn missing(&self, parts: &[&str]) -> Vec<String> {
         let has = |file: &str| self.folder.join(file).is_file();
         if !has(INDEX) && !has(CONFIG) {
-            // What was fetched in part, by folder, may lack both; then the parts that are asked for decide.
+            // A snapshot that was fetched in part, by folder, may lack both; then the parts that are asked for
+            // decide.
             if parts.is_empty() || !parts.iter().all(|part| self.folder.join(part).is_dir()) {
                 return vec![format!("{INDEX} or {CONFIG}")];
             }
@@ -52,7 +53,7 @@ impl Snapshot {
         wanted.flat_map(|(part, stem)| self.missing_of_part(part, *stem)).collect()
     }
 
-    /// A model that is no pipeline: its weights, and where it is a CLIP, what reads texts and pictures for it.
+    /// A model that is no pipeline: its weights, and for a CLIP the files that read texts and pictures.
     fn missing_of_model(&self) -> Vec<String> {
         let config = json::read(&self.folder.join(CONFIG)).unwrap_or_default();
         let stem = if config.get("_class_name").is_some() { DIFFUSERS_STEM } else { TRANSFORMERS_STEM };
@@ -80,7 +81,7 @@ impl Snapshot {
         (!self.folder.join(file).is_file()).then(|| file.to_string())
     }
 
-    /// The weights, whole or with every shard; of a pickle alone, the safetensors file beside it is what is missing.
+    /// The weights, whole or with every shard. If there is only a pickle, the safetensors file beside it is missing.
     fn missing_weights(&self, prefix: &str, stem: &str) -> Vec<String> {
         match model_files(&self.folder.join(prefix), stem) {
             Ok(_) => Vec::new(),
