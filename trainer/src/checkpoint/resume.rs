@@ -1,4 +1,4 @@
-//! Where a run begins: at its newest good checkpoint, at a given one, or at step 0.
+//! Where a run starts: at its newest good checkpoint, at a given one, or at step 0.
 
 mod changes;
 
@@ -17,7 +17,7 @@ use crate::failure::input;
 /// What the user asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resume {
-    /// The newest checkpoint that is whole, if there is one.
+    /// The newest whole checkpoint, if there is one.
     Latest,
     /// This checkpoint.
     From(PathBuf),
@@ -36,8 +36,9 @@ impl Resume {
     }
 }
 
-/// The checkpoint to begin at, verified, and what it has that this run goes on with. Damaged ones are passed by loudly and
-/// set aside; a damaged one that was named is an error, and so is one that cannot be read or that means something else.
+/// The checkpoint to start from, verified, with everything that this run takes from it. Damaged checkpoints are
+/// skipped with a warning and set aside. It is an error if a damaged one was named, or if one cannot be read or has
+/// another meaning.
 pub fn find(resume: &Resume, recipe: &Resolved, frozen: &Frozen) -> anyhow::Result<Option<(PathBuf, Snapshot)>> {
     let output_dir = &recipe.config.output_dir;
     checkpoint::sweep(output_dir);
@@ -53,7 +54,7 @@ pub fn find(resume: &Resume, recipe: &Resolved, frozen: &Frozen) -> anyhow::Resu
     Ok(found)
 }
 
-/// Where [`find`] will begin, nothing touched and nothing said: for the plan.
+/// Where [`find`] will start, without touching or logging anything: for the plan.
 pub fn preview(resume: &Resume, recipe: &Resolved, frozen: &Frozen) -> anyhow::Result<Option<(PathBuf, Snapshot)>> {
     let found = choose(&RealDisk, resume, &recipe.config.output_dir, |_| Ok(()))?;
     if let Some((folder, snapshot)) = &found {
@@ -81,7 +82,7 @@ fn newest_good(
     disk: &dyn Disk, output_dir: &Path, set_aside: impl Fn(&Path) -> anyhow::Result<()>,
 ) -> anyhow::Result<Option<(PathBuf, Snapshot)>> {
     let listed = match reading::patiently(disk, output_dir, || checkpoint::all(disk, output_dir)) {
-        // There is no such folder; what lies in its place is for the output folder's check to refuse.
+        // There is no such folder; if something else has its name, the check of the output folder refuses it.
         Err(error) if error.kind() == ErrorKind::NotADirectory => return Ok(None),
         listed => listed.with_context(|| format!("{}: cannot be listed", output_dir.display()))?,
     };
@@ -98,8 +99,8 @@ fn newest_good(
     Ok(None)
 }
 
-/// Refuses a checkpoint whose tensors mean something else under this recipe; says what else has changed, and leaves behind
-/// the latents under way where those are of other sources than the steps to come.
+/// Refuses a checkpoint whose tensors have another meaning under this recipe, and reports other changes. Drops its
+/// edited latents if they belong to other sources than those of the steps to come.
 fn fit(folder: &Path, snapshot: &mut Snapshot, recipe: &Resolved, frozen: &Frozen) -> anyhow::Result<()> {
     let changes = changes::check(folder, &snapshot.state, &recipe.config, frozen)?;
     for change in &changes {
@@ -113,7 +114,8 @@ fn fit(folder: &Path, snapshot: &mut Snapshot, recipe: &Resolved, frozen: &Froze
     Ok(())
 }
 
-/// Sets aside checkpoints of later steps than the run begins at: they are of a course that it does not take.
+/// Sets aside checkpoints of later steps than the run starts from: they belong to a course that this run does not
+/// take.
 pub fn clear_later(output_dir: &Path, step: u64) -> anyhow::Result<()> {
     let listed = checkpoint::all(&RealDisk, output_dir);
     for (later, folder) in listed.with_context(|| output_dir.display().to_string())? {

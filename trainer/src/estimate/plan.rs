@@ -1,4 +1,4 @@
-//! What a run would do, checked without loading a network: `--dry-run`, and before processes are started.
+//! The plan of a run, checked without loading a network: for `--dry-run`, and before processes are started.
 
 use diffusion::process::ddim::InversionSchedule;
 use diffusion::text::tokenizer::Tokenizer;
@@ -17,18 +17,18 @@ use crate::run::models::{Folders, Models};
 use crate::step::state::State;
 use crate::validation::metrics::ValidationMetrics;
 
-/// A checked recipe: where its models lie, and the plan in words.
+/// A checked recipe, with its models' folders and the plan in words.
 pub struct Plan {
     /// Where each model lies.
     pub folders: Folders,
     /// What a step costs.
     pub cost: Cost,
-    /// For people, a line each.
+    /// For people, one item for each line.
     pub lines: Vec<String>,
 }
 
-/// Checks everything that can be wrong before a step is made: models, data, thresholds, the checkpoint, the output. The
-/// networks are loaded as the run loads them, from the headers of their weights.
+/// Checks everything that can be wrong before the first step: models, data, thresholds, the checkpoint, the output.
+/// The networks are loaded as in a run, but from the headers of their weights alone.
 pub fn check(recipe: &Resolved, hub: &Hub, resume: &Resume, num_processes: usize) -> anyhow::Result<Plan> {
     let folders = Folders::find(recipe, hub)?;
     let models = Models::check(recipe, &folders)?;
@@ -61,7 +61,7 @@ pub fn check(recipe: &Resolved, hub: &Hub, resume: &Resume, num_processes: usize
     Ok(Plan { folders, cost, lines })
 }
 
-/// Learned vectors that a long prompt pushes over its end would silently go unused.
+/// Learned vectors that do not fit into a long prompt would silently go unused.
 fn check_prompts(recipe: &Resolved, tokenizer: &Tokenizer) -> anyhow::Result<()> {
     let Some(tokens) = recipe.config.tokens.on() else { return Ok(()) };
     for (prompts, placeholder) in recipe.prompts.iter().zip(&recipe.placeholders) {

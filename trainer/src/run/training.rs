@@ -1,4 +1,4 @@
-//! The run: set up, trained, and what is left behind.
+//! The run: set-up, training, export.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -33,11 +33,11 @@ pub use crate::step::steps::Ending;
 use crate::step::steps::Steps;
 use crate::validation::samples::Samples;
 
-/// Trains `recipe` on this rank, from where `resume` says, to the end or to a signal.
+/// Trains `recipe` on this rank, from where `resume` says to the end or to a signal.
 pub fn train(
     recipe: &Arc<Resolved>, plan: &Plan, resume: &Resume, world: &World, stop: &Stop,
 ) -> anyhow::Result<Ending> {
-    // Only the first rank writes there; the others' machines need not have the folder.
+    // Only the first rank writes there; the others' machines may not have the folder.
     let _lock = world.on_first(|| {
         output_folder::check(recipe, &plan.cost)?;
         lock(&recipe.config.output_dir)

@@ -1,5 +1,5 @@
-//! What a run carries from step to step: learned tensors, the optimiser, counters, the latents under way. A checkpoint
-//! is this and nothing else; every other thing is a function of the recipe and the step.
+//! What a run carries from step to step: learned tensors, the optimiser, counters, the current edited latents. A
+//! checkpoint is exactly this; everything else is a function of the recipe and the step.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,24 +24,24 @@ use crate::run::world::World;
 /// The counters and thresholds of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
-    /// Optimiser steps done, skipped ones counted.
+    /// Optimiser steps done, including skipped ones.
     pub step: u64,
     /// Updates that the optimiser made.
     pub updates: u64,
     /// Steps whose gradient was not finite.
     pub skipped: u64,
-    /// The same, in a row, up to now.
+    /// How many such steps have come in a row until now.
     pub skipped_in_a_row: u64,
     /// Images of each stream in one step.
     pub global_batch: u64,
-    /// t ≥ t_edit is edited; −1 until it is known.
+    /// t ≥ t_edit is edited; −1 as long as it is unknown.
     pub t_edit: i64,
-    /// t < t_boost is boosted; −1 until it is known.
+    /// t < t_boost is boosted; −1 as long as it is unknown.
     pub t_boost: i64,
-    /// What the loss is multiplied by in f16; 0 where no checkpoint says.
+    /// The loss scale in f16; 0 if the checkpoint has none.
     #[serde(default)]
     pub loss_scale: u64,
-    /// Finite steps since that changed.
+    /// Finite steps since it last changed.
     #[serde(default)]
     pub loss_scale_held: u64,
 }
@@ -82,20 +82,20 @@ impl Counters {
 pub struct State {
     /// Tokens and deltas: the leaves that are trained.
     pub learned: Learned,
-    /// With its moments.
+    /// The optimiser, with its moments.
     pub optimizer: Optimizer,
-    /// The moving average, where the recipe keeps one.
+    /// The moving average, if the recipe keeps one.
     pub ema: Option<Ema>,
-    /// What the loss is multiplied by.
+    /// The loss scale.
     pub loss_scale: LossScale,
     /// The counters.
     pub counters: Counters,
-    /// The edited latents under way, this rank's rows of the global batch; none where each step begins afresh.
+    /// The current edited latents, this rank's rows of the global batch; none if each step starts from the sources.
     pub latents: Option<Tensor>,
 }
 
 impl State {
-    /// The state of step 0, the same on every rank of `num_processes`; warnings about initialisers beside it.
+    /// The state of step 0, the same on every rank of `num_processes`, with warnings about initialisers.
     pub fn fresh(recipe: &Resolved, models: &Models, num_processes: usize) -> anyhow::Result<(Self, Vec<String>)> {
         let (config, device) = (&recipe.config, models.device);
         let mut warnings = Vec::new();
@@ -153,7 +153,7 @@ impl State {
         Ok(Snapshot { files, state })
     }
 
-    /// Takes over a checkpoint on rank 0 and hands it to every rank; without one, all ranks take rank 0's fresh state.
+    /// Loads a checkpoint on rank 0 and sends it to every rank; without one, all ranks take rank 0's fresh state.
     pub fn restore(&mut self, found: Option<(PathBuf, Snapshot)>, world: &World) -> anyhow::Result<()> {
         let mut latents = None;
         if let Some((folder, snapshot)) = found {
@@ -170,7 +170,8 @@ impl State {
         Ok(())
     }
 
-    /// Refuses a checkpoint of another batch, or whose tensors are not this state's by name and shape. Returns its counters.
+    /// Refuses a checkpoint of another batch size, or with other tensors than this state's by name and shape. Returns
+    /// its counters.
     pub fn check_fit(&self, folder: &Path, snapshot: &Snapshot) -> anyhow::Result<Counters> {
         let counters = input(Counters::deserialize(&snapshot.state).with_context(|| folder.display().to_string()))?;
         if counters.global_batch != self.counters.global_batch {
@@ -204,8 +205,8 @@ impl State {
         Ok(snapshot.files.remove(TRAJECTORY).and_then(|mut tensors| tensors.remove("z")))
     }
 
-    /// Which of the optimiser's parameters a step for `emotion` serves: its own, those that all share, and every token
-    /// where the alignment term looks at all of them.
+    /// Which of the optimiser's parameters a step for `emotion` serves: the emotion's own, the shared ones, and every
+    /// token if the alignment term uses all of them.
     pub fn served(&self, emotion: &str, aligns: bool) -> Vec<bool> {
         let serves = |name: &str| {
             let mut parts = name.split('.');
@@ -224,7 +225,7 @@ impl State {
         groups(&self.learned).into_iter().flat_map(named).collect()
     }
 
-    /// Runs `work` on what is shown and exported: the moving average where there is one.
+    /// Runs `work` on what is shown and exported: the moving average, if there is one.
     pub fn averaged<T>(&self, work: impl FnOnce(&Self) -> T) -> T {
         match &self.ema {
             None => work(self),
@@ -261,7 +262,7 @@ fn fit(path: &Path, stored: &Tensors, expected: &[(String, Tensor)]) -> anyhow::
 /// The group of the token vectors.
 const TOKENS: &str = "tokens";
 
-/// The parameter groups that there are: tokens, delta.
+/// The parameter groups of this run: tokens, delta.
 fn groups(learned: &Learned) -> Vec<(&'static str, Vec<(String, Tensor)>)> {
     let tokens = learned.tokens.as_ref().map(|t| (TOKENS, t.named_parameters()));
     let delta = learned.deltas.as_ref().map(|d| ("delta", d.named_parameters()));
