@@ -26,7 +26,7 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// The commit that refs/<revision> names, or <revision> itself if it is a commit.
+    /// The commit that `refs/<revision>` names, or `<revision>` itself if it is a commit.
     pub(crate) fn find(cache: &Path, id: &Id) -> Option<Self> {
         let repository = id.folder(cache);
         let written = std::fs::read_to_string(repository.join("refs").join(&id.revision)).ok();
