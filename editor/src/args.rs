@@ -14,7 +14,7 @@ pub struct Args {
     /// A trained run's folder (`output_dir` of its recipe).
     #[arg(long, value_name = "DIR")]
     pub run: PathBuf,
-    /// The photo: PNG, JPEG, WebP, GIF, BMP or TIFF of any size and orientation.
+    /// The photo: PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF of any size and orientation.
     #[arg(long, value_name = "FILE")]
     pub image: PathBuf,
     /// One of the run's emotions, or several with weights: awe:0.7,fear:0.3. A run of one emotion needs none.

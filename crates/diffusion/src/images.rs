@@ -2,6 +2,7 @@
 //!
 //! Shapes: b batch, (h, w) pixels; images are RGB, tensors (b, 3, h, w).
 
+mod avif;
 pub mod clip_preprocess;
 mod colour;
 mod encode;

@@ -156,12 +156,12 @@ mod tests {
     #[test]
     fn fuzz_pictures_of_every_format() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
-        let folders =
-            ["images", "photos/colour", "photos/jpeg", "photos/exif", "photos/formats"].map(|f| folder.join(f));
+        let folders = ["images", "photos/avif", "photos/colour", "photos/jpeg", "photos/exif", "photos/formats"]
+            .map(|f| folder.join(f));
         let entries = folders.iter().flat_map(|folder| std::fs::read_dir(folder).expect("fixtures").flatten());
         let read = |entry: std::fs::DirEntry| std::fs::read(entry.path()).ok();
         let seeds: Vec<Vec<u8>> = entries.filter_map(read).filter(|seed| seed.len() < 1 << 14).collect();
-        assert!(seeds.len() > 60, "only {} pictures", seeds.len());
+        assert!(seeds.len() > 90, "only {} pictures", seeds.len());
         let seeds: Vec<&[u8]> = seeds.iter().map(Vec::as_slice).collect();
         let slowest = std::cell::Cell::new(std::time::Duration::ZERO);
         crate::fuzz::fuzz("pictures", &seeds, |bytes| {

@@ -1,4 +1,5 @@
-//! Photos as cameras, phones and editors save them, against Pillow 13.0.0 with LittleCMS 2.19 and libjpeg-turbo 3.2.0:
+//! Photos as cameras, phones and editors save them, against Pillow 13.0.0 with LittleCMS 2.19, libjpeg-turbo 3.2.0 and
+//! libavif 1.4.2:
 //! `python tests/fixtures/photos/make.py`.
 
 use std::path::{Path, PathBuf};
@@ -66,13 +67,74 @@ fn jpegs_of_every_kind_are_those_of_libjpeg_turbo() {
     }
 }
 
+fn avifs() -> impl Iterator<Item = PathBuf> {
+    files("avif").into_iter().filter(|path| name(path) != "nclx_pq.avif")
+}
+
+#[test]
+fn avifs_of_every_kind_are_those_of_libavif() {
+    let misnamed = ["web.avif", "really_avif.jpg"].map(|file| fixture("photos/formats").join(file));
+    assert!(avifs().count() >= 31, "only {} photos", avifs().count());
+    for path in avifs().chain(misnamed) {
+        let (mean, most) = difference(&path);
+        println!("{}: mean {mean:.3}, most {most}", name(&path));
+        assert!(mean <= 1.0, "{}: differs by {mean:.3} levels on average", name(&path));
+    }
+}
+
+#[test]
+fn an_avif_keeps_its_depth_profile_and_exif() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = folder.path().join("out.png");
+    for path in avifs() {
+        let (file, photo) = (name(&path), Photo::read(&path).expect("read"));
+        let is = |kinds: &[&str]| kinds.iter().any(|kind| file.contains(kind));
+        assert!(photo.warnings.is_empty(), "{file}: {:?}", photo.warnings);
+        assert_eq!(matches!(photo.pixels, Pixels::Sixteen(_)), is(&["_10", "_12"]), "{file}");
+        assert_eq!(photo.profile().is_some(), is(&["p3", "profile"]), "{file}");
+        assert_eq!(photo.metadata.exif.is_some(), is(&["turned"]), "{file}");
+        images::write_photo(&output, &photo).expect("written");
+        let again = Photo::read(&output).expect("read");
+        assert!(again.pixels == photo.pixels && again.profile() == photo.profile(), "{file}");
+        assert_eq!(again.metadata.exif, photo.metadata.exif, "{file}");
+    }
+    for (orientation, density) in [(3, (72.0, 144.0)), (6, (144.0, 72.0))] {
+        let photo = photo(&format!("avif/turned_{orientation}.avif"));
+        let exif = photo.metadata.exif.expect("the photo names its camera");
+        assert!(exif.windows(15).any(|text| text == b"made by make.py"));
+        let DotsPerInch { x, y } = photo.metadata.density.expect("it has a density");
+        assert_eq!((x, y), density, "width and height change places");
+    }
+}
+
+#[test]
+fn an_avif_that_contradicts_itself_is_refused() {
+    let size = [0, 0, 0, 33, 0, 0, 0, 21];
+    for (file, from, to, part) in [
+        ("420_full.avif", &size[..], &[0, 0, 0, 34][..], "it is 33x21, although it says 34x21"),
+        ("420_full.avif", &size, &[0, 0, 0, 9], "its AV1 stream is damaged"), // it has more pixels than it says
+        ("420_full.avif", &size, &[0, 1, 0, 0, 0, 1, 0, 0], "above the limit of 128 megapixels"),
+        ("420_full.avif", b"pixi", b"clap", "its property `clap` is not read"),
+        ("420_full.avif", b"av01Color", b"hvc1", "of the kind `hvc1`"),
+        ("420_full.avif", &[1, 0, 13, 0, 6, 128], &[1, 0, 13, 0, 14], "H.273's number 14"),
+        ("alpha.avif", b"meta", b"free", "it has no still picture"),
+        ("tiles.avif", &[0, 0, 1, 1, 0, 110, 0, 90], &[0, 0, 1, 2], "the tiles of its grid contradict one another"),
+    ] {
+        let path = fixture("photos/avif").join(file);
+        let mut content = std::fs::read(&path).expect("the fixture");
+        let at = content.windows(from.len()).position(|bytes| bytes == from).expect("it is there");
+        content[at..at + to.len()].copy_from_slice(to);
+        let message = Photo::decode(&content, &path, images::MAX_PIXELS).err().expect("refused").to_string();
+        assert!(message.contains(part) && message.contains(file), "{file}: {message}");
+    }
+}
+
 #[test]
 fn what_is_not_read_is_named() {
     for (file, parts) in [
         ("formats/phone1.heic", ["HEIC picture", "convert it to PNG or JPEG"]),
         ("formats/phone2.HEIC", ["HEIC picture", "convert it to PNG or JPEG"]),
-        ("formats/web.avif", ["AVIF picture", "convert it to PNG or JPEG"]),
-        ("formats/really_avif.jpg", ["AVIF picture", "although it is named .jpg"]),
+        ("avif/nclx_pq.avif", ["high dynamic range", "convert it to sRGB"]),
         ("formats/jpeg2000.jp2", ["JPEG 2000 picture", "convert it to PNG or JPEG"]),
         ("colour/cicp_pq.png", ["high dynamic range", "convert it to sRGB"]),
     ] {
@@ -88,7 +150,8 @@ fn a_photo_above_the_limit_is_refused_before_it_is_decoded() {
     let path = fixture("photos/jpeg/odd_3x1.jpg");
     let content = std::fs::read(&path).expect("the fixture");
     // Only the header: what says so has not looked further.
-    for content in [content.clone(), std::fs::read(fixture("photos/colour/p3.webp")).expect("the fixture")] {
+    let others = ["photos/colour/p3.webp", "photos/avif/tiles.avif"].map(|file| std::fs::read(fixture(file)));
+    for content in others.into_iter().map(|content| content.expect("the fixture")).chain([content]) {
         let error = Photo::decode(&content, &path, 1000).err().expect("refused").to_string();
         assert!(error.contains("above the limit of 0.001 megapixels"), "{error}");
     }

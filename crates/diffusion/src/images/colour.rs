@@ -49,6 +49,11 @@ const UNIT: f64 = 100_000.0;
 /// x and y of white, red, green and blue of sRGB (BT.709), and how far a cHRM may be from them.
 const SRGB_CHROMATICITIES: [f64; 8] = [0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06];
 const CHROMATICITY_TOLERANCE: f64 = 0.002;
+/// H.273's code for what a file leaves open.
+pub const UNSPECIFIED: u8 = 2;
+/// H.273's codes of sRGB.
+const PRIMARIES_OF_SRGB: u8 = 1;
+const TRANSFER_OF_SRGB: u8 = 13;
 /// H.273's transfer functions for high dynamic range, PQ and HLG.
 const HIGH_DYNAMIC_RANGE: [u8; 2] = [16, 18];
 
@@ -72,6 +77,16 @@ impl ColourSpace {
             (None, false) => of_gamma(chunks.gamma, chunks.chromaticities),
         };
         profile.map(Self::of_colour).transpose()
+    }
+
+    /// The space of H.273's primaries and transfer function; `None` for sRGB, which is also what a file that leaves them
+    /// open has. The error says what cannot be shown.
+    pub fn of_codes(primaries: u8, transfer: u8) -> Result<Option<Self>, String> {
+        let said = |code: u8, of_srgb: u8| if code == UNSPECIFIED { of_srgb } else { code };
+        match [said(primaries, PRIMARIES_OF_SRGB), said(transfer, TRANSFER_OF_SRGB)] {
+            [PRIMARIES_OF_SRGB, TRANSFER_OF_SRGB] => Ok(None),
+            [primaries, transfer] => of_cicp([primaries, transfer, 0, 1])?.map(Self::of_colour).transpose(),
+        }
     }
 
     fn of_colour(profile: ColorProfile) -> Result<Self, String> {
@@ -188,9 +203,7 @@ fn of_cicp([primaries, transfer, matrix, full_range]: [u8; 4]) -> Result<Option<
         return Err("it is a picture of high dynamic range (PQ or HLG), which is not read; convert it to sRGB".into());
     }
     let unknown = || {
-        format!(
-            "its cICP chunk names a colour space that is not known here ({primaries}/{transfer}/{matrix}/{full_range})"
-        )
+        format!("it names a colour space that is not known here (H.273's {primaries}/{transfer}/{matrix}/{full_range})")
     };
     let codes = CicpProfile {
         color_primaries: CicpColorPrimaries::try_from(primaries).map_err(|_| unknown())?,

@@ -7,13 +7,14 @@ use image::ImageFormat;
 use super::tiff_tags::TiffTags;
 
 /// The formats that are read, with their suffixes.
-const READ: [(ImageFormat, &[&str]); 6] = [
+const READ: [(ImageFormat, &[&str]); 7] = [
     (ImageFormat::Png, &["png"]),
     (ImageFormat::Jpeg, &["jpg", "jpeg", "jpe", "jfif"]),
     (ImageFormat::WebP, &["webp"]),
     (ImageFormat::Gif, &["gif"]),
     (ImageFormat::Bmp, &["bmp", "dib"]),
     (ImageFormat::Tiff, &["tif", "tiff"]),
+    (ImageFormat::Avif, &["avif", "avifs"]),
 ];
 
 /// First bytes of formats that are found among photos but not read, and their names.
@@ -35,11 +36,8 @@ const NOT_READ: [(&[u8], &str); 15] = [
     (b"\x76\x2f\x31\x01", "an OpenEXR picture"),
 ];
 
-/// Brands of ISO base media files (ISO/IEC 14496-12, 23008-12; AV1 Image File Format) and their formats, the most
-/// specific first.
-const BRANDS: [(&[u8], &str); 11] = [
-    (b"avif", "an AVIF picture"),
-    (b"avis", "an AVIF picture"),
+/// Brands of ISO base media files (ISO/IEC 14496-12, 23008-12) and their formats, the most specific first.
+const BRANDS: [(&[u8], &str); 9] = [
     (b"heic", "a HEIC picture"),
     (b"heix", "a HEIC picture"),
     (b"heim", "a HEIC picture"),
@@ -51,10 +49,16 @@ const BRANDS: [(&[u8], &str); 11] = [
     (b"msf1", "a HEIF picture"),
 ];
 
+/// Brands of AVIF, pictures and sequences (AV1 Image File Format, sec. 6). The major brand may be another.
+const AVIF: [&[u8]; 2] = [b"avif", b"avis"];
+
 /// The format of `content`; the error says what it is instead. `path` is used only to say that its suffix is wrong.
 pub fn of(content: &[u8], path: &Path) -> Result<ImageFormat, String> {
     if content.is_empty() {
         return Err("it is empty".into());
+    }
+    if brands(content).is_some_and(|mut brands| brands.any(|brand| AVIF.contains(&brand))) {
+        return Ok(ImageFormat::Avif);
     }
     if let Some(what) = not_read(content) {
         let suffix = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
@@ -67,7 +71,7 @@ pub fn of(content: &[u8], path: &Path) -> Result<ImageFormat, String> {
         Ok(format) => {
             Err(format!("it is a picture in the format {format:?}, which is not read; convert it to PNG or JPEG"))
         }
-        Err(_) => Err("it is in no picture format known here; give a PNG, JPEG, WebP, GIF, BMP or TIFF".into()),
+        Err(_) => Err("it is in no picture format known here; give a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF".into()),
     }
 }
 
@@ -81,15 +85,19 @@ fn not_read(content: &[u8]) -> Option<&'static str> {
     known.or_else(|| media_file(content)).or_else(|| raw_in_tiff(content))
 }
 
-/// The file type box: its size, "ftyp", the major brand, a version, compatible brands.
 fn media_file(content: &[u8]) -> Option<&'static str> {
+    let brands: Vec<&[u8]> = brands(content)?.collect();
+    let has = |brand: &[u8]| brands.contains(&brand);
+    Some(BRANDS.iter().find(|(brand, _)| has(brand)).map_or("a video, or another ISO media file", |(_, what)| what))
+}
+
+/// The file type box: its size, "ftyp", the major brand, a version, compatible brands.
+fn brands(content: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
     if content.get(4..8)? != b"ftyp" {
         return None;
     }
     let size = u32::from_be_bytes(content[..4].try_into().ok()?) as usize;
-    let brands = content.get(8..size.max(12).min(content.len()))?;
-    let has = |brand: &[u8]| brands.chunks_exact(4).any(|found| found == brand);
-    Some(BRANDS.iter().find(|(brand, _)| has(brand)).map_or("a video, or another ISO media file", |(_, what)| what))
+    Some(content.get(8..size.max(12).min(content.len()))?.chunks_exact(4))
 }
 
 /// DNG and its kin are TIFF files whose first picture is a thumbnail (DNG specification, DNGVersion; TIFF 6.0,
@@ -110,9 +118,9 @@ mod tests {
 
     #[test]
     fn what_is_not_read_is_named() {
-        let avif = b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf";
+        let heic = b"\0\0\0\x1cftypmif1\0\0\0\0mif1heicmiaf";
         let cases: [(&[u8], &str); 8] = [
-            (avif, "an AVIF picture, although it is named .jpg"),
+            (heic, "a HEIC picture, although it is named .jpg"),
             (b"\0\0\0\x14ftypisom\0\0\0\0mp42", "a video"),
             (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
             (b"\n <!doctype html><html>", "a web page"),
@@ -125,7 +133,8 @@ mod tests {
             let reason = of(content, Path::new("a.jpg")).expect_err(part);
             assert!(reason.contains(part), "{reason}");
         }
-        assert!(!of(avif, Path::new("a.avif")).expect_err("not read").contains("named"));
+        assert!(!of(heic, Path::new("a.heic")).expect_err("not read").contains("named"));
+        assert_eq!(of(b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf", Path::new("a.jpg")), Ok(ImageFormat::Avif));
         assert_eq!(of(b"\xff\xd8\xff\xe0\0\x10JFIF", Path::new("a.png")), Ok(ImageFormat::Jpeg));
     }
 }

@@ -34,16 +34,23 @@ impl Metadata {
 
     /// How the pixels are to be turned. They are upright here from now on.
     pub fn take_orientation(&mut self) -> Orientation {
-        let Some(exif) = &mut self.exif else { return Orientation::NoTransforms };
+        let Some(exif) = &self.exif else { return Orientation::NoTransforms };
         let orientation = Orientation::from_exif_chunk(exif).unwrap_or(Orientation::NoTransforms);
         let sides_swap = matches!(
             orientation,
             Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH
         );
-        tiff_tags::set_upright(exif, sides_swap);
+        self.set_upright(sides_swap);
+        orientation
+    }
+
+    /// Says that the pixels are upright, and whether width and height changed places for it.
+    pub fn set_upright(&mut self, sides_swap: bool) {
+        if let Some(exif) = &mut self.exif {
+            tiff_tags::set_upright(exif, sides_swap);
+        }
         if sides_swap {
             self.density = self.density.map(|DotsPerInch { x, y }| DotsPerInch { x: y, y: x });
         }
-        orientation
     }
 }

@@ -8,6 +8,7 @@ use image::buffer::ConvertBuffer;
 use image::{DynamicImage, ImageBuffer, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb, RgbImage};
 use tch::{Kind, Tensor};
 
+use super::avif::Avif;
 use super::colour::{self, BothWays, ColourSpace, Samples};
 use super::jpeg::{Jpeg, Pixels as JpegPixels};
 use super::metadata::{DotsPerInch, Metadata};
@@ -54,7 +55,7 @@ struct Decoded {
 }
 
 impl Photo {
-    /// Reads a PNG, JPEG, WebP, GIF (its first frame), BMP or TIFF, told apart by content.
+    /// Reads a PNG, JPEG, WebP, GIF (its first frame), BMP, TIFF or AVIF (its still picture), told apart by content.
     ///
     /// Fails on other formats, which it names, on damaged files, and on photos above [`MAX_PIXELS`] before they are
     /// decoded. A colour profile that cannot be used is a warning, and the numbers count as sRGB.
@@ -70,6 +71,7 @@ impl Photo {
         let refused = |message: String| Error::Image { path: path.to_path_buf(), message };
         let decoded = match format::of(content, path).map_err(refused)? {
             ImageFormat::Jpeg => jpeg(content, max_pixels),
+            ImageFormat::Avif => avif(content, max_pixels),
             format => by_image(content, format, max_pixels),
         };
         Self::from_decoded(decoded.map_err(refused)?).map_err(refused)
@@ -267,7 +269,23 @@ fn jpeg(content: &[u8], max_pixels: u64) -> std::result::Result<Decoded, String>
     })
 }
 
-/// All formats but JPEG.
+fn avif(content: &[u8], max_pixels: u64) -> std::result::Result<Decoded, String> {
+    let avif = Avif::parse(content)?;
+    too_large(avif.width, avif.height, max_pixels)?;
+    let of_codes = match avif.profile {
+        Some(_) => None, // it comes before the codes
+        None => ColourSpace::of_codes(avif.coding.primaries, avif.coding.transfer)?,
+    };
+    let decoded = avif.decode(max_pixels)?;
+    let samples = if decoded.is_grey { Samples::Grey } else { Samples::Rgb };
+    let space = avif.profile.map_or(Ok(of_codes), |icc| ColourSpace::of_profile(icc, samples).map(Some));
+    let mut metadata = Metadata::new(avif.exif.as_deref(), None);
+    metadata.set_upright(avif.sides_swap());
+    // The picture is upright: the orientation that EXIF had does not count.
+    Ok(Decoded { picture: decoded.picture, samples, space, metadata })
+}
+
+/// All formats but JPEG and AVIF.
 fn by_image(content: &[u8], format: ImageFormat, max_pixels: u64) -> std::result::Result<Decoded, String> {
     let undecodable = |source| match source {
         ImageError::Limits(e) => format!("decoding it would take too much memory: {e}; scale it down"),
