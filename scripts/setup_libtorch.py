@@ -33,6 +33,9 @@ def main():
     parser.add_argument("--cuda", action="store_true", help="lay the whole of PyTorch with CUDA")
     parser.add_argument("--use", metavar="DIR", help="link this libtorch instead of downloading one")
     args = parser.parse_args()
+    if args.use and DEST in pathlib.Path(args.use).resolve().parents:
+        print(f"{args.use}: this is what lies in {DEST.relative_to(ROOT)} already; it stays as it is")
+        return
     layout = f"use:{os.path.abspath(args.use)}" if args.use else ("cuda" if args.cuda else "cpu")
     if complete(layout):
         return

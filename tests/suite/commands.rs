@@ -138,3 +138,19 @@ fn progress_is_told_by_the_clock_where_there_is_no_terminal() {
     assert!(lines.len() >= 2, "{log}");
     assert!(lines[0].contains("images/s") && lines[0].contains(" left"), "{}", lines[0]);
 }
+
+/// Once it linked the folder to itself, and libtorch was gone.
+#[test]
+fn setup_leaves_libtorch_alone_when_it_is_given_its_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (scripts, own) = (folder.path().join("scripts"), folder.path().join(".libtorch/torch"));
+    for made in [&scripts, &own.join("lib"), &own.join("include")] {
+        fs::create_dir_all(made).expect("made");
+    }
+    let script = scripts.join("setup_libtorch.py");
+    fs::copy(root().join("scripts/setup_libtorch.py"), &script).expect("copied");
+    fs::write(own.join("lib/libtorch_cpu.so"), "libtorch").expect("written");
+    let ran = Command::new("python3").arg(&script).arg("--use").arg(&own).output().expect("python3 starts");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert_eq!(fs::read_to_string(own.join("lib/libtorch_cpu.so")).expect("still there"), "libtorch");
+}

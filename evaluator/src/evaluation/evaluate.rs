@@ -7,7 +7,6 @@ use std::rc::Rc;
 use diffusion::networks::lpips::{Backbone, Lpips};
 use emotions::Emotion;
 use program::Progress;
-use rand::Rng;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
@@ -26,6 +25,7 @@ use crate::evaluation::made::{make, Made};
 use crate::evaluation::observe::Observer;
 use crate::evaluation::parts::Parts;
 use crate::evaluation::ranks::Ranks;
+use crate::evaluation::shuffled::another_emotion;
 use crate::evaluation::sources::{spread, Sources};
 use crate::methods::{Method, SHUFFLED};
 use crate::metrics::clarity::Clarity;
@@ -133,12 +133,6 @@ fn networks(plan: &Plan, observer: &Observer) -> Result<Networks> {
         classifier: observer.classifier().clone(),
         clarity: clarity.map(|of| Clarity::load(&of.scenes, &of.objects, plan.device)).transpose()?,
     })
-}
-
-/// One of the other seven emotions, drawn from the seed and the source's index.
-fn another_emotion(seed: u64, emotion: Emotion, place: u64) -> Emotion {
-    let others: Vec<Emotion> = Emotion::ALL.into_iter().filter(|&e| e != emotion).collect();
-    others[diffusion::noise::generator(seed, emotion.name(), place).random_range(0..others.len())]
 }
 
 /// One entry a strength, or a single none for a method that has no strengths.
@@ -396,20 +390,5 @@ impl Judges<'_> {
             self.gallery.keep(Key { source: first + place, method, emotion, strength }, picture)?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shuffled_targets_are_the_other_seven_alike_and_never_the_asked() {
-        let emotion = Emotion::Sadness;
-        let count = |drawn| (0..7000).filter(|&place| another_emotion(3, emotion, place) == drawn).count();
-        assert_eq!(count(emotion), 0);
-        for other in Emotion::ALL.into_iter().filter(|&e| e != emotion) {
-            assert!((850..1150).contains(&count(other)), "{other}: {}", count(other));
-        }
     }
 }

@@ -11,6 +11,7 @@ pub mod made;
 pub mod observe;
 pub mod parts;
 pub mod ranks;
+mod shuffled;
 pub mod sources;
 pub mod true_pictures;
 pub mod truth;
