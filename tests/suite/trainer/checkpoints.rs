@@ -57,8 +57,10 @@ fn a_checkpoint_of_another_type_is_refused_by_tensor() {
 #[test]
 fn the_dry_run_refuses_a_checkpoint_that_does_not_fit() {
     let scene = with_checkpoints();
-    let text = scene.run(2, &["--dry-run", "--set", "train.train_batch_size=7"]);
-    assert!(text.contains("checkpoint-6") && text.contains("global batch"), "{text}");
+    let planned = scene.command(&["--dry-run", "--set", "train.train_batch_size=7"]).output().expect("started");
+    let text = String::from_utf8_lossy(&planned.stdout);
+    assert!(planned.status.success(), "{text}");
+    assert!(text.contains("checkpoint-6, written with a global batch of"), "{text}");
     let path = scene.checkpoint(6).join("delta.safetensors");
     let cut = |(name, tensor): (String, Tensor)| match name.ends_with("conv1.bias") {
         true => (name, tensor.narrow(0, 0, 3).copy()),

@@ -53,8 +53,16 @@ pub fn check(recipe: &Resolved, hub: &Hub, resume: &Resume, num_processes: usize
     let mut lines = lines(recipe, &data, &trajectories, &cost, num_processes)?;
     lines.push(match begun {
         Some((folder, snapshot)) => {
-            State::fresh(recipe, &models, num_processes)?.0.check_fit(&folder, &snapshot)?;
-            format!("begins         at {}", folder.display())
+            let (fresh, _) = State::fresh(recipe, &models, num_processes)?;
+            let (written, planned) = (fresh.check_fit(&folder, &snapshot)?.global_batch, fresh.counters.global_batch);
+            let note = match written == planned {
+                true => String::new(),
+                // How many nodes there will be, a plan does not know: the run itself refuses another batch.
+                false => format!(
+                    ", written with a global batch of {written} images, not {planned}: the processes must make it"
+                ),
+            };
+            format!("begins         at {}{note}", folder.display())
         }
         None => "begins         at step 0".into(),
     });

@@ -170,19 +170,9 @@ impl State {
         Ok(())
     }
 
-    /// Refuses a checkpoint of another batch size, or with other tensors than this state's by name and shape. Returns
-    /// its counters.
+    /// Refuses a checkpoint whose tensors are not this state's by name and shape. Returns its counters.
     pub fn check_fit(&self, folder: &Path, snapshot: &Snapshot) -> anyhow::Result<Counters> {
         let counters = input(Counters::deserialize(&snapshot.state).with_context(|| folder.display().to_string()))?;
-        if counters.global_batch != self.counters.global_batch {
-            return Err(refuse(format!(
-                "{}: was written with a global batch of {}, this run has {}; choose train_batch_size × \
-                 gradient_accumulation_steps × processes to match, or --resume none",
-                folder.display(),
-                counters.global_batch,
-                self.counters.global_batch
-            )));
-        }
         for (file, tensors) in self.files() {
             let path = folder.join(format!("{file}.safetensors"));
             let none = Tensors::new();
@@ -195,6 +185,15 @@ impl State {
     fn take(&mut self, folder: &Path, mut snapshot: Snapshot) -> anyhow::Result<Option<Tensor>> {
         let _no_grad = tch::no_grad_guard();
         let counters = self.check_fit(folder, &snapshot)?;
+        if counters.global_batch != self.counters.global_batch {
+            return Err(refuse(format!(
+                "{}: was written with a global batch of {}, this run has {}; choose train_batch_size × \
+                 gradient_accumulation_steps × processes to match, or --resume none",
+                folder.display(),
+                counters.global_batch,
+                self.counters.global_batch
+            )));
+        }
         for (file, tensors) in self.files() {
             let stored = snapshot.files.get(&file);
             for (name, mut tensor) in tensors {
