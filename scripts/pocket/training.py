@@ -68,6 +68,11 @@ class Average:
                 self.state[name].copy_(value)
 
 
+def part_of(state: dict, name: str) -> dict:
+    """The tensors of one of the two networks, under its own names."""
+    return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+
+
 def save_half(path: Path, state: dict) -> None:
     """float32 tensors as float16 safetensors; the file appears whole or not at all."""
     state = {
