@@ -1,6 +1,6 @@
 """Measure and look at the people's family: samples from captions, DDIM inversion and back, the autoencoder, by both judges.
 
-    python check_family.py --root ../../assets/people --test people/test.parquet --out build/checks
+    python check_family.py --root ../../assets/pocket --test people/test.parquet --out build/checks
 
 Everything is seeded, so two UNets see the same noise.
 """
@@ -16,7 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from judge_pictures import as_seen
 from lpips_alex import LpipsAlex
-from pictures import EXPRESSIONS, PEOPLE, contact_sheet, from_pixels, psnr, read_people
+from pictures import EXPRESSIONS, FAMILY, contact_sheet, from_pixels, psnr, read_people
 from train_judge import LABELS, AlexNetMlp, ResNet18
 from training import save_json
 
@@ -144,7 +144,7 @@ def check_inversion(family: Family, rgb: torch.Tensor, timesteps: list, lpips: L
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", type=Path, default=PEOPLE)
+    parser.add_argument("--root", type=Path, default=FAMILY)
     parser.add_argument("--unet", type=Path, help="another UNet's folder (default: ROOT/unet)")
     parser.add_argument("--test", type=Path, required=True)
     parser.add_argument("--judges", type=Path, nargs="*", default=[])

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
-PEOPLE = ASSETS / "people"
+FAMILY = ASSETS / "pocket"
 EXPRESSIONS = ("neutral", "amusement", "anger", "awe", "contentment", "disgust", "excitement", "fear", "sadness")
 
 

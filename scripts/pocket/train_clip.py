@@ -24,7 +24,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from pictures import (
     EXPRESSIONS,
-    PEOPLE,
+    FAMILY,
     blurred,
     face_windows,
     from_pixels,
@@ -297,8 +297,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--validation", type=Path, required=True)
     parser.add_argument("--test", type=Path, required=True)
-    parser.add_argument("--tokenizer", type=Path, default=PEOPLE / "tokenizer")
-    parser.add_argument("--out", type=Path, default=PEOPLE, help="folder that gets clip")
+    parser.add_argument("--tokenizer", type=Path, default=FAMILY / "tokenizer")
+    parser.add_argument("--out", type=Path, default=FAMILY, help="folder that gets clip")
     parser.add_argument("--begin", type=Path, help="folder of an earlier CLIP")
     parser.add_argument("--checkpoint", type=Path, default=Path("build/clip.pt"))
     parser.add_argument("--vision-width", type=int, default=160)

@@ -1,8 +1,8 @@
 """Train one of the two judges of the people: they tell the expression, and take part in no loss of anything.
 
     python train_judge.py --kind resnet18 --data train.parquet judge.parquet --validation validation.parquet \\
-        --test test.parquet unseen.parquet --vae ../../assets/people/vae --out ../../assets/people/judge_resnet --seed 1
-    python train_judge.py --kind alexnet … --out ../../assets/people/judge_alexnet --seed 2
+        --test test.parquet unseen.parquet --vae ../../assets/pocket/vae --out ../../assets/pocket/judge_resnet --seed 1
+    python train_judge.py --kind alexnet … --out ../../assets/pocket/judge_alexnet --seed 2
 
 `resnet18` is a narrow ResNet-18 from scratch; `alexnet` has torchvision's ImageNet features, trained on, under a
 perceptron. Ten classes: Mikels' eight, neutral, and *unreadable* (faces that were blurred, blotched or mixed), so

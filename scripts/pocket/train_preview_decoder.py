@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from pictures import PEOPLE, People, contact_sheet, from_pixels, mirrored, psnr, read_people
+from pictures import FAMILY, People, contact_sheet, from_pixels, mirrored, psnr, read_people
 from resumable import Resumable
 from train_unet import sd_schedule
 from training import Average, add_arguments, anneal, save_half, save_json, set_rate, start
@@ -161,8 +161,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="training people, Parquet")
     parser.add_argument("--test", type=Path, required=True, help="held-out people, Parquet")
-    parser.add_argument("--root", type=Path, default=PEOPLE, help="folder with vae, unet, text_encoder and clip")
-    parser.add_argument("--out", type=Path, default=PEOPLE / "preview_decoder")
+    parser.add_argument("--root", type=Path, default=FAMILY, help="folder with vae, unet, text_encoder and clip")
+    parser.add_argument("--out", type=Path, default=FAMILY / "preview_decoder")
     parser.add_argument("--checkpoint", type=Path, default=Path("build/preview_decoder.pt"))
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--pictures", type=int, default=6000, help="training pictures used")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from pictures import PEOPLE
+from pictures import FAMILY
 from training import save_json
 
 WORDS = Path(__file__).with_name("common_words.txt")
@@ -101,7 +101,7 @@ def save(folder: Path, vocabulary: list, merges: list, max_length: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="training people, Parquet")
-    parser.add_argument("--out", type=Path, default=PEOPLE / "tokenizer")
+    parser.add_argument("--out", type=Path, default=FAMILY / "tokenizer")
     parser.add_argument("--size", type=int, default=2048)
     parser.add_argument("--max-length", type=int, default=64)
     args = parser.parse_args()

@@ -1,25 +1,28 @@
 """Train the people's latent UNet with its text encoder (epsilon prediction, Stable Diffusion's schedule).
 
-    python train_unet.py --data people/train.parquet --text-encoder ../../assets/people/clip --minutes 360
+    python train_unet.py --data people/train.parquet --text-encoder ../../assets/pocket/clip --minutes 360
 
 The text encoder begins as CLIP's text tower and learns on with the UNet, as latent diffusion's did (Rombach et al. 2022):
 a small CLIP alone tells hair and clothes better than expressions. The token table stays CLIP's, so that a token means
 the same to both. The averaged weights are saved.
 Min-SNR weighting (Hang et al. 2023) with gamma 5, captions dropped for one sample in ten (Ho and Salimans 2022). The
-error inside the face's box counts more: the best prediction at each place stays what it is, but the expression, three
-per cent of the pixels, is learned sooner. Latents are computed once; each picture is mirrored or not by chance.
+error counts more where a person's pictures differ from one another: the best prediction at each place stays what it is,
+but the expression, three per cent of the pixels, is learned sooner. Latents are computed once; each picture is mirrored
+or not by chance.
 """
 
 import argparse
+import collections
 import json
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from pictures import PEOPLE, from_pixels, read_people
+from pictures import FAMILY, from_pixels, read_people
 from resumable import Resumable
 from training import Average, add_arguments, anneal, autocast, part_of, save_half, save_json, set_rate, start
 
@@ -103,7 +106,7 @@ class Latents:
             torch.save((self.mean, self.std), kept)
         if len(self.mean) != len(people):
             raise SystemExit(f"{kept}: holds {len(self.mean)} latents, --data has {len(people)}; delete it")
-        self.weight = face_weights(people.faces, flip, args.face_weight)
+        self.weight = expression_weights(people, flip, args.expression_weight)
 
     def draw(self, chosen: torch.Tensor) -> torch.Tensor:
         """One sample of the posterior for each chosen picture."""
@@ -126,14 +129,20 @@ def encoded(root: Path, people, flip: torch.Tensor, args) -> tuple[torch.Tensor,
     return torch.cat(means), torch.cat(stds)
 
 
-def face_weights(faces: torch.Tensor, flip: torch.Tensor, face_weight: float) -> torch.Tensor:
-    """(n, 1, side, side): 1 outside each face's box, `face_weight` inside; of mean 1 for each picture."""
-    place = (torch.arange(LATENT_SIDE) + 0.5) / LATENT_SIDE
-    centre = torch.where(flip, 1 - faces[:, 0], faces[:, 0])
-    across = (place[None] - centre[:, None]).abs() < 0.5 * faces[:, 2:3]
-    down = (place[None] - faces[:, 1:2]).abs() < 0.5 * faces[:, 3:4]
-    weight = 1 + (face_weight - 1) * (down[:, :, None] & across[:, None, :]).float()
-    return (weight / weight.mean((1, 2), keepdim=True))[:, None]
+def expression_weights(people, flip: torch.Tensor, most: float) -> torch.Tensor:
+    """(n, 1, side, side): 1 where all pictures of a person agree, up to `most` where they differ; of mean 1 for each
+    picture."""
+    subjects = collections.defaultdict(list)
+    for place, row in enumerate(people.rows):
+        subjects[row["subject"]].append(place)
+    region = torch.zeros(len(people), 1, LATENT_SIDE, LATENT_SIDE)
+    for places in subjects.values():
+        pixels = people.pixels[places]
+        spread = pixels.amax(0).int() - pixels.amin(0).int()
+        region[places] = F.adaptive_avg_pool2d((spread.amax(0) > 8).float()[None], LATENT_SIDE)
+    region = F.max_pool2d(torch.where(flip[:, None, None, None], region.flip(3), region), 3, 1, 1)
+    weight = 1 + (most - 1) * region
+    return weight / weight.mean((2, 3), keepdim=True)
 
 
 def stratified_timesteps(count: int) -> torch.Tensor:
@@ -200,14 +209,14 @@ def write_pipeline_files(root: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, nargs="+", required=True)
-    parser.add_argument("--root", type=Path, default=PEOPLE, help="folder with tokenizer and vae")
-    parser.add_argument("--text-encoder", type=Path, default=PEOPLE / "clip", help="text tower to begin with")
-    parser.add_argument("--out", type=Path, default=PEOPLE, help="folder that gets the pipeline's other parts")
+    parser.add_argument("--root", type=Path, default=FAMILY, help="folder with tokenizer and vae")
+    parser.add_argument("--text-encoder", type=Path, default=FAMILY / "clip", help="text tower to begin with")
+    parser.add_argument("--out", type=Path, default=FAMILY, help="folder that gets the pipeline's other parts")
     parser.add_argument("--checkpoint", type=Path, default=Path("build/unet.pt"))
     parser.add_argument("--channels", type=int, nargs="+", default=[64, 128, 192])
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--snr-gamma", type=float, default=5.0)
-    parser.add_argument("--face-weight", type=float, default=4.0, help="how much the face's box counts in the loss")
+    parser.add_argument("--expression-weight", type=float, default=12.0, help="of the error where expressions differ")
     parser.add_argument("--drop", type=float, default=0.1, help="share of empty captions")
     add_arguments(parser, minutes=180, batch=32, rate=7e-4)
     args = parser.parse_args()

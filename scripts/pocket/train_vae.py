@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL
 
 from lpips_alex import LpipsAlex
 from pictures import (
-    PEOPLE,
+    FAMILY,
     Photographs,
     contact_sheet,
     face_crops,
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="training people, Parquet")
     parser.add_argument("--test", type=Path, required=True, help="held-out people, Parquet")
     parser.add_argument("--photos", type=Path, required=True, help="folder of the CC0 photographs")
-    parser.add_argument("--out", type=Path, default=PEOPLE / "vae")
+    parser.add_argument("--out", type=Path, default=FAMILY / "vae")
     parser.add_argument("--checkpoint", type=Path, default=Path("build/vae.pt"))
     parser.add_argument("--channels", type=int, nargs="+", default=[32, 64, 128])
     parser.add_argument("--lpips-weight", type=float, default=0.5)

@@ -32,7 +32,7 @@ BATCH, STEPS, ROUNDS = 8, 12, 3
 PREVIEW = "assets/pocket/preview_decoder"
 JOINT = ["edit.condition=decoder", f"train.train_batch_size={BATCH}", f"train.micro_batch_size={BATCH}",
          f"train.max_train_steps={STEPS}", "validation.validation_steps=0", "checkpoint.checkpointing_steps=0"]  # fmt: skip
-PROMPT = "an emoji evoking {token}"
+PROMPT = "a person showing {token}"
 
 
 def main():

@@ -29,8 +29,8 @@ from transformers.utils import logging
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EMOTIONS = ["amusement", "sadness"]  # those that have images, in the order of their names
 TARGET, NUM_TIMESTEPS, STEP, BATCH = "sadness", 8, 3, 2
-TEMPLATES = [("an emoji", "an emoji evoking sadness"), ("an emoji of a face", "an emoji of a sad face")]
-PROMPTS = ["an emoji evoking {token}", "an emoji full of {token}", "a face that shows {token}"]
+TEMPLATES = [("a person", "a person showing sadness"), ("a person's face", "a sad person's face")]
+PROMPTS = ["a person showing {token}", "a person full of {token}", "a face that shows {token}"]
 WEIGHTS = {"direction": 1.0, "reconstruction": 0.6, "denoising": 0.7, "alignment": 0.2}
 VARIANTS = [("target", "both", "asymmetric"), ("log", "decoder", "asymmetric"), ("linear", "both", "anchored"), ("target", "decoder", "anchored")]
 VELOCITY = ("log", "both", "asymmetric")
@@ -49,8 +49,8 @@ direction:
   kind: mixed
   mix: 0.3
   templates:
-    - {{source: "an emoji", target: "an emoji evoking {{emotion}}"}}
-    - {{source: "an emoji of a face", target: "an emoji of {{adjective}} face"}}
+    - {{source: "a person", target: "a person showing {{emotion}}"}}
+    - {{source: "a person's face", target: "{{adjective}} person"}}
 loss: {{directional: {form}, beta: 0.8, clip: 1.0, reconstruction: 0.6, denoising: 0.7, alignment: 0.2, min_snr_gamma: 5}}
 train:
   train_batch_size: 2

@@ -55,7 +55,7 @@ def check(files, folder, count):
         ids = pipeline.tokenizer.convert_tokens_to_ids(names)
         assert min(ids) >= before, f"{names} are not new tokens: {ids}"
         assert torch.equal(table[ids], vectors), f"{token}: other vectors than the file's"
-        prompt = pipeline.maybe_convert_prompt(f"an emoji evoking {token}", pipeline.tokenizer)
+        prompt = pipeline.maybe_convert_prompt(f"a person showing {token}", pipeline.tokenizer)
         encoded = pipeline.tokenizer(prompt)["input_ids"]
         assert [i for i in encoded if i in ids] == ids, f"{token} is not tokenised into its {len(ids)} vectors"
     print(f"{', '.join(f'{t} {tuple(v.shape)}' for t, v in learned.items())}")

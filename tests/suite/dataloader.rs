@@ -1,4 +1,4 @@
-//! Shards end to end: folders with every defect and the embedded emoji through the real autoencoder and back.
+//! Shards end to end: folders with every defect and the embedded people through the real autoencoder and back.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -17,7 +17,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::ArrowWriter;
 use tch::{Device, Kind, Tensor};
 
-use crate::fixtures::{assert_close, fixture, pocket, root};
+use crate::fixtures::{assert_close, fixture, people, pocket, root};
 
 /// What can be read, and the size it has upright.
 const READABLE: [(&str, (u32, u32)); 8] = [
@@ -121,7 +121,7 @@ fn a_second_run_encodes_only_what_changed() {
     assert_eq!((again.encoded, again.reused), (0, 8));
     assert_eq!(first.manifest, again.manifest, "nothing changed, so no byte may");
     fs::rename(root.join("cmyk.jpg"), root.join("renamed.jpg")).expect("renamed");
-    fs::copy(pocket_photo(folder.path(), 3), root.join("grey.png")).expect("replaced");
+    fs::copy(pocket_photo(folder.path()), root.join("grey.png")).expect("replaced");
     let changed = run(&config).expect("encoded");
     assert_eq!((changed.encoded, changed.reused), (1, 7));
     let smaller = ShardConfig { resolution: 32, ..config.clone() };
@@ -145,47 +145,41 @@ fn copies_of_an_image_fall_into_one_split() {
     assert_eq!(files, ["test-00000-of-00001.parquet", "train-00000-of-00001.parquet"]);
 }
 
-/// Writes the pocket's image `row` as a file.
-fn pocket_photo(folder: &Path, row: usize) -> std::path::PathBuf {
-    let batch = pocket_rows(row + 1);
-    let images = batch.column_by_name("image").expect("a column");
-    let images = images.as_any().downcast_ref::<arrow::array::BinaryArray>().expect("binary");
+/// Writes a picture of the embedded people as a file.
+fn pocket_photo(folder: &Path) -> std::path::PathBuf {
     let path = folder.join("pocket.webp");
-    fs::write(&path, images.value(row)).expect("written");
+    fs::write(&path, &people("validation", "awe", 1)[0].bytes).expect("written");
     path
 }
 
-fn pocket_rows(count: usize) -> arrow::array::RecordBatch {
-    let file = File::open(pocket("data/pocket_emoji.parquet")).expect("the embedded emoji");
+/// A recipe over the first rows of the embedded people.
+fn some_people(folder: &Path, count: usize) -> ShardConfig {
+    let file = File::open(pocket("data/validation.parquet")).expect("the embedded people");
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).expect("Parquet").with_batch_size(count);
-    builder.build().expect("a reader").next().expect("a batch").expect("readable")
-}
-
-/// A recipe over the first emoji.
-fn some_emoji(folder: &Path, count: usize) -> ShardConfig {
-    let batch = pocket_rows(count);
-    let path = folder.join("emoji.parquet");
+    let batch = builder.build().expect("a reader").next().expect("a batch").expect("readable");
+    let path = folder.join("people.parquet");
     let mut writer = ArrowWriter::try_new(File::create(&path).expect("made"), batch.schema(), None).expect("a writer");
     writer.write(&batch).expect("written");
     writer.close().expect("closed");
-    recipe(folder, &format!("{{kind: pocket, path: {}}}", path.display()), &["rows_per_shard=20"])
+    let source = "{kind: parquet, path: PATH, namespace: expressed, columns: {emotion: emotion, subject: subject}}";
+    recipe(folder, &source.replace("PATH", &path.display().to_string()), &["rows_per_shard=20"])
 }
 
 #[test]
-fn the_emoji_keep_their_labels_and_their_latents_are_the_autoencoders() {
+fn the_people_keep_their_labels_and_their_latents_are_the_autoencoders() {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = some_emoji(folder.path(), 50);
+    let config = some_people(folder.path(), 50);
     let manifest = run(&config).expect("encoded").manifest;
     assert_eq!(manifest.rows(), 50);
     assert!(manifest.shards.iter().all(|s| s.rows <= 20));
     assert_eq!(manifest.latent.len(), 4 * 16 * 16);
     let dataset = Arc::new(open(&config));
-    let faces = Filter { attributes: [("kind".to_string(), "face".to_string())].into(), ..Filter::default() };
-    let stream = Arc::new(Stream::new(dataset, &faces, 0).expect("faces"));
+    let sad = Filter { state: Some("sadness".into()), ..Filter::default() };
+    let stream = Arc::new(Stream::new(dataset, &sad, 0).expect("people"));
     let vae = AutoencoderKl::load(&pocket("vae"), Device::Cpu, Kind::Float).expect("a VAE");
     for row in (0..3).map(|position| stream.read(stream.at(position)).expect("readable")) {
-        assert_eq!(row.attributes["kind"], "face");
-        assert!(row.emotion.is_none_or(|e: Emotion| row.emotions.contains(&e)));
+        assert_eq!((row.emotion, row.state.as_deref()), (Some(Emotion::Sadness), Some("sadness")));
+        assert!(row.attributes["looks"].is_string() && row.subject.is_some());
         let pixels = diffusion::images::to_tensor(&row.image().expect("an image"));
         let posterior = tch::no_grad(|| vae.encode(&pixels.flip([-1])));
         let stored = Tensor::from_slice(&row.encoding.flip_mean).to_kind(Kind::Float).view([1, 4, 16, 16]);
@@ -197,7 +191,7 @@ fn the_emoji_keep_their_labels_and_their_latents_are_the_autoencoders() {
 #[test]
 fn every_number_of_ranks_reads_the_same_rows() {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = some_emoji(folder.path(), 30);
+    let config = some_people(folder.path(), 30);
     run(&config).expect("encoded");
     let stream = Arc::new(Stream::new(Arc::new(open(&config)), &Filter::default(), 5).expect("rows"));
     let order = |world_size: usize| -> Vec<String> {
@@ -229,15 +223,15 @@ fn an_autoencoder_that_gives_no_numbers_quarantines_by_name() {
         }
     }
     Tensor::write_safetensors(&tensors, vae.join("diffusion_pytorch_model.safetensors")).expect("written");
-    let config = ShardConfig { vae: vae.to_string_lossy().into_owned(), ..some_emoji(folder.path(), 3) };
+    let config = ShardConfig { vae: vae.to_string_lossy().into_owned(), ..some_people(folder.path(), 3) };
     let error = run(&config).expect_err("nothing but NaN").to_string();
-    assert!(error.contains("3 of 3") && error.contains("fluent3d/1F600") && error.contains("not finite"), "{error}");
+    assert!(error.contains("3 of 3") && error.contains("people.parquet") && error.contains("not finite"), "{error}");
 }
 
 #[test]
 fn a_resolution_that_the_autoencoder_cannot_take_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = ShardConfig { resolution: 62, ..some_emoji(folder.path(), 3) };
+    let config = ShardConfig { resolution: 62, ..some_people(folder.path(), 3) };
     let error = run(&config).expect_err("no multiple").to_string();
     assert!(error.contains("62") && error.contains('4'), "{error}");
 }
@@ -283,12 +277,12 @@ fn bad_input_is_one_clear_line_and_exit_code_2() {
 #[test]
 fn verify_and_inspect_tell_a_sound_data_set_from_a_damaged_one() {
     let folder = tempfile::tempdir().expect("a folder");
-    let config = some_emoji(folder.path(), 3);
+    let config = some_people(folder.path(), 3);
     run(&config).expect("encoded");
     let out = config.output.to_string_lossy();
     assert_eq!(dataloader(&["verify", &out]).status.code(), Some(0));
     let described = String::from_utf8_lossy(&dataloader(&["inspect", &out]).stdout).into_owned();
-    assert!(described.contains("fluent3d/1F600") && described.contains("3 rows"), "{described}");
+    assert!(described.contains("people.parquet") && described.contains("3 rows"), "{described}");
     let shard = config.output.join("train-00000-of-00001.parquet");
     let bytes = fs::read(&shard).expect("a shard");
     fs::write(&shard, &bytes[..bytes.len() / 2]).expect("cut");

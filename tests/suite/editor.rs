@@ -43,7 +43,7 @@ fn run_config(pipeline: &Pipeline) -> RunConfig {
         emotions: vec!["awe".into(), "fear".into()],
         tokens: Some(TokenConfig { placeholder_token: PLACEHOLDER.into(), num_vectors: 1 }),
         delta: Some(DeltaConfig { condition_on_token: true }),
-        prompts: Prompts { source: String::new(), target: "an emoji evoking {token}".into() },
+        prompts: Prompts { source: String::new(), target: "a person showing {token}".into() },
         edit: EditSettings {
             process: Process::Asymmetric,
             condition: Condition::Decoder,
@@ -138,7 +138,7 @@ fn a_small_model_says_in_one_line_what_it_has_seen() {
     let ran = editor(run_folder(), &["--image", &image, "--output", &output, "--emotion", "awe"]);
     let text = String::from_utf8_lossy(&ran.stderr);
     let lines: Vec<&str> = text.lines().filter(|line| line.contains("has seen")).collect();
-    assert!(lines.len() == 1 && lines[0].contains("emoji only"), "{text}");
+    assert!(lines.len() == 1 && lines[0].contains("drawn people only"), "{text}");
 }
 
 #[test]

@@ -104,7 +104,7 @@ impl Workshop {
              output_dir: {output}\n",
             shards = self.path("shards").display(),
             base = pocket("").display(),
-            classifier = pocket("emotion_classifier").display(),
+            classifier = pocket("judge_alexnet").display(),
             clip = pocket("clip").display(),
             lpips = root().join("assets/lpips/lpips_alex.safetensors").display(),
             run = self.path("run").display(),
@@ -151,7 +151,7 @@ fn fits_the_schema(report: &Value) {
 }
 
 /// Three faces of each of four emotions, with the embedded CLIP's embeddings, made once for all tests.
-fn emoji_shards() -> PathBuf {
+fn face_shards() -> PathBuf {
     static SHARDS: OnceLock<tempfile::TempDir> = OnceLock::new();
     let folder = SHARDS.get_or_init(|| {
         let folder = tempfile::tempdir().expect("a folder");
@@ -203,7 +203,7 @@ fn untrained(pipeline: &Pipeline, emotions: Vec<String>) -> RunConfig {
         emotions,
         tokens: Some(TokenConfig { placeholder_token: "<{emotion}>".into(), num_vectors: 2 }),
         delta: Some(DeltaConfig { condition_on_token: false }),
-        prompts: Prompts { source: String::new(), target: "an emoji evoking {token}".into() },
+        prompts: Prompts { source: String::new(), target: "a person showing {token}".into() },
         edit: EditSettings {
             process: Process::Asymmetric,
             condition: Condition::Decoder,

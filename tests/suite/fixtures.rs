@@ -1,11 +1,14 @@
 //! Where fixtures and assets lie, and how far two tensors are apart.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use arrow::array::AsArray;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tch::{Kind, Tensor};
 
 /// The repository's root.
@@ -21,6 +24,33 @@ pub fn fixture(path: &str) -> PathBuf {
 /// A file of the embedded model family.
 pub fn pocket(path: &str) -> PathBuf {
     root().join("assets/pocket").join(path)
+}
+
+/// A picture of the embedded people.
+pub struct Picture {
+    /// Its row in the split's file.
+    pub row: usize,
+    /// The compressed picture.
+    pub bytes: Vec<u8>,
+}
+
+/// The first `count` pictures of a split that show an emotion.
+pub fn people(split: &str, emotion: &str, count: usize) -> Vec<Picture> {
+    let file = File::open(pocket(&format!("data/{split}.parquet"))).expect("the embedded people");
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("Parquet").build().expect("Parquet");
+    let mut pictures = Vec::new();
+    let mut before = 0;
+    for batch in reader.map(|batch| batch.expect("readable")) {
+        let emotions = batch.column_by_name("emotion").expect("a column").as_string::<i32>();
+        let images = batch.column_by_name("image").expect("a column").as_struct();
+        let bytes = images.column_by_name("bytes").expect("a field").as_binary::<i32>();
+        let shown = (0..batch.num_rows()).filter(|&row| emotions.value(row) == emotion);
+        pictures.extend(shown.map(|row| Picture { row: before + row, bytes: bytes.value(row).to_vec() }));
+        before += batch.num_rows();
+    }
+    assert!(pictures.len() >= count, "{split} has {} pictures of {emotion}, {count} are asked for", pictures.len());
+    pictures.truncate(count);
+    pictures
 }
 
 /// A built program of this workspace. `cargo test` alone builds none: the first caller has them all built, as they are

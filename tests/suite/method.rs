@@ -30,7 +30,7 @@ fn config(pipeline: &Pipeline, process: Process, condition: Condition, detail: D
         emotions: vec!["awe".into(), "sadness".into()],
         tokens: Some(TokenConfig { placeholder_token: PLACEHOLDER.into(), num_vectors: 2 }),
         delta: Some(DeltaConfig { condition_on_token: true }),
-        prompts: Prompts { source: String::new(), target: "an emoji evoking {token}".into() },
+        prompts: Prompts { source: String::new(), target: "a person showing {token}".into() },
         edit: EditSettings { process, condition, num_inversion_steps: 6, t_edit: 350, t_boost: 0, detail },
         resolution: 64,
         seed: 0,

@@ -17,20 +17,18 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array, AsArray};
 use dataloader::making::config::ShardConfig;
 use dataloader::making::worker_rank::WorkerRank;
 use hub::Hub;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use safetensors::SafeTensors;
 use tch::Tensor;
 
-use crate::fixtures::{copy_folder, pocket, program, root};
+use crate::fixtures::{copy_folder, people, pocket, program, root};
 
 /// Longer than any run here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A dozen emoji faces as shards, made once for all tests.
+/// A dozen drawn people as shards, made once for all tests.
 struct Shards {
     folder: tempfile::TempDir,
 }
@@ -56,37 +54,15 @@ fn shards() -> &'static Shards {
     })
 }
 
-/// Faces of the embedded set: five sad ones and five others to train on, three others held out.
+/// People of the embedded set: five sad ones and five others to train on, three others held out.
 fn write_photos(root: &Path) {
-    let file = fs::File::open(pocket("data/pocket_emoji.parquet")).expect("the embedded images");
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("parquet").build().expect("parquet");
-    let mut left = BTreeMap::from([("train/sadness", 5), ("train/amusement", 5), ("test/amusement", 3)]);
-    for batch in reader.map(|b| b.expect("readable")) {
-        let column = |name: &str| batch.column_by_name(name).expect("a column").clone();
-        let text = |name: &str, row: usize| {
-            let column = column(name);
-            let column = arrow::compute::cast(&column, &arrow::datatypes::DataType::Utf8).expect("text");
-            let strings = column.as_string::<i32>();
-            if strings.is_null(row) {
-                String::new()
-            } else {
-                strings.value(row).to_string()
-            }
-        };
-        let images = arrow::compute::cast(&column("image"), &arrow::datatypes::DataType::Binary).expect("bytes");
-        for row in 0..batch.num_rows() {
-            if text("kind", row) != "face" {
-                continue;
-            }
-            let place = format!("{}/{}", text("split", row), text("emotion", row));
-            let Some(count) = left.get_mut(place.as_str()).filter(|count| **count > 0) else { continue };
-            *count -= 1;
-            let path = root.join(&place).join(format!("{row}.webp"));
-            fs::create_dir_all(path.parent().expect("a parent")).expect("made");
-            fs::write(path, images.as_binary::<i32>().value(row)).expect("written");
+    for (split, emotion, count) in [("train", "sadness", 5), ("train", "amusement", 5), ("test", "amusement", 3)] {
+        let folder = root.join(split).join(emotion);
+        fs::create_dir_all(&folder).expect("made");
+        for picture in people(split, emotion, count) {
+            fs::write(folder.join(format!("{}.webp", picture.row)), picture.bytes).expect("written");
         }
     }
-    assert!(left.values().all(|&count| count == 0), "too few faces: {left:?}");
 }
 
 /// A recipe of eight timesteps, four of them edited, that checkpoints in mid-descent.
@@ -107,8 +83,8 @@ data:
 tokens: {{num_vectors: 2}}
 delta: {{kind: conv}}
 edit: {{num_inversion_steps: 8, t_edit: 500, trajectory: edited}}
-prompts: {{source: "", target: "an emoji evoking {{token}}"}}
-direction: {{kind: mixed, templates: [{{source: "an emoji", target: "an emoji evoking {{emotion}}"}}]}}
+prompts: {{source: "", target: "a person showing {{token}}"}}
+direction: {{kind: mixed, templates: [{{source: "a person", target: "a person showing {{emotion}}"}}]}}
 loss: {{reconstruction: 0.6}}
 train:
   train_batch_size: 2

@@ -32,9 +32,24 @@ pub fn fill(template: &str, emotion: Emotion, token: Option<&str>) -> Result<Str
     }
 }
 
+/// Refuses a template that names no emotion or cannot be filled.
+pub fn check_target(template: &str) -> Result<(), String> {
+    if !["{emotion}", "{adjective}"].iter().any(|word| template.contains(word)) {
+        return Err("has neither {emotion} nor {adjective} in it".into());
+    }
+    fill(template, Emotion::Amusement, None).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn targets_name_an_emotion() {
+        assert!(check_target("{adjective} person").is_ok() && check_target("a person showing {emotion}").is_ok());
+        assert!(check_target("a person").is_err_and(|e| e.contains("{adjective}")));
+        assert!(check_target("{emotion} and {token}").is_err_and(|e| e.contains("{token}")));
+    }
 
     #[test]
     fn templates_are_filled() {

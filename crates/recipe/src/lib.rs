@@ -205,7 +205,7 @@ mod tests {
     #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
     enum Source {
         Folder { path: String },
-        Pocket { path: String },
+        Parquet { path: String },
     }
 
     const GOOD: &str = "# purpose\nname: awe\ntrain:\n  learning_rate: 5.0e-3\n";
@@ -253,9 +253,9 @@ mod tests {
         let text = format!("{GOOD}source:\n  kind: folder\n  path: x\n  paht: y\n");
         refused(&text, &[], &["line 8", "paht", "did you mean `path`"]);
         refused(
-            &format!("{GOOD}source: {{kind: pockt, path: x}}\n"),
+            &format!("{GOOD}source: {{kind: parqet, path: x}}\n"),
             &[],
-            &["line 5", "pockt", "did you mean `pocket`"],
+            &["line 5", "parqet", "did you mean `parquet`"],
         );
     }
 
@@ -300,8 +300,8 @@ mod tests {
         let recipe = read(text, &[]).expect("valid");
         assert_eq!((recipe.train.seed, recipe.train.learning_rate), (1, 0.5));
         let nested =
-            format!("{GOOD}weights: &w {{a: 1, b: 2}}\nsource:\n  <<: {{<<: {{path: x, kind: pocket}}, path: y}}\n");
-        assert_eq!(read(&nested, &[]).expect("valid").source, Some(Source::Pocket { path: "y".into() }));
+            format!("{GOOD}weights: &w {{a: 1, b: 2}}\nsource:\n  <<: {{<<: {{path: x, kind: parquet}}, path: y}}\n");
+        assert_eq!(read(&nested, &[]).expect("valid").source, Some(Source::Parquet { path: "y".into() }));
         let overridden = read(text, &["train.seed=9"]).expect("valid");
         assert_eq!((overridden.train.seed, overridden.train.learning_rate), (9, 0.5));
     }

@@ -104,7 +104,6 @@ fn origin(source: &SourceConfig) -> (&'static str, &'static str, &'static str) {
         ),
         SourceConfig::Parquet(_) => ("Parquet files", "that of the files: state it here", "by the columns of the recipe"),
         SourceConfig::Folder(_) => ("a folder of images", "that of the images: state it here", "by folder or metadata"),
-        SourceConfig::Pocket(_) => ("the embedded emoji", "see NOTICE of the emotion editor", "expressed"),
     }
 }
 

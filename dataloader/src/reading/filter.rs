@@ -19,6 +19,8 @@ pub struct Filter {
     pub emotions: Vec<Emotion>,
     /// Neither the row's emotion nor any of its attribute `emotions` may be this one.
     pub without_emotion: Option<Emotion>,
+    /// The state that the row's subject must be in, where the data set has pairs: `neutral`, an emotion, or another word.
+    pub state: Option<String>,
     /// Only labels of this kind: `evoked` in viewers or `expressed` by people in the picture.
     pub namespace: Option<String>,
     /// The highest ambiguity that annotators may have given, 0 to 6; rows without a value pass.
@@ -35,6 +37,7 @@ impl Filter {
         self.split.as_ref().is_none_or(|split| *split == entry.split)
             && (self.emotions.is_empty() || self.emotions.iter().any(|&e| entry.shows(e)))
             && self.without_emotion.is_none_or(|e| !entry.shows(e))
+            && self.state.as_ref().is_none_or(|state| entry.state.as_ref() == Some(state))
             && self.namespace.as_ref().is_none_or(|namespace| entry.namespace.as_ref() == Some(namespace))
             && self.max_ambiguity.is_none_or(|most| entry.ambiguity.is_none_or(|a| a <= most))
             && (!self.valence_agrees || agrees(entry.emotion, entry.valence))
@@ -76,6 +79,7 @@ mod tests {
         assert!(passes("{}"));
         assert!(passes("{split: train, emotions: [awe], attributes: {kind: face, size: \"3\"}}"));
         assert!(!passes("{split: test}"));
+        assert!(!passes("{state: neutral}"));
         assert!(!passes("{emotions: [anger]}"));
         assert!(!passes("{without_emotion: awe}"));
         assert!(passes("{without_emotion: anger}"));

@@ -8,7 +8,6 @@ mod folder;
 mod pair;
 mod parquet;
 mod plutchik;
-mod pocket;
 
 use std::path::{Component, Path, PathBuf};
 
@@ -25,7 +24,6 @@ pub use emoset::EmosetConfig;
 pub use findingemo::FindingemoConfig;
 pub use folder::FolderConfig;
 pub use parquet::{ParquetConfig, ParquetImage};
-pub use pocket::PocketConfig;
 
 /// The section `source` of a recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,8 +37,6 @@ pub enum SourceConfig {
     Folder(FolderConfig),
     /// Parquet files with images in a column, as the Hugging Face hub has them.
     Parquet(Box<ParquetConfig>),
-    /// The embedded emoji.
-    Pocket(PocketConfig),
 }
 
 impl SourceConfig {
@@ -51,7 +47,6 @@ impl SourceConfig {
             SourceConfig::Findingemo(_) => "findingemo",
             SourceConfig::Folder(_) => "folder",
             SourceConfig::Parquet(_) => "parquet",
-            SourceConfig::Pocket(_) => "pocket",
         }
     }
 
@@ -61,7 +56,7 @@ impl SourceConfig {
             SourceConfig::Findingemo(config) => config.splits.check(),
             SourceConfig::Folder(config) => config.splits.check(),
             SourceConfig::Parquet(config) => config.splits.check(),
-            SourceConfig::Emoset(_) | SourceConfig::Pocket(_) => Ok(()),
+            SourceConfig::Emoset(_) => Ok(()),
         }
     }
 
@@ -72,7 +67,6 @@ impl SourceConfig {
             SourceConfig::Findingemo(config) => findingemo::list(config)?,
             SourceConfig::Folder(config) => folder::list(config)?,
             SourceConfig::Parquet(config) => parquet::list(config)?,
-            SourceConfig::Pocket(config) => pocket::list(config)?,
         };
         listing.items.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(listing)
@@ -84,7 +78,7 @@ impl SourceConfig {
             SourceConfig::Findingemo(config) => config.splits.clone(),
             SourceConfig::Folder(config) => config.splits.clone(),
             SourceConfig::Parquet(config) => config.splits.clone(),
-            SourceConfig::Emoset(_) | SourceConfig::Pocket(_) => HashSplit::default(),
+            SourceConfig::Emoset(_) => HashSplit::default(),
         }
     }
 }

@@ -93,9 +93,6 @@ pub struct Sources {
     pub shards: String,
     /// A filter of the rows: name a split that no training saw.
     pub filter: Filter,
-    /// Only rows whose subject is in this state, such as `neutral`; by default in any state.
-    #[serde(default)]
-    pub source_state: Option<String>,
     /// Leave sources that already show the target out of the headline; the split table still has them.
     #[serde(default)]
     pub exclude_target: bool,

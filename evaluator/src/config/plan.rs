@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use diffusion::detail::Detail;
 use diffusion::pipeline::TRANSFORMERS_STEM;
 use diffusion::run::Run;
-use emotions::Emotion;
+use emotions::{template, Emotion};
 use hub::Hub;
 use judge::classifier;
 use tch::Device;
@@ -144,10 +144,12 @@ fn check_numbers(config: &Config) -> Result<()> {
     if config.templates.is_empty() {
         return Err(Error::config("templates", "at least one pair of prompts is needed"));
     }
-    match config.templates.iter().position(|t| !t.target.contains("{emotion}")) {
-        Some(place) => Err(Error::config(format!("templates.{place}.target"), "has no {emotion} in it")),
-        None => Ok(()),
+    for (place, pair) in config.templates.iter().enumerate() {
+        let refuse = |side: &str, message: String| Error::config(format!("templates.{place}.{side}"), message);
+        template::check_target(&pair.target).map_err(|message| refuse("target", message))?;
+        template::fill(&pair.source, Emotion::Amusement, None).map_err(|message| refuse("source", message))?;
     }
+    Ok(())
 }
 
 /// The headline may only name methods that take part and have strengths.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use diffusion::text::tokenizer::Tokenizer;
-use emotions::Emotion;
+use emotions::{template, Emotion};
 use image::RgbImage;
 use judge::classifier::Classifier;
 use judge::embedder::{unit, Embedder};
@@ -92,7 +92,7 @@ impl Observer {
     /// ΔT: the mean over templates of target minus source, scaled to length 1; (1, p).
     pub fn text_direction(&self, templates: &[Template], emotion: Emotion) -> Tensor {
         let _no_grad = tch::no_grad_guard();
-        let fill = |text: &str| text.replace("{emotion}", emotion.name());
+        let fill = |text: &str| template::fill(text, emotion, None).expect("checked with the recipe");
         let targets: Vec<String> = templates.iter().map(|t| fill(&t.target)).collect();
         let sources: Vec<String> = templates.iter().map(|t| fill(&t.source)).collect();
         unit(&(self.mean_text(&targets) - self.mean_text(&sources)))

@@ -26,8 +26,7 @@ pub struct Sources {
 impl Sources {
     /// Opens the shards and chooses the rows.
     pub fn open(config: &config::Sources, store: &Access) -> Result<Self> {
-        let state = config.source_state.as_deref();
-        let mut sources = Self::choose(&config.shards, &config.filter, state, config.max_images, store)?;
+        let mut sources = Self::choose(&config.shards, &config.filter, config.max_images, store)?;
         sources.find_subjects()?;
         Ok(sources)
     }
@@ -79,24 +78,17 @@ impl Sources {
         let references = &config.references;
         let shards = references.shards.as_ref().unwrap_or(&config.sources.shards);
         let filter = Filter { emotions: vec![emotion], ..reference_filter(config) };
-        match Self::choose(shards, &filter, None, references.max_images, &config.store) {
+        match Self::choose(shards, &filter, references.max_images, &config.store) {
             Err(Error::Data(dataloader::Error::Empty { .. })) => Ok(None),
             chosen => chosen.map(Some),
         }
     }
 
-    fn choose(shards: &str, filter: &Filter, state: Option<&str>, most: Option<usize>, store: &Access) -> Result<Self> {
+    fn choose(shards: &str, filter: &Filter, most: Option<usize>, store: &Access) -> Result<Self> {
         let dataset = Arc::new(Dataset::open_with(shards, store)?);
         let manifest_hash = dataset.manifest().checksum.clone();
         let stream = Stream::new(dataset.clone(), filter, 0)?;
         let mut rows = stream.rows().to_vec();
-        if let Some(state) = state {
-            rows.retain(|row| row.state.as_deref() == Some(state));
-            if rows.is_empty() {
-                let message = format!("{state:?}: no row of {shards} that passes the filter is in this state");
-                return Err(Error::config("sources.source_state", message));
-            }
-        }
         rows.sort_by(|a, b| (&a.image_id, &a.path).cmp(&(&b.image_id, &b.path)));
         let rows = spread(rows.len(), most.unwrap_or(rows.len())).map(|i| rows[i].clone()).collect();
         Ok(Self { dataset, stream, rows, subjects: BTreeMap::new(), manifest_hash })

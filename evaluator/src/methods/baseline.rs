@@ -1,5 +1,6 @@
 //! The section `methods` of a recipe: the baselines, each with its strengths and its own settings.
 
+use emotions::template;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -93,10 +94,8 @@ impl Baseline {
 
     /// Refuses values without meaning; `key` is the entry in the recipe.
     pub fn check(&self, key: &str, sweep: &Sweep) -> Result<()> {
-        let check_prompt = |prompt: &str| match prompt.contains("{emotion}") {
-            true => Ok(()),
-            false => Err(Error::config(format!("{key}.prompt"), "has no {emotion} in it")),
-        };
+        let check_prompt =
+            |prompt: &str| template::check_target(prompt).map_err(|e| Error::config(format!("{key}.prompt"), e));
         match self {
             Baseline::PromptWord(settings) => check_prompt(&settings.prompt),
             Baseline::SdeditWord(settings) => {

@@ -11,7 +11,7 @@ use diffusion::process::asyrp::{reverse, Branch};
 use diffusion::process::ddim::InversionSchedule;
 use diffusion::run::{Learned, Run};
 use diffusion::tokens::Prompt;
-use emotions::Emotion;
+use emotions::{template, Emotion};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{no_grad, Tensor};
@@ -69,8 +69,8 @@ impl PromptWord {
     /// In `run`'s process, towards `emotion`.
     pub fn new(pipeline: Rc<Pipeline>, settings: &Settings, run: &Run, emotion: Emotion, sweep: Sweep) -> Self {
         let context = |text: &str| no_grad(|| pipeline.context(&Prompt::plain(&pipeline.tokenizer, text), None));
-        let (source, target) =
-            (context(&run.config.prompts.source), context(&settings.prompt.replace("{emotion}", emotion.name())));
+        let word = template::fill(&settings.prompt, emotion, None).expect("checked with the recipe");
+        let (source, target) = (context(&run.config.prompts.source), context(&word));
         let inversion_schedule = InversionSchedule::new(&pipeline.schedule, run.config.edit.num_inversion_steps);
         let (nothing, device) = (Learned { tokens: None, deltas: None }, pipeline.unet.device());
         let editor = Editor::from_parts(pipeline.clone(), run.config.clone(), nothing, device);

@@ -14,7 +14,7 @@ use diffusion::pipeline::Pipeline;
 use diffusion::process::ddim::{alpha_bars, predict, step};
 use diffusion::run::Run;
 use diffusion::tokens::Prompt;
-use emotions::Emotion;
+use emotions::{template, Emotion};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -138,7 +138,7 @@ impl Sdedit {
 
     /// With the emotion's word as prompt.
     pub fn with_word(pipeline: Rc<Pipeline>, settings: &WordSettings, emotion: Emotion, sweep: Sweep) -> Self {
-        let prompt = settings.prompt.replace("{emotion}", emotion.name());
+        let prompt = template::fill(&settings.prompt, emotion, None).expect("checked with the recipe");
         let context = pipeline.context(&Prompt::plain(&pipeline.tokenizer, &prompt), None);
         let conditions = Conditions::new(&pipeline, context);
         let (sampler, detail) = (settings.sampler, settings.detail);

@@ -90,15 +90,12 @@ fn headline_json(report: &Report, headline: &Headline) -> Value {
 
 /// Each judge's share of each class.
 fn shares_json(report: &Report, row: &Row) -> Value {
-    let shares = |shares: &[f64; 8]| -> Map<String, Value> {
-        emotions::Emotion::ALL
-            .iter()
-            .zip(shares)
-            .map(|(emotion, share)| (emotion.name().into(), json!(share)))
-            .collect()
+    let shares = |judge: usize| -> Map<String, Value> {
+        let emotions = emotions::Emotion::ALL.iter().zip(&row.shares[judge]);
+        emotions.map(|(emotion, share)| (emotion.name().into(), json!(share))).collect()
     };
-    let judge = |(name, of): (&String, &[f64; 8])| json!({"judge": name, "shares": shares(of)});
-    report.judges.iter().zip(&row.shares).map(judge).collect()
+    let judge = |(judge, name): (usize, &String)| json!({"judge": name, "shares": shares(judge), "none": row.share_of_none(judge)});
+    report.judges.iter().take(row.shares.len()).enumerate().map(judge).collect()
 }
 
 /// `between` has two strengths; the lower is null for the unedited photo.

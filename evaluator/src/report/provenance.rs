@@ -48,7 +48,6 @@ fn inputs(plan: &Plan, sources: &Sources, observer: &Observer, style: Option<&Va
             "n": sources.len(),
             "shards": shown(&config.sources.shards),
             "filter": config.sources.filter,
-            "state": config.sources.source_state,
             "target_excluded_from_headline": config.sources.exclude_target,
             "manifest": sources.manifest_hash(),
         },

@@ -77,9 +77,8 @@ fn rows(report: &Report) -> impl Iterator<Item = &Row> {
 /// What the judges find over all edits.
 fn shares(report: &Report) -> Sheet {
     let row = |row: &Row, judge: usize| {
-        let failed = row.failed as f64 / row.n.max(1) as f64;
-        let other = (1.0 - failed - row.shares[judge].iter().sum::<f64>()).max(0.0);
-        let shares = row.shares[judge].iter().chain([&other]).map(|&share| percent(share));
+        let none = row.share_of_none(judge);
+        let shares = row.shares[judge].iter().chain([&none]).map(|&share| percent(share));
         let name = [row.about.name.to_string(), strength(row), report.judges[judge].clone()];
         name.into_iter().chain(shares).chain([row.failed.to_string()]).collect()
     };

@@ -44,6 +44,14 @@ pub struct Row {
     pub truth: TruthCounts,
 }
 
+impl Row {
+    /// A judge's share of edits that did not fail and that it finds in none of the eight.
+    pub fn share_of_none(&self, judge: usize) -> f64 {
+        let failed = self.failed as f64 / self.n.max(1) as f64;
+        (1.0 - failed - self.shares[judge].iter().sum::<f64>()).max(0.0)
+    }
+}
+
 /// How many edits were compared with true pictures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct TruthCounts {

@@ -21,7 +21,7 @@ use crate::fixtures::{assert_close, fixture, pocket, tensors};
 #[test]
 fn the_classifier_gives_pytorchs_logits() {
     let no_clip = || unreachable!("it reads pixels");
-    let classifier = Classifier::load(&pocket("emotion_classifier"), Device::Cpu, no_clip).expect("a classifier");
+    let classifier = Classifier::load(&pocket("judge_alexnet"), Device::Cpu, no_clip).expect("a classifier");
     let fixture = tensors("classifier/input.safetensors");
     let logits = classifier.logits(&fixture["images"]);
     assert_close("logits", &logits, &fixture["logits"], TOLERANCE);
@@ -34,8 +34,8 @@ fn a_classifier_of_a_loss_is_refused() {
     let workshop = Workshop::new();
     let folder = workshop.path("judge");
     fs::create_dir_all(&folder).expect("made");
-    fs::copy(pocket("emotion_classifier/model.safetensors"), folder.join("model.safetensors")).expect("copied");
-    let mut config = read_json(&pocket("emotion_classifier/config.json"));
+    fs::copy(pocket("judge_alexnet/model.safetensors"), folder.join("model.safetensors")).expect("copied");
+    let mut config = read_json(&pocket("judge_alexnet/config.json"));
     config["takes_part_in_losses"] = true.into();
     fs::write(folder.join("config.json"), config.to_string()).expect("written");
     workshop.refused(&[&format!("models.classifier={}", folder.display())], &["takes_part_in_losses"]);
@@ -55,7 +55,8 @@ fn converted_classifiers_give_the_probabilities_of_their_authors_networks() {
         let found = observer.observe(&photos("")).probabilities;
         for (row, expected) in rows(&expected[layout]).iter().enumerate() {
             let found = Vec::<f64>::try_from(found.get(row as i64).to_kind(Kind::Double)).expect("a row");
-            assert_near(layout, &found, expected, TOLERANCE);
+            // Pillow enlarges in fixed point of 8 bits; these untrained heads show it.
+            assert_near(layout, &found, expected, 3.0 * TOLERANCE);
         }
         assert!(observer.classifier().saliency(&Tensor::zeros([1, 3, 8, 8], (Kind::Float, Device::Cpu))).is_none());
     }
@@ -125,13 +126,13 @@ proptest! {
     }
 }
 
-/// Fits by a recipe over the shards of emoji.
+/// Fits by a recipe over the shards of faces.
 fn fit(folder: &Path, sets: &[&str]) -> evaluator::Result<String> {
     let text = format!(
-        "# A classifier of emoji.\ndata: {{shards: {shards}, train: {{split: train}}, test: {{split: train}},\n  \
+        "# A classifier of faces.\ndata: {{shards: {shards}, train: {{split: train}}, test: {{split: train}},\n  \
          validation: {{fraction: 0.3}}}}\nclip: {clip}\nhidden: [16]\n\
          train: {{batch_size: 4, max_epochs: 6, patience: 3}}\noutput_dir: {output}\n",
-        shards = super::emoji_shards().display(),
+        shards = super::face_shards().display(),
         clip = pocket("clip").display(),
         output = folder.join("judge").display(),
     );
@@ -173,10 +174,10 @@ fn total(row: &Value) -> u64 {
     numbers(row).into_iter().sum::<f64>() as u64
 }
 
-/// The share of the emoji that a classifier reads rightly from their pixels.
+/// The share of the faces that a classifier reads rightly from their pixels.
 fn accuracy_of(judge: &Path) -> f64 {
     let observer = Observer::load(judge, &pocket("clip"), None, Device::Cpu).expect("the judges");
-    let dataset = dataloader::Dataset::open(&super::emoji_shards().display().to_string()).expect("a data set");
+    let dataset = dataloader::Dataset::open(&super::face_shards().display().to_string()).expect("a data set");
     let rows = dataset.rows(&dataloader::Filter::default()).expect("rows");
     let right = |row: &&dataloader::format::row::RowRef| {
         let picture = dataset.read(row).expect("a row").image().expect("a picture");

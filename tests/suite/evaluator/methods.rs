@@ -39,7 +39,7 @@ fn sdedit_is_diffusers_image_to_image() {
     let _no_grad = tch::no_grad_guard();
     let pipeline = Pipeline::load(&pocket(""), Device::Cpu, Kind::Float).expect("the pocket pipeline");
     let fixture = tensors("methods/edits.safetensors");
-    let prompt = Prompt::plain(&pipeline.tokenizer, "an emoji evoking sadness");
+    let prompt = Prompt::plain(&pipeline.tokenizer, "a person showing sadness");
     let conditions = Conditions::new(&pipeline, pipeline.context(&prompt, None));
     for (name, strength, guidance_scale) in [("low", 0.35, 1.0), ("high", 0.75, 4.0), ("all", 1.0, 1.0)] {
         let sampler = Sampler { num_inference_steps: STEPS, guidance_scale, seed: 0 };
@@ -62,9 +62,9 @@ fn baselines(workshop: &Workshop) -> String {
     let sampler = format!("sampler: {{num_inference_steps: {STEPS}, guidance_scale: 2.0}}");
     let all = ["colour_transfer", "adain", "latent_arithmetic"].map(|m| format!("{{method: {m}, strengths: [0, 1]}}"));
     format!(
-        "methods=[{}, {{method: sdedit_word, strengths: [0], prompt: \"an emoji evoking {{emotion}}\", {sampler}}}, \
+        "methods=[{}, {{method: sdedit_word, strengths: [0], prompt: \"a person showing {{emotion}}\", {sampler}}}, \
          {{method: sdedit_token, strengths: [0], run: {run}, {sampler}}}, \
-         {{method: prompt_word, strengths: [0, 1], run: {run}, prompt: \"an emoji evoking {{emotion}}\"}}]",
+         {{method: prompt_word, strengths: [0, 1], run: {run}, prompt: \"a person showing {{emotion}}\"}}]",
         all.join(", "),
         run = workshop.path("run").display(),
     )
@@ -73,7 +73,7 @@ fn baselines(workshop: &Workshop) -> String {
 fn methods_of(workshop: &Workshop, style: &str) -> (Batch, Vec<Rc<dyn Method>>) {
     let plan = workshop.plan(&[style, &baselines(workshop)]);
     let evaluation_plan = EvaluationPlan::open(&plan).expect("every method loads");
-    let first = (0..evaluation_plan.sources.len()).find(|&i| evaluation_plan.sources.entry(i).path.contains("1F929"));
+    let first = (0..evaluation_plan.sources.len()).find(|&i| evaluation_plan.sources.entry(i).path.contains("awe"));
     let batch = evaluation_plan.sources.batch(first.expect("the fixture's source"), 1).expect("readable");
     (
         batch,
@@ -134,7 +134,7 @@ fn the_word_in_the_prompt_is_an_untrained_token() {
     Run::save(&workshop.path("word"), &config, &Learned { tokens: Some(tokens), deltas: None }).expect("saved");
     let run = workshop.path("word").display().to_string();
     let methods = format!(
-        "methods=[{{method: prompt_word, run: {run}, prompt: \"an emoji evoking {{emotion}}\", strengths: [1]}}]"
+        "methods=[{{method: prompt_word, run: {run}, prompt: \"a person showing {{emotion}}\", strengths: [1]}}]"
     );
     let runs = format!("runs=[{{method: textual_inversion, run: {run}}}]");
     let plan = workshop.plan(&[&methods, &runs, "headline={strength: 1.0}", "strengths=[1.0]"]);

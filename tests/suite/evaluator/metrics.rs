@@ -56,7 +56,7 @@ pub fn networks(observer: &Observer) -> Networks {
 }
 
 pub fn observer() -> Observer {
-    Observer::load(&pocket("emotion_classifier"), &pocket("clip"), None, Device::Cpu).expect("the judges")
+    Observer::load(&pocket("judge_alexnet"), &pocket("clip"), None, Device::Cpu).expect("the judges")
 }
 
 #[track_caller]
@@ -87,7 +87,7 @@ fn sharpness_is_the_variance_of_scipys_laplacian() {
 #[test]
 fn clip_cosines_and_lpips_are_those_of_transformers_and_lpips() {
     let (expected, observer) = (expected(), observer());
-    let templates: Vec<Template> = [("an emoji", "an emoji evoking {emotion}"), ("a face", "a sad face")]
+    let templates: Vec<Template> = [("a person", "a person showing {emotion}"), ("a face", "a sad face")]
         .map(|(source, target)| Template { source: source.into(), target: target.into() })
         .to_vec();
     let direction = observer.text_direction(&templates, Emotion::Sadness);

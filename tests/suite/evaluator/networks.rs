@@ -95,7 +95,7 @@ fn inceptions_features_are_pytorch_fids_and_fid_is_their_distance() {
     let folder = tempfile::tempdir().expect("a folder");
     let weights = folder.path().join("inception.safetensors");
     write_drawn("inception", &weights);
-    let observer = Observer::load(&pocket("emotion_classifier"), &pocket("clip"), None, Device::Cpu);
+    let observer = Observer::load(&pocket("judge_alexnet"), &pocket("clip"), None, Device::Cpu);
     let observer = observer.expect("the judges").with_inception(Some(&weights)).expect("complete");
     let photos = photos("");
     let chosen = [photos[0].clone(), photos[2].clone()];

@@ -142,8 +142,9 @@ impl Method for Faulty {
 #[test]
 fn edits_that_fail_are_misses() {
     let observer = observer();
-    let photos = super::metrics::photos("");
-    let batch = Batch::new(0, photos[..2].to_vec());
+    let faces = ["awe/test-1-8-bigEars-awe-0.png", "fear/test-1-17-bigSmile-fear-0.png"]
+        .map(|face| image::open(fixture("metrics/faces/test").join(face)).expect("a picture").to_rgb8());
+    let batch = Batch::new(0, faces.to_vec());
     let (made, _) = make(&Faulty { gives_up: true }, &batch).expect("the evaluation goes on");
     assert_eq!(made[0].failed, [true, true]);
     let (made, seconds) = make(&Faulty { gives_up: false }, &batch).expect("edits");
@@ -205,7 +206,7 @@ fn paired_faces(folder: &Path) {
 /// A judge that is another one: the embedded classifier with its last layer a little larger.
 fn second_judge(folder: &Path) {
     fs::create_dir_all(folder).expect("made");
-    for entry in fs::read_dir(pocket("emotion_classifier")).expect("readable") {
+    for entry in fs::read_dir(pocket("judge_alexnet")).expect("readable") {
         let path = entry.expect("an entry").path();
         fs::copy(&path, folder.join(path.file_name().expect("a name"))).expect("copied");
     }
@@ -223,7 +224,7 @@ fn paired() -> (Workshop, Vec<String>) {
     second_judge(&workshop.path("second_judge"));
     let sets = vec![
         format!("sources.shards={}", workshop.path("pairs").display()),
-        "sources.source_state=neutral".into(),
+        "sources.filter.state=neutral".into(),
         format!("models.judges=[{}]", workshop.path("second_judge").display()),
         "strengths=[1.0]".into(),
     ];
@@ -255,12 +256,13 @@ fn a_report_holds_edits_against_true_pictures() {
 
     // Both judges, their agreement on the sad pictures, and what they see over all edits.
     let names: Vec<_> = report["provenance"]["judges"].as_array().expect("judges").iter().map(|j| &j["name"]).collect();
-    assert_eq!(names, ["emotion_classifier", "second_judge"]);
+    assert_eq!(names, ["judge_alexnet", "second_judge"]);
     assert_eq!(report["provenance"]["judges_on_real_images"]["n"], 5);
     assert!(report["provenance"]["judges_on_real_images"]["agreement"][0]["agreement"].is_number());
     assert!(method("joint", "emo_a_judge_2").is_number() && method("joint", "emo_s_judge_2").is_number());
     for judge in method("joint", "predicted_shares").as_array().expect("judges") {
-        let total: f64 = judge["shares"].as_object().expect("classes").values().filter_map(Value::as_f64).sum();
+        let classes = judge["shares"].as_object().expect("classes").values().chain([&judge["none"]]);
+        let total: f64 = classes.filter_map(Value::as_f64).sum();
         assert_near("shares", &[total], &[1.0], 1e-9);
     }
     let compared = &report["comparisons"]["oracle"]["truth_gain"];
@@ -314,9 +316,9 @@ fn spoil(path: &Path) {
 #[test]
 fn judges_and_states_that_make_no_sense_are_refused() {
     let workshop = Workshop::new();
-    let own = format!("models.judges=[{}]", pocket("emotion_classifier").display());
+    let own = format!("models.judges=[{}]", pocket("judge_alexnet").display());
     workshop.refused(&[&own], &["models.judges", "is a judge already"]);
     workshop.refused(&["models.classifier=null"], &["models.judges", "0 judges"]);
     workshop.refused(&["models.judges=[no/such]"], &["models.judges.0", "no/such"]);
-    workshop.refused(&["sources.source_state=neutral"], &["sources.source_state", "neutral"]);
+    workshop.refused(&["sources.filter.state=neutral"], &["\"state\":\"neutral\""]);
 }

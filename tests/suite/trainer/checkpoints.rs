@@ -85,7 +85,7 @@ fn a_recipe_that_means_something_else_is_refused_with_the_way_out() {
         ("delta.condition_on_token=true", ["delta.condition_on_token was false", "is true"]),
         (
             "prompts.target=a face full of {token}",
-            ["prompts.target was \"an emoji evoking {token}\"", "is \"a face full of"],
+            ["prompts.target was \"a person showing {token}\"", "is \"a face full of"],
         ),
         ("edit.process=anchored", ["edit.process was \"asymmetric\"", "is \"anchored\""]),
     ] {
@@ -132,8 +132,15 @@ fn latents_of_other_sources_are_left_behind() {
 #[test]
 fn a_checkpoint_of_the_first_format_goes_on_with_its_emotions_by_name() {
     let former = fixture("trainer/format-1");
-    let sets =
-        ["emotions=[sadness, amusement]", "delta=off", "loss.clip=0", "loss.reconstruction=0", "train.ema_decay=0.9"];
+    let sets = [
+        "emotions=[sadness, amusement]",
+        "delta=off",
+        "loss.clip=0",
+        "loss.reconstruction=0",
+        "train.ema_decay=0.9",
+        "prompts.target=an emoji evoking {token}",
+        "direction.templates=[{source: an emoji, target: \"an emoji evoking {emotion}\"}]",
+    ];
     let further = ["train.max_train_steps=3", "validation.validation_steps=0", "checkpoint.checkpointing_steps=1"];
     let arguments: Vec<&str> = sets.iter().chain(&further).flat_map(|set| ["--set", set]).collect();
     let scene = Scene::new();

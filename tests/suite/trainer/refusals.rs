@@ -31,7 +31,7 @@ fn bad_recipes_end_with_one_line_and_code_2() {
     refused(&scene, &[], &["recipe.yaml, line 23", "lr_warmup_stps", "did you mean `lr_warmup_steps`"]);
     let scene = Scene::new();
     refused(&scene, &["--set", "tokens.num_vectors=0"], &["tokens.num_vectors", "at least 1"]);
-    refused(&scene, &["--set", "prompts.target=an emoji"], &["prompts.target", "{token}"]);
+    refused(&scene, &["--set", "prompts.target=a person"], &["prompts.target", "{token}"]);
     refused(&scene, &["--set", "model.base=/no/such/folder"], &["/no/such/folder"]);
     refused(&scene, &["--set", "tokens=off", "--set", "delta=off"], &["nothing to learn"]);
     refused(&scene, &["--set", "data.sources.shards=/no/such/shards"], &["/no/such/shards"]);

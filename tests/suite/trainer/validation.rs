@@ -19,7 +19,7 @@ const FACES: u32 = 2;
 #[test]
 fn emo_a_and_emo_s_are_the_judges_word_on_the_pictures_shown() {
     let scene = Scene::new();
-    let judge = pocket("emotion_classifier");
+    let judge = pocket("judge_alexnet");
     let set = format!("validation.classifier={}", judge.display());
     let best = "checkpoint.keep_best={metric: validation/emo_s, better: higher}";
     scene.run(0, &["--nproc-per-node", "2", "--set", &set, "--set", best]);

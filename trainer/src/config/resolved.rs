@@ -423,7 +423,7 @@ mod tests {
             ("prompts.source={token}", "prompts.source"),
             ("emotions=[awe, awe]", "twice"),
             ("validation.split=train", "validation.split"),
-            ("data.sources.filter={}", "data.sources.filter.split: names none, so that the held-out \"test\""),
+            ("data.sources.filter={}", "data.sources.filter.split: names none, so that the held-out \"val\""),
             ("data.emotion_images.filter={}", "data.emotion_images.filter.split"),
             ("checkpoint.keep_best={metric: validation/lipps}", "validation/lpips, validation/emo_a, validation/emo_s"),
             ("train.ema_decay=1", "train.ema_decay"),
