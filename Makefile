@@ -7,7 +7,7 @@ SHELL := /bin/bash
 
 CARGO ?= cargo
 PYTHON ?= python3
-EMOTION ?= sadness
+EMOTION ?= excitement
 EMOTIONS := amusement anger awe contentment disgust excitement fear sadness
 BIN := target/release
 VENV := .venv/peers
@@ -38,7 +38,7 @@ build: setup ## every binary, optimised
 data: build ## the embedded images as shards; a second run encodes only what changed
 	$(BIN)/dataloader shard --config configs/data/pocket.yaml
 
-demo: data ## train one emotion with two processes, edit faces it never saw, report
+demo: data ## train one emotion with two processes, edit people it never saw, report
 	$(TRAIN) --config configs/pocket/$(EMOTION).yaml
 	$(EVALUATE) --config configs/pocket/evaluate.yaml --set 'emotion=$(EMOTION)'
 	@echo "the pictures: reports/pocket/*/index.html    the run: runs/pocket/$(EMOTION)    watch: tensorboard --logdir runs"

@@ -48,7 +48,7 @@ def peer(threads):
     unet = UNet2DConditionModel.from_pretrained(POCKET / "unet", torch_dtype=torch.float32).eval().requires_grad_(False)
     vae = AutoencoderKL.from_pretrained(POCKET / "vae", torch_dtype=torch.float32).eval().requires_grad_(False)
     text = CLIPTextModel.from_pretrained(POCKET / "text_encoder", torch_dtype=torch.float32).eval().requires_grad_(False)
-    latents, images = torch.randn(BATCH, 4, 16, 16), torch.randn(BATCH, 3, 64, 64).clamp(-1, 1)
+    latents, images = torch.randn(BATCH, 4, 24, 24), torch.randn(BATCH, 3, 96, 96).clamp(-1, 1)
     ids = torch.full((BATCH, text.config.max_position_embeddings), 7)
     times = torch.full((BATCH,), 500)
     with torch.no_grad():

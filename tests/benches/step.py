@@ -81,7 +81,7 @@ def peer_s(models, decode, joint):
     delta = dict(layers.named_parameters())
     tokens = torch.nn.Parameter(0.1 * torch.randn(2, models.text.config.hidden_size))
     optimizer = torch.optim.AdamW([*delta.values(), *([tokens] if joint else [])], lr=1e-4)
-    z, image, noise = torch.randn(3, BATCH, 4, 16, 16)
+    z, image, noise = torch.randn(3, BATCH, 4, 24, 24)
     direction = F.normalize(torch.randn(models.clip.config.projection_dim), dim=0)
     own_context = models.contexts([""], []).expand(BATCH, -1, -1)
     alpha = models.alphas[700].float()
@@ -90,8 +90,8 @@ def peer_s(models, decode, joint):
         begun = time.perf_counter()
         context = models.contexts([PROMPT], tokens).expand(BATCH, -1, -1) if joint else own_context
         with torch.no_grad():
-            own = models.noise(z, 700, own_context)
-        edited = models.noise(z, 700, context, None, delta)
+            own = models.output(z, 700, own_context)
+        edited = models.output(z, 700, context, None, delta)
         moved, still = [(z - (1 - alpha).sqrt() * e) / alpha.sqrt() for e in (edited, own)]
         with torch.no_grad():
             seen = F.normalize(models.clip_images(decode(still)), dim=-1)
@@ -101,7 +101,7 @@ def peer_s(models, decode, joint):
             t = torch.randint(0, 1000, (BATCH,))
             alphas = models.alphas[t].float().view(-1, 1, 1, 1)
             noisy = alphas.sqrt() * image + (1 - alphas).sqrt() * noise
-            loss = loss + (models.noise(noisy, t, context) - noise).square().mean()
+            loss = loss + (models.output(noisy, t, context) - noise).square().mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

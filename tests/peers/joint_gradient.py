@@ -50,7 +50,7 @@ direction:
   mix: 0.3
   templates:
     - {{source: "a person", target: "a person showing {{emotion}}"}}
-    - {{source: "a person's face", target: "{{adjective}} person"}}
+    - {{source: "a person's face", target: "{{adjective}} person's face"}}
 loss: {{directional: {form}, beta: 0.8, clip: 1.0, reconstruction: 0.6, denoising: 0.7, alignment: 0.2, min_snr_gamma: 5}}
 train:
   train_batch_size: 2
@@ -171,16 +171,15 @@ def shift(delta, h, temb):
 
 
 def make_data(folder, pocket):
-    """One sad face, one amused, as shards."""
-    table = pq.read_table(pocket / "data/pocket_emoji.parquet").to_pylist()
+    """One sad person, one amused, as shards."""
+    table = pq.read_table(pocket / "data/train.parquet").to_pylist()
     for emotion in EMOTIONS:
-        row = next(r for r in table if r["kind"] == "face" and r["emotion"] == emotion and r["split"] == "train")
-        image = row["image"]["bytes"] if isinstance(row["image"], dict) else row["image"]
+        row = next(r for r in table if r["emotion"] == emotion)
         place = folder / "photos/train" / emotion
         place.mkdir(parents=True)
-        Image.open(io.BytesIO(image)).convert("RGB").save(place / "face.png")
+        Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB").save(place / "face.png")
     recipe = folder / "data.yaml"
-    recipe.write_text(f"source: {{kind: folder, path: {folder}/photos}}\nresolution: 64\nvae: {pocket}/vae\n"
+    recipe.write_text(f"source: {{kind: folder, path: {folder}/photos}}\nresolution: 96\nvae: {pocket}/vae\n"
                       f"clip: {pocket}/clip\noutput: {folder}/data\n")
     run("dataloader", "shard", "--config", recipe)
     return folder / "data"
@@ -282,8 +281,8 @@ def denoising(models, image, contexts):
     errors = []
     for position in range(STEP * BATCH, (STEP + 1) * BATCH):
         flip = "flip" if draw("below", "flip", position, "2") else "latent"
-        half = lambda name: torch.tensor(np.array(image[f"{flip}_{name}"], dtype=np.float32)).view(4, 16, 16)  # noqa: B023, E731
-        normal = lambda stream: torch.tensor(draw("normal", stream, position, "4,16,16")).view(4, 16, 16)  # noqa: B023, E731
+        half = lambda name: torch.tensor(np.array(image[f"{flip}_{name}"], dtype=np.float32)).view(4, 24, 24)  # noqa: B023, E731
+        normal = lambda stream: torch.tensor(draw("normal", stream, position, "4,24,24")).view(4, 24, 24)  # noqa: B023, E731
         latent = (half("mean") + half("std") * normal("posterior")) * models.vae.config.scaling_factor
         noise, t = normal("noise"), draw("below", "timestep", position, "1000")
         prompt = draw("below", "prompt", position, "2")

@@ -19,8 +19,8 @@ fn main() -> anyhow::Result<()> {
     tch::set_num_threads(threads as i32);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/pocket");
     let pipeline = Pipeline::load(&folder, Device::Cpu, Kind::Float)?;
-    let latents = normal(0, "latents", 0, &[BATCH, 4, 16, 16]);
-    let images = normal(0, "images", 0, &[BATCH, 3, 64, 64]).clamp(-1.0, 1.0);
+    let latents = normal(0, "latents", 0, &[BATCH, 4, 24, 24]);
+    let images = normal(0, "images", 0, &[BATCH, 3, 96, 96]).clamp(-1.0, 1.0);
     let timesteps = Tensor::full([BATCH], 500, (Kind::Int64, Device::Cpu));
     let ids = Tensor::full([BATCH, pipeline.tokenizer.max_length() as i64], 7, (Kind::Int64, Device::Cpu));
     let context = pipeline.text_encoder.forward(&ids);

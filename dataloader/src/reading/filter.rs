@@ -27,7 +27,7 @@ pub struct Filter {
     pub max_ambiguity: Option<f32>,
     /// Only rows whose valence has the sign of their emotion; rows without a valence pass.
     pub valence_agrees: bool,
-    /// Exact values in the row's attributes, such as `kind: face`.
+    /// Exact values in the row's attributes, such as `style: openPeeps`.
     pub attributes: BTreeMap<String, String>,
 }
 
