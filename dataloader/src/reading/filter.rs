@@ -74,11 +74,13 @@ mod tests {
         row.split = "train".into();
         row.emotion = Some(Emotion::Fear);
         row.emotions = vec![Emotion::Fear, Emotion::Awe];
+        row.state = Some("fear".into());
         row.attributes = serde_json::json!({"kind": "face", "size": 3});
         let passes = |yaml: &str| serde_yaml::from_str::<Filter>(yaml).expect("valid").passes(&row);
         assert!(passes("{}"));
         assert!(passes("{split: train, emotions: [awe], attributes: {kind: face, size: \"3\"}}"));
         assert!(!passes("{split: test}"));
+        assert!(passes("{state: fear}"));
         assert!(!passes("{state: neutral}"));
         assert!(!passes("{emotions: [anger]}"));
         assert!(!passes("{without_emotion: awe}"));
