@@ -196,7 +196,7 @@ mod tests {
             ("tokens.num_vectors=7", "tokens.num_vectors was 2, is 7"),
             ("tokens=off", "tokens was "),
             ("delta=off", "delta was "),
-            ("prompts.source=a face", "prompts.source was \"\", is \"a face\""),
+            ("prompts.source=a face", "prompts.source was \"a person\", is \"a face\""),
             ("edit.process=anchored", "edit.process was \"asymmetric\", is \"anchored\""),
             ("edit.num_inversion_steps=20", "edit.num_inversion_steps was 40, is 20"),
             ("train.optimizer.rule=sgd", "train.optimizer.rule was \"adamw\", is \"sgd\""),
