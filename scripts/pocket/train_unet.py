@@ -215,6 +215,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=Path("build/unet.pt"))
     parser.add_argument("--channels", type=int, nargs="+", default=[64, 128, 192])
     parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--begin", type=Path, help="folder whose unet and text_encoder to go on from; the optimiser is new")
     parser.add_argument("--snr-gamma", type=float, default=5.0)
     parser.add_argument("--expression-weight", type=float, default=12.0, help="of the error where expressions differ")
     parser.add_argument("--drop", type=float, default=0.1, help="share of empty captions")
@@ -225,9 +226,13 @@ def main() -> None:
     captions, latents = Captions(args.root / "tokenizer", people.rows), Latents(args.root, people, args)
     del people.pixels
     write_pipeline_files(args.out)
-    text_encoder = CLIPTextModel.from_pretrained(args.text_encoder, torch_dtype=torch.float32)
+    text_tower = args.begin / "text_encoder" if args.begin else args.text_encoder
+    text_encoder = CLIPTextModel.from_pretrained(text_tower, torch_dtype=torch.float32)
     text_encoder.get_input_embeddings().requires_grad_(False)
-    unet = new_unet(args.channels, args.heads, text_encoder.config.hidden_size)
+    if args.begin:
+        unet = UNet2DConditionModel.from_pretrained(args.begin / "unet", torch_dtype=torch.float32)
+    else:
+        unet = new_unet(args.channels, args.heads, text_encoder.config.hidden_size)
     unet.set_attn_processor(AttnProcessor())  # on a CPU a step takes 0.7 of the fused attention's time
     train(torch.nn.ModuleDict(dict(unet=unet, text_encoder=text_encoder)).train(), latents, captions, args)
 
