@@ -4,9 +4,9 @@
 
 A run of four steps on one source and one emotion image saves every step, with adam_beta1 = 0, so that the optimiser's
 first moment is the step's gradient. Here the fourth step is computed once more from the third checkpoint: DDIM's P_t of
-the edited and the source branch, decoded, seen by CLIP, the directional loss in each of its forms, the reconstruction,
-the denoising and the alignment term. The last variant reads the same network as one that predicts v, on a schedule of zero
-terminal SNR (Lin et al. 2024). Every trained tensor's gradient must agree within 1e-3 of its norm, every logged
+the edited branch, guided away from the source's, decoded, seen by CLIP, the directional loss in each of its forms, the
+contrast over emotions, the reconstruction, both denoising terms and the alignment term. The last variant reads the same
+network as one that predicts v, on a schedule of zero terminal SNR (Lin et al. 2024). Every trained tensor's gradient must agree within 1e-3 of its norm, every logged
 loss within 1e-4. The random draws come from examples/draws.rs. Pinned versions: requirements.txt.
 """
 import io
@@ -29,9 +29,11 @@ from transformers.utils import logging
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EMOTIONS = ["amusement", "sadness"]  # those that have images, in the order of their names
 TARGET, NUM_TIMESTEPS, STEP, BATCH = "sadness", 8, 3, 2
-TEMPLATES = [("a person", "a person showing sadness"), ("a person's face", "a sad person's face")]
+TEMPLATES = {"sadness": [("a person", "a person showing sadness"), ("a person's face", "a sad person's face")],
+             "amusement": [("a person", "a person showing amusement"), ("a person's face", "an amused person's face")]}
 PROMPTS = ["a person showing {token}", "a person full of {token}", "a face that shows {token}"]
-WEIGHTS = {"direction": 1.0, "reconstruction": 0.6, "denoising": 0.7, "alignment": 0.2}
+WEIGHTS = {"direction": 1.0, "reconstruction": 0.6, "denoising": 0.7, "alignment": 0.2, "contrast": 0.4, "delta_denoising": 0.3}
+GUIDANCE = {"target": 2.5, "log": 1.0, "linear": 3.0}
 VARIANTS = [("target", "both", "asymmetric"), ("log", "decoder", "asymmetric"), ("linear", "both", "anchored"), ("target", "decoder", "anchored")]
 VELOCITY = ("log", "both", "asymmetric")
 
@@ -43,7 +45,7 @@ data:
   sources: {{shards: {folder}/data, trajectories: {folder}/inversions, inversion_batch_size: 1}}
 tokens: {{num_vectors: 2}}
 delta: {{kind: conv}}
-edit: {{num_inversion_steps: 8, t_edit: 100, trajectory: edited, condition: {condition}, process: {process}}}
+edit: {{num_inversion_steps: 8, t_edit: 100, trajectory: edited, condition: {condition}, process: {process}, guidance_scale: {guidance}}}
 prompts: {{source: "", target: "{prompts[0]}", denoising: ["{prompts[1]}", "{prompts[2]}"]}}
 direction:
   kind: mixed
@@ -51,7 +53,8 @@ direction:
   templates:
     - {{source: "a person", target: "a person showing {{emotion}}"}}
     - {{source: "a person's face", target: "{{adjective}} person's face"}}
-loss: {{directional: {form}, beta: 0.8, clip: 1.0, reconstruction: 0.6, denoising: 0.7, alignment: 0.2, min_snr_gamma: 5}}
+loss: {{directional: {form}, beta: 0.8, clip: 1.0, reconstruction: 0.6, denoising: 0.7, alignment: 0.2, contrast: 0.4, contrast_temperature: 0.2,
+       delta_denoising: 0.3, min_snr_gamma: 5}}
 train:
   train_batch_size: 2
   max_train_steps: 4
@@ -188,7 +191,7 @@ def make_data(folder, pocket):
 def train(folder, pocket, data, form, condition, process):
     folder.mkdir()
     (folder / "data").symlink_to(data)
-    text = RECIPE.format(pocket=pocket, folder=folder, form=form, condition=condition, process=process, prompts=PROMPTS)
+    text = RECIPE.format(pocket=pocket, folder=folder, form=form, condition=condition, process=process, guidance=GUIDANCE[form], prompts=PROMPTS)
     (folder / "recipe.yaml").write_text(text)
     run("trainer", "--config", folder / "recipe.yaml", "--offline")
     return folder
@@ -248,14 +251,13 @@ def losses(folder, models, tokens, delta, rows, form, condition, process, z):
     with torch.no_grad():
         own = models.output(z, t, own_context)
     reference = clean(z, own) if process == "asymmetric" else clean(recorded["latents"], recorded["noises"])
-    moved = clean(z, edited)
+    moved = clean(z, own) + GUIDANCE[form] * (clean(z, edited) - clean(z, own))
 
     unit = lambda x: F.normalize(x, dim=-1)  # noqa: E731
     embedding = {emotion: unit(torch.tensor(np.array(row["clip_embedding"], dtype=np.float32))) for emotion, row in rows.items()}
     with torch.no_grad():
-        texts = [unit(models.clip_texts([pair[k] for pair in TEMPLATES], [])) for k in (0, 1)]
-        words = unit((texts[1] - texts[0]).mean(0))
-        direction = unit(0.7 * words + 0.3 * unit(embedding[TARGET] - embedding["amusement"]))
+        directions = torch.stack([direction_of(models, emotion, embedding) for emotion in EMOTIONS])
+        direction = directions[EMOTIONS.index(TARGET)]
         seen = unit(models.clip_images(models.decode(reference))) if form == "target" else embedding["amusement"]
     shown = unit(models.clip_images(models.decode(moved)))
     if form == "target":
@@ -265,19 +267,33 @@ def losses(folder, models, tokens, delta, rows, form, condition, process, z):
     if form == "log":
         directional = -torch.log((2 - directional) / 2)
 
+    change, target = unit(shown - seen), torch.tensor([EMOTIONS.index(TARGET)] * BATCH)
+    contrast = F.cross_entropy(change @ directions.T / 0.2, target)
+
     texts = models.clip_texts(PROMPTS[:1], tokens)
     classes = unit(torch.stack([embedding[emotion] for emotion in EMOTIONS]))
     alignment = F.cross_entropy(unit(texts) @ classes.T / 0.07, torch.tensor([EMOTIONS.index(TARGET)]))
     return {
         "direction": directional,
         "reconstruction": (moved - reference).abs().mean(),
-        "denoising": denoising(models, image, contexts),
+        "denoising": denoising(models, image, lambda prompt: dict(encoder_context=contexts[1 + prompt : 2 + prompt])),
         "alignment": alignment,
+        "contrast": contrast,
+        "delta_denoising": denoising(models, image, lambda _: dict(encoder_context=own_context[:1], delta=delta)),
     }
 
 
-def denoising(models, image, contexts):
-    """The emotion image's posterior, sampled, noised and denoised, with the min-SNR weight at γ = 5."""
+def direction_of(models, emotion, embedding):
+    """Words and the image prototype, mixed, of any emotion that has images; the sources are the amused."""
+    unit = lambda x: F.normalize(x, dim=-1)  # noqa: E731
+    texts = [unit(models.clip_texts([pair[k] for pair in TEMPLATES[emotion]], [])) for k in (0, 1)]
+    words = unit((texts[1] - texts[0]).mean(0))
+    return unit(0.7 * words + 0.3 * unit(embedding[emotion] - embedding["amusement"]))
+
+
+def denoising(models, image, condition):
+    """The emotion image's posterior, sampled, noised and denoised, with the min-SNR weight at γ = 5. `condition` is what
+    the network is given, for the number of the prompt that was drawn."""
     errors = []
     for position in range(STEP * BATCH, (STEP + 1) * BATCH):
         flip = "flip" if draw("below", "flip", position, "2") else "latent"
@@ -288,7 +304,7 @@ def denoising(models, image, contexts):
         prompt = draw("below", "prompt", position, "2")
         alpha = models.alphas[t].float()
         z = alpha.sqrt() * latent + (1 - alpha).sqrt() * noise
-        predicted = models.output(z[None], t, contexts[1 + prompt : 2 + prompt])
+        predicted = models.output(z[None], t, **condition(prompt))
         snr = alpha / (1 - alpha)
         target = alpha.sqrt() * noise - (1 - alpha).sqrt() * latent if models.velocity else noise
         weight = snr.clamp(max=5) / (snr + 1 if models.velocity else snr)

@@ -51,6 +51,8 @@ fn run_config(pipeline: &Pipeline) -> RunConfig {
             t_edit: 300,
             t_boost: 0,
             detail: Detail::Residual,
+            guidance_scale: 1.0,
+            mask: None,
         },
         resolution: 64,
         seed: 0,

@@ -211,6 +211,8 @@ fn untrained(pipeline: &Pipeline, emotions: Vec<String>) -> RunConfig {
             t_edit: 350,
             t_boost: 0,
             detail: Detail::Residual,
+            guidance_scale: 1.0,
+            mask: None,
         },
         resolution: 64,
         seed: 0,

@@ -31,7 +31,16 @@ fn config(pipeline: &Pipeline, process: Process, condition: Condition, detail: D
         tokens: Some(TokenConfig { placeholder_token: PLACEHOLDER.into(), num_vectors: 2 }),
         delta: Some(DeltaConfig { condition_on_token: true }),
         prompts: Prompts { source: String::new(), target: "a person showing {token}".into() },
-        edit: EditSettings { process, condition, num_inversion_steps: 6, t_edit: 350, t_boost: 0, detail },
+        edit: EditSettings {
+            process,
+            condition,
+            num_inversion_steps: 6,
+            t_edit: 350,
+            t_boost: 0,
+            detail,
+            guidance_scale: 1.0,
+            mask: None,
+        },
         resolution: 64,
         seed: 0,
     }
@@ -193,6 +202,8 @@ fn the_sources_encoder_runs_only_where_it_is_asked_for() {
             edited_context: &context,
             shifts: Vec::new(),
             condition,
+            guidance_scale: 1.0,
+            mask: None,
         };
         let pass = branch.source_pass(&z, &[500]);
         let edited = branch.edited_pass(&pass, 1.0, Checkpointing::Off).output().shallow_clone();

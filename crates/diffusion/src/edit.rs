@@ -166,6 +166,8 @@ impl Editor {
             edited_context: &edited_context.expand([batch, -1, -1], false),
             shifts,
             condition: self.config.edit.condition,
+            guidance_scale: self.config.edit.guidance_scale,
+            mask: self.config.edit.mask,
         };
         let edit = &self.config.edit;
         let seed = self.config.seed;

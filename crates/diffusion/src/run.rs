@@ -11,6 +11,7 @@ use crate::detail::Detail;
 use crate::error::{Error, Result};
 use crate::pipeline::{Hashes, Pipeline};
 use crate::process::asyrp::{Condition, Interval, Process};
+use crate::process::mask::MaskSettings;
 use crate::tokens::{self, Tokens};
 
 /// The version of the format this crate writes, and the only one it reads.
@@ -110,6 +111,16 @@ pub struct EditSettings {
     pub t_boost: i64,
     /// What is added after decoding.
     pub detail: Detail,
+    /// g of [`guided`](crate::process::asyrp::guided).
+    #[serde(default = "unguided")]
+    pub guidance_scale: f64,
+    /// Where the edit acts; everywhere without it.
+    #[serde(default)]
+    pub mask: Option<MaskSettings>,
+}
+
+fn unguided() -> f64 {
+    1.0
 }
 
 impl EditSettings {

@@ -98,6 +98,8 @@ impl Method for PromptWord {
             edited_context: &all(&self.target),
             shifts: Vec::new(),
             condition: config.edit.condition,
+            guidance_scale: config.edit.guidance_scale,
+            mask: config.edit.mask,
         };
         let (edit, seed) = (&config.edit, config.seed);
         let edited = |&strength: &f64| {

@@ -13,6 +13,7 @@ use dataloader::{Access, Filter, Sampling};
 use diffusion::detail::Detail;
 use diffusion::losses::directional::Directional;
 use diffusion::process::asyrp::{Condition, Process};
+use diffusion::process::mask::MaskSettings;
 use emotions::Emotion;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -74,7 +75,8 @@ pub struct Config {
 pub struct ModelSection {
     /// A diffusers pipeline.
     pub base: String,
-    /// The CLIP of the losses (a transformers CLIPModel); needed where loss.clip or loss.alignment is not 0.
+    /// The CLIP of the losses (a transformers CLIPModel); needed where loss.clip, loss.contrast or
+    /// loss.alignment is not 0.
     #[serde(default)]
     pub clip: Option<String>,
     /// An AutoencoderTiny or AutoencoderKL that decodes P_t for CLIP; without it the pipeline's own VAE does.
@@ -220,6 +222,11 @@ pub struct EditSection {
     pub t_boost: Threshold,
     /// residual, gated or none.
     pub detail: Detail,
+    /// g: the edit's P_t is moved away from what the source's prompt says, as by classifier-free guidance; 1 leaves it.
+    pub guidance_scale: f64,
+    /// Where the edit acts when photos are edited: `off` for everywhere, or {threshold: 0.35}, the share of the largest
+    /// difference between edit and source that counts.
+    pub mask: Switch<MaskSettings>,
     /// The strength to train at.
     pub strength: f64,
     /// source or edited.
@@ -235,6 +242,8 @@ impl Default for EditSection {
             t_edit: Threshold::Auto,
             t_boost: Threshold::At(0),
             detail: Detail::Residual,
+            guidance_scale: 1.0,
+            mask: Switch::Off,
             strength: 1.0,
             trajectory: TrajectoryKind::Source,
         }
@@ -270,6 +279,12 @@ pub struct LossSection {
     pub denoising: f64,
     /// λ_align.
     pub alignment: f64,
+    /// λ_con: the contrast of the edit's change over all emotions' directions.
+    pub contrast: f64,
+    /// Temperature of the contrast.
+    pub contrast_temperature: f64,
+    /// λ_Δ: the source's prompt with Δh denoises images of the emotion.
+    pub delta_denoising: f64,
     /// Temperature of the alignment term.
     pub alignment_temperature: f64,
     /// γ of the denoising term's min-SNR weight; by default there is none.
@@ -287,6 +302,9 @@ impl Default for LossSection {
             reconstruction: 3.0,
             denoising: 1.0,
             alignment: 0.0,
+            contrast: 0.0,
+            contrast_temperature: 0.1,
+            delta_denoising: 0.0,
             alignment_temperature: 0.07,
             min_snr_gamma: None,
             reconstruction_by_cosine: false,

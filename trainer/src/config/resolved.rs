@@ -44,7 +44,17 @@ impl Resolved {
 
     /// Whether a loss uses edited sources; otherwise they are neither inverted nor read.
     pub fn needs_sources(&self) -> bool {
-        self.config.loss.clip > 0.0 || self.config.loss.reconstruction > 0.0
+        self.needs_directions() || self.config.loss.reconstruction > 0.0
+    }
+
+    /// Whether CLIP sees the edits.
+    pub fn needs_directions(&self) -> bool {
+        self.config.loss.clip > 0.0 || self.config.loss.contrast > 0.0
+    }
+
+    /// Whether Δh is trained on images of the emotion.
+    pub fn needs_delta_denoising(&self) -> bool {
+        self.config.loss.delta_denoising > 0.0 && self.config.delta.on().is_some()
     }
 
     /// Whether the denoising loss is trained.
@@ -59,25 +69,25 @@ impl Resolved {
 
     /// Whether the direction comes from images, at least partly.
     pub fn needs_prototype(&self) -> bool {
-        self.config.loss.clip > 0.0 && self.config.direction.kind != DirectionKind::Text
+        self.needs_directions() && self.config.direction.kind != DirectionKind::Text
     }
 
     /// Whether images of the emotion are read at all.
     pub fn needs_emotion_images(&self) -> bool {
-        self.needs_denoising() || self.needs_alignment() || self.needs_prototype()
+        self.needs_denoising() || self.needs_delta_denoising() || self.needs_alignment() || self.needs_prototype()
     }
 
     /// Whether the directional loss compares with P_t of the inversion's own ε, which no step changes.
     pub fn uses_references(&self) -> bool {
         let Config { loss, edit, .. } = &self.config;
         let recorded = edit.trajectory == TrajectoryKind::Source || edit.process == Process::Anchored;
-        loss.clip > 0.0 && loss.directional == Directional::Target && recorded
+        self.needs_directions() && loss.directional == Directional::Target && recorded
     }
 
     /// Whether CLIP is loaded.
     pub fn needs_clip(&self) -> bool {
         let loss = &self.config.loss;
-        loss.clip > 0.0
+        self.needs_directions()
             || self.needs_alignment()
             || self.config.edit.t_edit == Threshold::Auto
             || loss.reconstruction_by_cosine
@@ -166,6 +176,8 @@ fn check_losses(config: &Config) -> anyhow::Result<()> {
         ("reconstruction", loss.reconstruction),
         ("denoising", loss.denoising),
         ("alignment", loss.alignment),
+        ("contrast", loss.contrast),
+        ("delta_denoising", loss.delta_denoising),
     ];
     for (key, weight) in weights {
         if !weight.is_finite() || weight < 0.0 {
@@ -173,12 +185,14 @@ fn check_losses(config: &Config) -> anyhow::Result<()> {
         }
     }
     positive("loss.alignment_temperature", loss.alignment_temperature)?;
-    let edits = loss.clip > 0.0 || loss.reconstruction > 0.0;
+    positive("loss.contrast_temperature", loss.contrast_temperature)?;
+    let directed = loss.clip > 0.0 || loss.contrast > 0.0;
+    let edits = directed || loss.reconstruction > 0.0;
     match (config.tokens.on(), config.delta.on()) {
         (None, None) => return Err(refuse("tokens and delta are both off: there is nothing to learn")),
-        (_, Some(_)) if !edits => {
+        (_, Some(_)) if !edits && loss.delta_denoising == 0.0 => {
             return Err(refuse(
-                "loss: clip and reconstruction are both 0, so that nothing would reach the delta; write `delta: off`",
+                "loss: clip, contrast, reconstruction and delta_denoising are all 0, so that nothing would reach the delta; write `delta: off`",
             ));
         }
         (Some(_), None) if !edits && loss.denoising == 0.0 && loss.alignment == 0.0 => {
@@ -189,9 +203,9 @@ fn check_losses(config: &Config) -> anyhow::Result<()> {
         }
         _ => {}
     }
-    let clip_wanted = loss.clip > 0.0 || (loss.alignment > 0.0 && config.tokens.on().is_some());
+    let clip_wanted = directed || (loss.alignment > 0.0 && config.tokens.on().is_some());
     if clip_wanted && config.model.clip.is_none() {
-        return Err(refuse("model.clip: missing, and loss.clip or loss.alignment needs it"));
+        return Err(refuse("model.clip: missing, and loss.clip, loss.contrast or loss.alignment needs it"));
     }
     let scale = config.model.preview_scale;
     if !(scale > 0.0 && scale <= 1.0) {
@@ -230,6 +244,12 @@ fn check_edit(config: &Config) -> anyhow::Result<()> {
             )));
         }
     }
+    if !edit.guidance_scale.is_finite() || edit.guidance_scale <= 0.0 {
+        return Err(refuse(format!("edit.guidance_scale: {} must be above 0; 1 is none", edit.guidance_scale)));
+    }
+    if let Some(problem) = edit.mask.on().and_then(|mask| mask.problem()) {
+        return Err(refuse(format!("edit.mask.{problem}")));
+    }
     if !edit.strength.is_finite() || edit.strength == 0.0 {
         return Err(refuse(format!("edit.strength: {} trains nothing; 1 is usual", edit.strength)));
     }
@@ -241,8 +261,17 @@ fn check_direction(config: &Config) -> anyhow::Result<()> {
     if !(0.0..=1.0).contains(&direction.mix) {
         return Err(refuse(format!("direction.mix: {} is not in 0..=1", direction.mix)));
     }
-    if config.loss.clip == 0.0 {
+    if config.loss.clip == 0.0 && config.loss.contrast == 0.0 {
         return Ok(());
+    }
+    let holds_token = |text: &str| text.contains("{token}");
+    if config.loss.contrast > 0.0
+        && direction.templates.iter().any(|t| holds_token(&t.source) || holds_token(&t.target))
+    {
+        return Err(refuse(
+            "direction.templates: hold {token}, which loss.contrast cannot fill for the emotions that are not trained; \
+             write {emotion} or {adjective}",
+        ));
     }
     if direction.kind != DirectionKind::Prototype && direction.templates.is_empty() {
         return Err(refuse("direction.templates: a text direction needs at least one {source, target} pair"));
@@ -351,9 +380,11 @@ fn check_train(config: &Config) -> anyhow::Result<()> {
     if train.lr_num_cycles == 0 {
         return Err(refuse("train.lr_num_cycles: must be at least 1"));
     }
-    let wants_images = (config.loss.denoising > 0.0 || config.loss.alignment > 0.0) && config.tokens.on().is_some();
-    if wants_images && config.data.emotion_images.is_none() {
-        return Err(refuse("data.emotion_images: missing, and loss.denoising or loss.alignment needs it"));
+    let by_tokens = (config.loss.denoising > 0.0 || config.loss.alignment > 0.0) && config.tokens.on().is_some();
+    let by_delta = config.loss.delta_denoising > 0.0 && config.delta.on().is_some();
+    if (by_tokens || by_delta) && config.data.emotion_images.is_none() {
+        let terms = "loss.denoising, loss.delta_denoising or loss.alignment";
+        return Err(refuse(format!("data.emotion_images: missing, and {terms} needs it")));
     }
     Ok(())
 }
@@ -417,6 +448,9 @@ mod tests {
             ("direction.mix=2", "direction.mix"),
             ("edit.t_edit=1000", "edit.t_edit"),
             ("edit.strength=0", "edit.strength"),
+            ("edit.guidance_scale=0", "edit.guidance_scale"),
+            ("edit.mask={threshold: 0.9}", "edit.mask.threshold: 0.9"),
+            ("loss={contrast: 1, contrast_temperature: 0}", "loss.contrast_temperature"),
             ("edit={t_edit: 350, t_boost: 351}", "edit.t_boost: 351 is above edit.t_edit 350"),
             ("loss.clip=-1", "loss.clip"),
             ("delta.condition_on_token=1", "condition_on_token"),

@@ -143,7 +143,21 @@ impl Data {
 
     /// The mean embedding of every emotion that has images (k, p), and the row of each of `emotions` in it.
     pub fn class_means(&self, emotions: &[Emotion], clip_hash: &str) -> anyhow::Result<(Tensor, Vec<i64>)> {
-        let (set, filter) = self.image_set.as_ref().expect("resolved: alignment has emotion images");
+        let (present, means) = self.means(clip_hash)?;
+        let row = |e: &Emotion| present.iter().position(|p| p == e).expect("opened: each emotion has images") as i64;
+        Ok((means, emotions.iter().map(row).collect()))
+    }
+
+    /// Every emotion that has images, and the mean of its embeddings minus that of the sources' (k, p), not normalised.
+    pub fn prototypes(&self, clip_hash: &str) -> anyhow::Result<(Vec<Emotion>, Tensor)> {
+        let (present, means) = self.means(clip_hash)?;
+        let of_sources = mean_embedding(self.sources[0].rows().into_iter(), clip_hash, self)?;
+        Ok((present, means - of_sources))
+    }
+
+    /// Every emotion that has images, and the mean of its embeddings (k, p).
+    fn means(&self, clip_hash: &str) -> anyhow::Result<(Vec<Emotion>, Tensor)> {
+        let (set, filter) = self.image_set.as_ref().expect("resolved: the terms that ask have emotion images");
         let (mut means, mut present) = (Vec::new(), Vec::new());
         for emotion in Emotion::ALL {
             let filter = Filter { emotions: vec![emotion], ..filter.clone() };
@@ -154,8 +168,7 @@ impl Data {
             means.push(mean_embedding(stream.rows().iter().map(|row| (&stream, row)), clip_hash, self)?);
             present.push(emotion);
         }
-        let row = |e: &Emotion| present.iter().position(|p| p == e).expect("opened: each emotion has images") as i64;
-        Ok((Tensor::stack(&means, 0), emotions.iter().map(row).collect()))
+        Ok((present, Tensor::stack(&means, 0)))
     }
 
     /// Refuses data sets whose image embeddings were made by a CLIP with another hash.
@@ -312,7 +325,8 @@ impl Loader {
         let micro = |a: u64| {
             let offset = (rank * pieces + a) * size;
             let positions = |batch: u64| (batch * global + offset..batch * global + offset + size).collect::<Vec<_>>();
-            let needs = (self.recipe.needs_sources(), self.recipe.needs_denoising());
+            let recipe = &self.recipe;
+            let needs = (recipe.needs_sources(), recipe.needs_denoising() || recipe.needs_delta_denoising());
             Ok(MicroBatch {
                 sources: needs.0.then(|| self.sources(&scheduled, &positions(scheduled.source_batch))).transpose()?,
                 images: needs.1.then(|| self.images(&scheduled, &positions(scheduled.image_batch))).transpose()?,
@@ -333,7 +347,7 @@ impl Loader {
             Some(references) => {
                 Some(references.rows(&ids.into_iter().zip(timestep_indices.iter().copied()).collect::<Vec<_>>())?)
             }
-            None if loss.clip > 0.0 && loss.directional != Directional::Target => {
+            None if self.recipe.needs_directions() && loss.directional != Directional::Target => {
                 let photos = rows.iter().map(|row| photo_embedding(stream, row));
                 Some(Tensor::stack(&photos.collect::<anyhow::Result<Vec<_>>>()?, 0))
             }
@@ -368,7 +382,8 @@ impl Loader {
     fn images(&self, scheduled: &ScheduledStep, positions: &[u64]) -> anyhow::Result<ImageBatch> {
         let (seed, emotion) = (self.recipe.config.train.seed, &self.recipe.names[scheduled.emotion]);
         let shape = self.latent_shape();
-        let prompts = self.recipe.prompts[scheduled.emotion].len() as u64 - 1;
+        // Without tokens there are no prompts to draw from.
+        let prompts = (self.recipe.prompts[scheduled.emotion].len() as u64).saturating_sub(1).max(1);
         let draw = |stream: &str, p: u64, bound: u64| noise::below(seed, &format!("{stream}/{emotion}"), p, bound);
         let normal = |stream: &str, p: u64| noise::normal(seed, &format!("{stream}/{emotion}"), p, &shape);
         let normals =

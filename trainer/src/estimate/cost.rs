@@ -178,7 +178,9 @@ fn pieces(recipe: &Resolved, networks: &Networks, unet: UnetMacs, preview: i64) 
     let mut pieces = Vec::new();
     let mut add = |name, macs| pieces.push(Piece { name, macs });
     if recipe.needs_sources() {
-        let follows = edit.trajectory == TrajectoryKind::Edited && edit.process == Process::Asymmetric;
+        // Under the source's prompt at the edited latent: for D, or for guidance to move away from.
+        let own = edit.process == Process::Asymmetric || edit.guidance_scale != 1.0;
+        let follows = edit.trajectory == TrajectoryKind::Edited && own;
         if edit.condition == Condition::Decoder || follows {
             add("encoder, source", unet.encode().forward());
         }
@@ -190,7 +192,7 @@ fn pieces(recipe: &Resolved, networks: &Networks, unet: UnetMacs, preview: i64) 
         }
         add("decoder, edited", both(unet.up));
     }
-    if let Some(clip) = networks.clip.as_ref().filter(|_| loss.clip > 0.0) {
+    if let Some(clip) = networks.clip.as_ref().filter(|_| recipe.needs_directions()) {
         let passes = [networks.decoder.macs(preview), cost::clip_image(clip)];
         let reference = u64::from(loss.directional == Directional::Target && !recipe.uses_references());
         for (name, pass) in ["preview decoder", "CLIP"].into_iter().zip(passes) {
@@ -199,6 +201,9 @@ fn pieces(recipe: &Resolved, networks: &Networks, unet: UnetMacs, preview: i64) 
     }
     if recipe.needs_denoising() {
         add("UNet, denoising", both(unet.encode() + unet.up));
+    }
+    if recipe.needs_delta_denoising() {
+        add("UNet, denoising by the delta", unet.encode().forward() + both(unet.up));
     }
     pieces
 }
@@ -224,7 +229,10 @@ fn activations(recipe: &Resolved, networks: &Networks, side: i64, preview: u64) 
     if recipe.needs_denoising() {
         numbers += up + encoder;
     }
-    if recipe.config.loss.clip > 0.0 {
+    if recipe.needs_delta_denoising() {
+        numbers += kept;
+    }
+    if recipe.needs_directions() {
         numbers += networks.decoder.numbers_a_pixel() * preview * preview;
     }
     numbers

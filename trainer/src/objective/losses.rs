@@ -2,8 +2,32 @@
 
 use tch::{Kind, Tensor};
 
-/// The terms that are logged after the total.
-pub const TERMS: [&str; 4] = ["direction", "reconstruction", "denoising", "alignment"];
+/// A term of the objective.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Term {
+    /// The directional CLIP loss.
+    Direction,
+    /// The edit stays near the source.
+    Reconstruction,
+    /// Denoising of the emotion's images under the tokens.
+    Denoising,
+    /// The tokens' texts against the emotions' images.
+    Alignment,
+    /// The edit's change against every emotion's direction.
+    Contrast,
+    /// Denoising of the emotion's images by Δh alone.
+    DeltaDenoising,
+}
+
+/// Every term and its name in the log, in the order of the row.
+pub const TERMS: [(Term, &str); 6] = [
+    (Term::Direction, "direction"),
+    (Term::Reconstruction, "reconstruction"),
+    (Term::Denoising, "denoising"),
+    (Term::Alignment, "alignment"),
+    (Term::Contrast, "contrast"),
+    (Term::DeltaDenoising, "delta_denoising"),
+];
 
 /// The objective's value: of a micro-batch, or the mean over a step's.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -12,13 +12,15 @@ pub mod direction;
 pub mod losses;
 
 use diffusion::losses::alignment::alignment;
+use diffusion::losses::contrast::contrast;
 use diffusion::losses::denoising::denoising;
 use diffusion::losses::reconstruction::reconstruction;
 use diffusion::networks::unet::Checkpointing;
-use diffusion::process::asyrp::{Branch, Process, Shift, SourceStep};
+use diffusion::process::asyrp::{guided, Branch, Condition, Process, Shift, SourceStep};
 use diffusion::process::ddim::{alpha_bars, timestep_tensor, InversionSchedule};
 use diffusion::run::Learned;
 use diffusion::tokens::{Prompt, Tokens};
+use emotions::Emotion;
 use tch::{Device, Kind, Tensor};
 
 use crate::config::resolved::Resolved;
@@ -26,7 +28,7 @@ use crate::config::TrajectoryKind;
 use crate::data::{Data, ImageBatch, MicroBatch, SourceBatch};
 use crate::objective::contexts::Contexts;
 use crate::objective::direction::Direction;
-use crate::objective::losses::{Losses, TERMS};
+use crate::objective::losses::{Losses, Term, TERMS};
 use crate::precompute::thresholds::text_cosine;
 use crate::run::models::Models;
 
@@ -48,8 +50,10 @@ pub struct Work<'b> {
 /// A part of the objective with a backward pass of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Direction and reconstruction of the edited sources; the deltas have a gradient in this part only.
+    /// Direction, contrast and reconstruction of the edited sources.
     Edit,
+    /// Denoising of the emotion's images by the deltas, without a token in the prompt.
+    DeltaDenoising,
     /// Denoising of the emotion's images.
     Denoising,
     /// Alignment of the tokens' texts.
@@ -58,7 +62,9 @@ pub enum Part {
 
 impl Part {
     /// The order in which they are computed: the deltas' gradient, the largest, is ready first.
-    pub const ALL: [Part; 3] = [Part::Edit, Part::Denoising, Part::Alignment];
+    pub const ALL: [Part; 4] = [Part::Edit, Part::DeltaDenoising, Part::Denoising, Part::Alignment];
+    /// The last part in which the deltas have a gradient.
+    pub const LAST_OF_DELTAS: Part = Part::DeltaDenoising;
 }
 
 /// The results of one micro-batch beside its gradient; none of them has a graph.
@@ -78,6 +84,12 @@ struct EmotionTexts {
     reconstruction_weight: f64,
 }
 
+/// The contrast's constants.
+struct Contrast {
+    directions: Tensor, // (k, p)
+    targets: Vec<i64>,  // each trained emotion's row
+}
+
 /// The alignment term's constants.
 struct Alignment {
     class_means: Tensor, // (k, p)
@@ -92,6 +104,7 @@ pub struct Objective<'a> {
     texts: Vec<EmotionTexts>,
     source_context: Tensor, // (1, l, d)
     alignment: Option<Alignment>,
+    contrast: Option<Contrast>,
     checkpointing: Checkpointing,
 }
 
@@ -120,10 +133,11 @@ impl<'a> Objective<'a> {
                 Some(Alignment { class_means: means.to_device(models.device), targets })
             }
         };
+        let contrast = (recipe.config.loss.contrast > 0.0).then(|| directions(recipe, models, data)).transpose()?;
         let checkpointing =
             if recipe.config.train.gradient_checkpointing { Checkpointing::On } else { Checkpointing::Off };
         let source_context = pipeline.context(&source, None);
-        Ok(Self { recipe, models, inversion_schedule, texts, source_context, alignment, checkpointing })
+        Ok(Self { recipe, models, inversion_schedule, texts, source_context, alignment, contrast, checkpointing })
     }
 
     /// ΔT of emotion number `k` (p), where the directional loss is trained.
@@ -157,10 +171,16 @@ impl<'a> Objective<'a> {
                     Some(sources) => self.edit_terms(work, sources, contexts, outcome)?,
                     None => return Ok(None),
                 },
+                Part::DeltaDenoising => match (&work.batch.images, &work.learned.deltas) {
+                    (Some(images), Some(_)) if self.recipe.needs_delta_denoising() => {
+                        self.delta_denoising_term(work, images, contexts, outcome)?
+                    }
+                    _ => return Ok(None),
+                },
                 Part::Denoising => match (&work.batch.images, &contexts.denoising) {
                     (Some(images), Some(context)) => {
                         let weight = self.recipe.config.loss.denoising;
-                        outcome.weighted(2, weight, self.denoising_term(images, context))
+                        outcome.weighted(Term::Denoising, weight, self.denoising_term(images, context))
                     }
                     _ => return Ok(None),
                 },
@@ -179,7 +199,7 @@ impl<'a> Objective<'a> {
         let targets: Vec<&str> = self.recipe.prompts.iter().map(|p| p[0].as_str()).collect();
         let texts = self.models.loss_clip().embed_texts(&targets, Some(tokens))?;
         let term = alignment(&texts, &constants.class_means, &constants.targets, loss.alignment_temperature);
-        Ok(outcome.weighted(3, loss.alignment, term))
+        Ok(outcome.weighted(Term::Alignment, loss.alignment, term))
     }
 
     fn edit_terms(
@@ -205,6 +225,8 @@ impl<'a> Objective<'a> {
             edited_context: &edited_context,
             shifts: shifts(learned, &self.recipe.names[emotion], contexts)?,
             condition: self.recipe.config.edit.condition,
+            guidance_scale: self.recipe.config.edit.guidance_scale,
+            mask: None, // where the edit acts is measured on whole trajectories
         };
         let edit = &self.recipe.config.edit;
         let source = branch.source_pass(z, &timesteps);
@@ -212,8 +234,12 @@ impl<'a> Objective<'a> {
         let follows = edit.trajectory == TrajectoryKind::Edited && edit.process == Process::Asymmetric;
         let (own_z, own) = if follows { (z, source.output()) } else { (&latent, recorded.shallow_clone()) };
         let pass = branch.edited_pass(&source, edit.strength, self.checkpointing);
-        let clean = branch.clean(z, &timesteps, pass.output());
         let reference = branch.clean(own_z, &timesteps, &own);
+        // The anchored process compares with the record; guidance moves away from what the source's prompt says here.
+        let elsewhere = edit.trajectory == TrajectoryKind::Edited && !follows && branch.needs_own(edit.process);
+        let own_here = elsewhere.then(|| branch.clean(z, &timesteps, &source.output()));
+        let edited = branch.clean(z, &timesteps, pass.output());
+        let clean = guided(&edited, own_here.as_ref().unwrap_or(&reference), edit.guidance_scale);
         let loss = self.compare(work, batch, (&clean, &reference), outcome)?;
         if edit.trajectory == TrajectoryKind::Edited {
             let source_step = SourceStep {
@@ -221,6 +247,7 @@ impl<'a> Objective<'a> {
                 clean: &branch.clean(&latent, &timesteps, &recorded),
                 noise: &schedule.noise_from_output(&recorded, &latent, &timesteps),
                 alpha_bar_below: &alpha_bars(schedule, &below, device),
+                mask: None,
             };
             let noise = schedule.noise_from_output(&own, own_z, &timesteps);
             outcome.next = Some(edit.process.descend(&source_step, &clean.detach(), &noise).detach());
@@ -234,38 +261,83 @@ impl<'a> Objective<'a> {
     ) -> anyhow::Result<Tensor> {
         let (loss, texts) = (&self.recipe.config.loss, &self.texts[work.emotion]);
         let mut sum = Tensor::zeros([], (Kind::Float, self.models.device));
-        if let Some(direction) = &texts.direction {
-            let clip = self.models.loss_clip();
-            let vector = direction.vector(clip, work.learned.tokens.as_ref())?;
+        if texts.direction.is_some() || self.contrast.is_some() {
+            let edited = self.models.embed_preview(clean);
             let source = match &batch.seen {
                 Some(seen) => to_device(seen, self.models.device),
                 None => tch::no_grad(|| self.models.embed_preview(reference)),
             };
-            let term = loss.directional.loss(&self.models.embed_preview(clean), &source, &vector, loss.beta);
-            sum += outcome.weighted(0, loss.clip, term);
+            if let Some(direction) = &texts.direction {
+                let vector = direction.vector(self.models.loss_clip(), work.learned.tokens.as_ref())?;
+                let term = loss.directional.loss(&edited, &source, &vector, loss.beta);
+                sum += outcome.weighted(Term::Direction, loss.clip, term);
+            }
+            if let Some(Contrast { directions, targets }) = &self.contrast {
+                let target = targets[work.emotion];
+                let term = contrast(&edited, &source, directions, target, loss.contrast_temperature);
+                sum += outcome.weighted(Term::Contrast, loss.contrast, term);
+            }
         }
         if loss.reconstruction > 0.0 {
             let term = reconstruction(clean, &reference.detach());
-            sum += outcome.weighted(1, texts.reconstruction_weight, term);
+            sum += outcome.weighted(Term::Reconstruction, texts.reconstruction_weight, term);
         }
         Ok(sum)
     }
 
+    /// Δh is tied to pictures of the emotion: the source's prompt and Δh together have to denoise them (Self-Discover,
+    /// Li et al. 2024, eq. 5, with f(h, t) in a constant vector's place).
+    fn delta_denoising_term(
+        &self, work: &Work<'_>, batch: &ImageBatch, contexts: &Contexts, outcome: &mut Outcome,
+    ) -> anyhow::Result<Tensor> {
+        let noised = self.noised(batch);
+        let context = self.source_context.expand([noised.z.size()[0], -1, -1], false);
+        let branch = Branch {
+            unet: &self.models.pipeline.unet,
+            schedule: &self.models.pipeline.schedule,
+            source_context: &context,
+            edited_context: &context,
+            shifts: shifts(work.learned, &self.recipe.names[work.emotion], contexts)?,
+            condition: Condition::Decoder,
+            guidance_scale: 1.0,
+            mask: None,
+        };
+        let pass = branch.edited_pass(&branch.source_pass(&noised.z, &batch.timesteps), 1.0, self.checkpointing);
+        let term = self.denoising_error(&noised, pass.output());
+        let loss = outcome.weighted(Term::DeltaDenoising, self.recipe.config.loss.delta_denoising, term);
+        Ok(pass.connect(loss, work.loss_scale))
+    }
+
     fn denoising_term(&self, batch: &ImageBatch, contexts: &Tensor) -> Tensor {
-        let (device, pipeline) = (self.models.device, &self.models.pipeline);
-        let [latent, noise] = [&batch.latent, &batch.noise].map(|t| to_device(t, device));
-        let alpha_bar = alpha_bars(&pipeline.schedule, &batch.timesteps, device);
-        let rest: Tensor = 1.0 - &alpha_bar;
-        let z = alpha_bar.sqrt() * &latent + rest.sqrt() * &noise;
-        let prediction = pipeline.schedule.prediction();
+        let (device, noised) = (self.models.device, self.noised(batch));
         let prompts: Vec<i64> = batch.prompts.iter().map(|&p| p as i64).collect();
         let context = contexts.index_select(0, &Tensor::from_slice(&prompts).to_device(device));
-        let unet = &pipeline.unet;
-        let output = unet.forward(&z.to_kind(unet.kind()), &timestep_tensor(&batch.timesteps, device), &context);
-        let target = prediction.target(&latent, &noise, &alpha_bar);
-        let gamma = self.recipe.config.loss.min_snr_gamma;
-        denoising(prediction, &output.to_kind(Kind::Float), &target, &alpha_bar, gamma)
+        let unet = &self.models.pipeline.unet;
+        let output = unet.forward(&noised.z.to_kind(unet.kind()), &timestep_tensor(&batch.timesteps, device), &context);
+        self.denoising_error(&noised, &output)
     }
+
+    fn noised(&self, batch: &ImageBatch) -> Noised {
+        let (device, schedule) = (self.models.device, &self.models.pipeline.schedule);
+        let [latent, noise] = [&batch.latent, &batch.noise].map(|t| to_device(t, device));
+        let alpha_bar = alpha_bars(schedule, &batch.timesteps, device);
+        let rest: Tensor = 1.0 - &alpha_bar;
+        let z = alpha_bar.sqrt() * &latent + rest.sqrt() * &noise;
+        let target = schedule.prediction().target(&latent, &noise, &alpha_bar);
+        Noised { z, target, alpha_bar }
+    }
+
+    fn denoising_error(&self, noised: &Noised, output: &Tensor) -> Tensor {
+        let (prediction, gamma) = (self.models.pipeline.schedule.prediction(), self.recipe.config.loss.min_snr_gamma);
+        denoising(prediction, &output.to_kind(Kind::Float), &noised.target, &noised.alpha_bar, gamma)
+    }
+}
+
+/// Images of the emotion with noise, and what the network is trained to say of them.
+struct Noised {
+    z: Tensor,         // (b, c, h, w)
+    target: Tensor,    // (b, c, h, w)
+    alpha_bar: Tensor, // (b, 1, 1, 1)
 }
 
 impl Outcome {
@@ -275,8 +347,8 @@ impl Outcome {
     }
 
     /// Records the value of one of [`TERMS`] and returns it weighted.
-    fn weighted(&mut self, term: usize, weight: f64, value: Tensor) -> Tensor {
-        self.terms[term] = Some(value.detach());
+    fn weighted(&mut self, term: Term, weight: f64, value: Tensor) -> Tensor {
+        self.terms[term as usize] = Some(value.detach());
         value * weight
     }
 
@@ -306,6 +378,31 @@ fn direction(recipe: &Resolved, models: &Models, data: &Data, k: usize) -> anyho
     let prototype = || data.prototype(k, &clip.hash).map(|p| p.to_device(models.device));
     let prototype = recipe.needs_prototype().then(prototype).transpose()?;
     Direction::new(recipe, k, clip, prototype).map(Some)
+}
+
+/// The directions of all emotions that are known here: the prototypes need images, words need none.
+fn directions(recipe: &Resolved, models: &Models, data: &Data) -> anyhow::Result<Contrast> {
+    let clip = models.loss_clip();
+    let (known, prototypes) = match recipe.needs_prototype() {
+        false => (Emotion::ALL.to_vec(), None),
+        true => {
+            let (known, prototypes) = data.prototypes(&clip.hash)?;
+            (known, Some(prototypes.to_device(models.device)))
+        }
+    };
+    if known.len() < 2 {
+        let message =
+            "loss.contrast: needs images of at least two emotions in data.emotion_images, or direction.kind: text";
+        return Err(crate::failure::refuse(message));
+    }
+    let vector = |(k, &emotion): (usize, &Emotion)| {
+        let prototype = prototypes.as_ref().map(|all| all.get(k as i64));
+        Direction::of(&recipe.config.direction, emotion, None, clip, prototype)?.vector(clip, None)
+    };
+    let directions = known.iter().enumerate().map(vector).collect::<anyhow::Result<Vec<_>>>()?;
+    let row = |e: &Emotion| known.iter().position(|p| p == e).expect("opened: each emotion has images") as i64;
+    let targets = recipe.config.emotions.iter().map(row).collect();
+    Ok(Contrast { directions: Tensor::stack(&directions, 0), targets })
 }
 
 /// λ_rec for emotion number `k`.

@@ -35,6 +35,8 @@ pub fn run_config(recipe: &Resolved, models: &Models, state: &State, resolution:
             t_edit: state.counters.t_edit,
             t_boost: state.counters.t_boost,
             detail: edit.detail,
+            guidance_scale: edit.guidance_scale,
+            mask: edit.mask.on().copied(),
         },
         resolution: resolution.into(),
         seed: config.train.seed,

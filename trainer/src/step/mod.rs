@@ -81,7 +81,7 @@ impl Steps<'_> {
                 if let Some(loss) = self.objective.part(part, &work, &contexts, &mut outcome)? {
                     contexts.back(&loss, &mut gradients);
                 }
-                if part == Part::Edit && a + 1 == batch.micro.len() && !deltas.is_empty() {
+                if part == Part::LAST_OF_DELTAS && a + 1 == batch.micro.len() && !deltas.is_empty() {
                     let flat = gradients.flat(deltas.clone(), world.device);
                     let reduction = world.sum_start(&flat)?;
                     reduced = Some((flat, reduction));

@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn a_row_is_read_as_it_was_written() {
         let scalar = |x: f64| Tensor::from(x).to_kind(tch::Kind::Float);
-        let losses = Losses::row(&scalar(2.0), &[Some(scalar(3.0)), None, Some(scalar(5.0)), None]);
+        let losses = Losses::row(&scalar(2.0), &[Some(scalar(3.0)), None, Some(scalar(5.0)), None, None, None]);
         assert_eq!(Losses::total_of(&losses).double_value(&[]), 2.0);
         let losses = losses.to_kind(tch::Kind::Double);
         let row = StepNumbers::row(&Tensor::from(1.0), &losses, &Tensor::from_slice(&[7.0]));

@@ -8,7 +8,7 @@ use program::Progress;
 use crate::checkpoint::writer::Writer;
 use crate::data::Loader;
 use crate::logging::recorder::{Recorder, StepRecord};
-use crate::objective::losses::TERMS;
+use crate::objective::losses::{Term, TERMS};
 use crate::objective::Objective;
 use crate::optim::lr::LrSchedule;
 use crate::run::context::RunContext;
@@ -119,7 +119,7 @@ impl Steps<'_> {
         let terms = TERMS.iter().zip(numbers.losses.terms).zip(present).filter(|(_, present)| *present);
         Ok(StepRecord {
             total: numbers.losses.total,
-            terms: terms.map(|((name, value), _)| (*name, value)).collect(),
+            terms: terms.map(|(((_, name), value), _)| (*name, value)).collect(),
             learning_rates: step_in_flight.learning_rates,
             gradient_norm: numbers.gradient_norm,
             num_skipped: state.counters.skipped,
@@ -177,7 +177,14 @@ impl Steps<'_> {
     fn present_terms(&self) -> [bool; TERMS.len()] {
         let recipe = self.run.recipe;
         let loss = &recipe.config.loss;
-        [loss.clip > 0.0, loss.reconstruction > 0.0, recipe.needs_denoising(), recipe.needs_alignment()]
+        TERMS.map(|(term, _)| match term {
+            Term::Direction => loss.clip > 0.0,
+            Term::Reconstruction => loss.reconstruction > 0.0,
+            Term::Denoising => recipe.needs_denoising(),
+            Term::Alignment => recipe.needs_alignment(),
+            Term::Contrast => loss.contrast > 0.0,
+            Term::DeltaDenoising => recipe.needs_delta_denoising(),
+        })
     }
 
     fn writer(&self, recorder: &Recorder) -> Writer {

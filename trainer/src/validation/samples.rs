@@ -208,6 +208,8 @@ fn edit(
         edited_context: &edited_context.expand([batch, -1, -1], false),
         shifts,
         condition: config.edit.condition,
+        guidance_scale: config.edit.guidance_scale,
+        mask: config.edit.mask,
     };
     let (process, interval) = (config.edit.process, config.edit.interval());
     Ok(reverse(&branch, inversion_schedule, &loaded.trajectory, process, interval, 1.0, config.seed))

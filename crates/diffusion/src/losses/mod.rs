@@ -1,6 +1,7 @@
 //! The terms of the joint objective, one file each.
 
 pub mod alignment;
+pub mod contrast;
 pub mod denoising;
 pub mod directional;
 pub mod reconstruction;

@@ -15,6 +15,7 @@ use crate::delta::Delta;
 use crate::networks::unet::{Bottleneck, Checkpointing, DecoderPass, UNet};
 use crate::noise;
 use crate::process::ddim::{alpha_bars, sigma, timestep_tensor, InversionSchedule, Trajectory};
+use crate::process::mask::MaskSettings;
 use crate::process::schedule::Schedule;
 
 /// What the edit leaves to the source.
@@ -73,6 +74,10 @@ pub struct Branch<'a> {
     pub shifts: Vec<Shift<'a>>,
     /// Which half sees c_edit.
     pub condition: Condition,
+    /// g, by which the edit's P_t is moved away from the source's: [`guided`]. 1 leaves it as it is.
+    pub guidance_scale: f64,
+    /// Where the edit acts; everywhere without it.
+    pub mask: Option<MaskSettings>,
 }
 
 impl Branch<'_> {
@@ -107,9 +112,24 @@ impl Branch<'_> {
         deltas.reduce(|sum, delta| sum + delta).map_or_else(|| bottleneck.share(), |delta| bottleneck.shifted(&delta))
     }
 
+    /// Whether an edited step needs the network's output under the source's prompt at the edited latent.
+    pub fn needs_own(&self, process: Process) -> bool {
+        process == Process::Asymmetric || self.guidance_scale != 1.0
+    }
+
     /// P_t of an `output` of the network for `z`, f32, (b, c, h, w).
     pub fn clean(&self, z: &Tensor, timesteps: &[i64], output: &Tensor) -> Tensor {
         self.schedule.clean_from_output(&output.to_kind(Kind::Float), z, timesteps)
+    }
+}
+
+/// `P_t(ε) + g·(P_t(ε̃) − P_t(ε))`: classifier-free guidance (Ho and Salimans 2022, eq. 6) with the source's prompt in
+/// the empty prompt's place; as linear in P_t as in ε. `edited` and `own` are P_t at one latent, (b, c, h, w). A
+/// `scale` of 1 returns `edited` bit for bit.
+pub fn guided(edited: &Tensor, own: &Tensor, scale: f64) -> Tensor {
+    match scale == 1.0 {
+        true => edited.shallow_clone(),
+        false => own + scale * (edited - own),
     }
 }
 
@@ -151,6 +171,15 @@ pub struct SourceStep<'a> {
     pub noise: &'a Tensor,
     /// ᾱ at the next lower timestep, (b, 1, 1, 1).
     pub alpha_bar_below: &'a Tensor,
+    /// How much of the change is kept at each place, (b, 1, h, w); all of it without a mask.
+    pub mask: Option<&'a Tensor>,
+}
+
+impl SourceStep<'_> {
+    /// The source's latent below with `change` added where the mask lets it.
+    fn moved(&self, change: Tensor) -> Tensor {
+        self.below + self.mask.map_or_else(|| change.shallow_clone(), |mask| &change * mask)
+    }
 }
 
 impl Process {
@@ -164,7 +193,7 @@ impl Process {
         if self == Process::Asymmetric {
             change += (1f64 - below).sqrt() * (noise - source_step.noise);
         }
-        source_step.below + change
+        source_step.moved(change)
     }
 }
 
@@ -178,6 +207,7 @@ pub fn reverse(
 ) -> Tensor {
     let _no_grad = tch::no_grad_guard();
     let (timesteps, schedule) = (inversion_schedule.timesteps(), branch.schedule);
+    let mask = branch.mask.filter(|_| strength != 0.0).map(|mask| mask.measure(branch, inversion_schedule, source));
     let mut edited: Option<Tensor> = None;
     for k in (1..timesteps.len()).rev() {
         let (t, active) = (timesteps[k], timesteps[k] >= interval.t_edit && strength != 0.0);
@@ -191,17 +221,22 @@ pub fn reverse(
             clean: &schedule.clean_from_output(&recorded, &latent, &[t]),
             noise: &schedule.noise_from_output(&recorded, &latent, &[t]),
             alpha_bar_below: &alpha_bars(schedule, &[timesteps[k - 1]], z.device()),
+            mask: mask.as_ref(),
         };
         let timesteps = vec![t; z.size()[0] as usize];
         let pass = branch.source_pass(&z, &timesteps);
-        let own = (!active || process == Process::Asymmetric).then(|| pass.output());
+        let own = (!active || branch.needs_own(process)).then(|| pass.output());
         let noise = own.as_ref().map(|own| schedule.noise_from_output(own, &z, &timesteps));
         let noise = noise.unwrap_or_else(|| source_step.noise.shallow_clone());
-        let output = match (&own, active) {
-            (Some(own), false) => own.shallow_clone(),
-            _ => branch.edited_pass(&pass, strength, Checkpointing::Off).output().shallow_clone(),
+        let own = own.map(|own| branch.clean(&z, &timesteps, &own));
+        let clean = match active {
+            false => own.expect("invariant: a plain step has the source's output"),
+            true => {
+                let pass = branch.edited_pass(&pass, strength, Checkpointing::Off);
+                let edited = branch.clean(&z, &timesteps, pass.output());
+                own.map_or(edited.shallow_clone(), |own| guided(&edited, &own, branch.guidance_scale))
+            }
         };
-        let clean = branch.clean(&z, &timesteps, &output);
         edited = Some(if !active && t < interval.t_boost {
             let fresh = noise_like(&z, boost_seed, k);
             boosted(&source_step, &alpha_bars(schedule, &[t], z.device()), (&clean, &noise), strength, &fresh)
@@ -223,7 +258,7 @@ fn boosted(
     let sigma = sigma(here, below, strength.abs().min(1.0));
     let direction = (1f64 - below - sigma.square()).clamp_min(0.0).sqrt() * noise;
     let recorded = (1f64 - below).sqrt() * source_step.noise;
-    source_step.below + below.sqrt() * (clean - source_step.clean) + (direction - recorded) + sigma * fresh
+    source_step.moved(below.sqrt() * (clean - source_step.clean) + (direction - recorded) + sigma * fresh)
 }
 
 fn noise_like(z: &Tensor, seed: u64, k: usize) -> Tensor {

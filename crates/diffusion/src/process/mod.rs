@@ -2,5 +2,6 @@
 
 pub mod asyrp;
 pub mod ddim;
+pub mod mask;
 pub mod schedule;
 pub mod thresholds;

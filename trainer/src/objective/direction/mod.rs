@@ -7,12 +7,12 @@ pub mod section;
 
 use diffusion::losses::directional::normalise;
 use diffusion::tokens::Tokens;
-use emotions::template;
+use emotions::{template, Emotion};
 use tch::{Kind, Tensor};
 
 use crate::config::resolved::Resolved;
 use crate::run::models::LossClip;
-use section::DirectionKind;
+use section::{DirectionKind, DirectionSection};
 
 /// The direction of one emotion.
 pub struct Direction {
@@ -28,8 +28,14 @@ impl Direction {
     /// The direction of the recipe's emotion number `k`; `prototype` is the difference of the means (p), not
     /// normalised.
     pub fn new(recipe: &Resolved, k: usize, clip: &LossClip, prototype: Option<Tensor>) -> anyhow::Result<Self> {
-        let section = &recipe.config.direction;
-        let (emotion, token) = (recipe.config.emotions[k], recipe.placeholders.get(k).map(String::as_str));
+        let token = recipe.placeholders.get(k).map(String::as_str);
+        Self::of(&recipe.config.direction, recipe.config.emotions[k], token, clip, prototype)
+    }
+
+    /// The direction of any emotion; `token` is its placeholder, if it has one.
+    pub fn of(
+        section: &DirectionSection, emotion: Emotion, token: Option<&str>, clip: &LossClip, prototype: Option<Tensor>,
+    ) -> anyhow::Result<Self> {
         let fill = |text: &str| {
             template::fill(text, emotion, token)
                 .map_err(|e| crate::failure::refuse(format!("direction.templates: {e}")))
