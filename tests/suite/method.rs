@@ -8,8 +8,9 @@ use diffusion::edit::Editor;
 use diffusion::networks::unet::Checkpointing;
 use diffusion::noise;
 use diffusion::pipeline::Pipeline;
-use diffusion::process::asyrp::{Branch, Condition, Process};
-use diffusion::process::ddim::InversionSchedule;
+use diffusion::process::asyrp::{reverse, Branch, Condition, Interval, Process};
+use diffusion::process::ddim::{invert, InversionSchedule};
+use diffusion::process::mask::MaskSettings;
 use diffusion::process::schedule::Schedule;
 use diffusion::run::{
     dimensions, Base, DeltaConfig, EditSettings, Learned, Prompts, RunConfig, TokenConfig, FORMAT_VERSION,
@@ -115,7 +116,58 @@ fn strength_is_continuous_at_zero_and_grows() {
     assert!(0.0 < half && half < one, "strength 0.5 moves by {half}, strength 1 by {one}");
 }
 
-/// As above where a stochastic step ends the edit: its noise goes with the strength.
+/// Strength 0 is the photo and guidance of 1 is none; a larger one moves the photo further.
+#[test]
+fn guidance_moves_the_edit_away_from_the_source() {
+    for process in [Process::Asymmetric, Process::Anchored] {
+        let moved = |scale: f64, strength: f64| {
+            let editor = editor(process, Condition::Decoder, Detail::Residual);
+            let editor = with_edit(editor, |edit| edit.guidance_scale = scale);
+            let source = editor.source(&images());
+            let edited = editor.edit(&source, "awe", strength).expect("awe is known");
+            (edited - &source.images).abs().mean(Kind::Double).double_value(&[])
+        };
+        let (one, three) = (moved(1.0, 1.0), moved(3.0, 1.0));
+        assert!(three > 1.2 * one, "{process:?}: guidance 3 moves the photo by {three}, none by {one}");
+        assert_eq!(moved(3.0, 0.0), 0.0, "{process:?}");
+    }
+}
+
+/// Where the mask is 0 the edited latent is the source's, bit for bit, and somewhere it is not.
+#[test]
+fn an_edit_stays_inside_its_mask() {
+    let pipeline = Pipeline::load(&pocket(""), Device::Cpu, Kind::Float).expect("the pocket family loads");
+    let context =
+        |text: &str| pipeline.context(&Prompt::plain(&pipeline.tokenizer, text), None).expand([2, -1, -1], false);
+    let (source_context, edited_context) = (context("a person"), context("a person with a wide open mouth"));
+    let latents = noise::normal(0, "z", 0, &[2, 4, 24, 24]);
+    let schedule = InversionSchedule::new(&pipeline.schedule, 6);
+    let trajectory = tch::no_grad(|| {
+        invert(&pipeline.unet, &pipeline.schedule, &schedule, &latents, &source_context.narrow(0, 0, 1))
+    });
+    let mask = MaskSettings { threshold: 0.6 };
+    for (process, t_boost) in [(Process::Asymmetric, 0), (Process::Anchored, 350)] {
+        let branch = Branch {
+            unet: &pipeline.unet,
+            schedule: &pipeline.schedule,
+            source_context: &source_context,
+            edited_context: &edited_context,
+            shifts: Vec::new(),
+            condition: Condition::Both,
+            guidance_scale: 2.0,
+            mask: Some(mask),
+        };
+        let kept = mask.measure(&branch, &schedule, &trajectory).expand([2, 4, 24, 24], false);
+        let edited = reverse(&branch, &schedule, &trajectory, process, Interval { t_edit: 350, t_boost }, 1.0, 0);
+        let (outside, same) = (kept.eq(0.0), edited.eq_tensor(&trajectory.latent(0)));
+        let share = |truth: &Tensor| truth.to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
+        assert!(share(&outside) > 0.05 && share(&outside) < 0.95, "{process:?}: {}", share(&outside));
+        assert!(share(&outside.logical_and(&same)) == share(&outside), "{process:?}");
+        assert!(share(&same) < 0.99, "{process:?}");
+    }
+}
+
+/// A stochastic step ends the edit: its noise goes with the strength.
 #[test]
 fn boosting_is_continuous_at_zero() {
     let editor = editor(Process::Asymmetric, Condition::Decoder, Detail::Residual);

@@ -7,13 +7,21 @@ use super::*;
 /// Every switch of the objective, two steps each.
 #[test]
 fn every_variant_trains() {
-    let variants: [&[&str]; 9] = [
+    let variants: [&[&str]; 11] = [
         &["tokens=off"],
         &["delta=off", "loss.clip=0", "loss.reconstruction=0"],
         &["edit.trajectory=source", "edit.process=anchored", "edit.condition=both"],
         &["edit.process=anchored", "loss.directional=log", "direction.kind=text", "train.optimizer.rule=sgd"],
         &["emotions=[sadness, amusement]", "delta.condition_on_token=true", "edit.trajectory=source"],
         &["edit.t_edit=auto", "edit.t_boost=auto", "edit.detail=none", "loss.min_snr_gamma=5"],
+        &[
+            "loss.contrast=0.3",
+            "loss.clip=0",
+            "loss.delta_denoising=0.5",
+            "edit.guidance_scale=2",
+            "edit.mask.threshold=0.3",
+        ],
+        &["tokens=off", "loss.clip=0", "loss.reconstruction=0", "loss.delta_denoising=1"],
         &["train.mixed_precision=bf16", "direction.kind=prototype", "loss.directional=linear"],
         &[
             "loss.reconstruction_by_cosine=true",
