@@ -31,7 +31,7 @@ RUNS = {
     "anchored, decoder, none": ("anchored", "decoder", "none", True, True, "awe", 1.5),
     "anchored, both, gated, a mixture": ("anchored", "both", "gated", True, True, {"awe": 0.7, "fear": 0.3}, 1.0),
     "tokens alone": ("asymmetric", "both", "gated", True, False, "awe", 1.0),
-    "deltas alone, one an emotion": ("asymmetric", "decoder", "residual", False, True, "fear", 1.0),
+    "deltas alone, one an emotion": ("asymmetric", "decoder", "residual", False, True, "fear", 2.0),
 }
 
 
@@ -40,7 +40,7 @@ def main():
     model = str(ROOT / sys.argv[2])
     rows = pq.read_table(ROOT / sys.argv[2] / "data/validation.parquet", columns=["image"]).slice(0, 1).to_pylist()
     face = Image.open(io.BytesIO(rows[0]["image"]["bytes"])).convert("RGB")
-    photos = [face, face.resize((200, 130), Image.LANCZOS).rotate(3)]
+    photos = [face, face.resize((200, 130), Image.LANCZOS)]
     with tempfile.TemporaryDirectory() as place:
         for n, (name, settings) in enumerate(RUNS.items()):
             folder = pathlib.Path(place) / str(n)
@@ -67,7 +67,7 @@ def make_run(folder, base, model, process, condition, detail, tokens, delta):
     normal = lambda *shape, scale: torch.randn(*shape, generator=random) * scale
     if tokens:
         for emotion in EMOTIONS:
-            save_file({f"<{emotion}>": normal(2, width, scale=0.05)}, folder / "learned_embeds" / f"{emotion}.safetensors")
+            save_file({f"<{emotion}>": normal(2, width, scale=0.1)}, folder / "learned_embeds" / f"{emotion}.safetensors")
     if delta:
         c, e = channels[-1], 4 * channels[0]
         shapes = {"conv1.weight": (c, c, 1, 1), "conv1.bias": (c,), "temb_proj.weight": (c, e), "temb_proj.bias": (c,),
@@ -75,7 +75,7 @@ def make_run(folder, base, model, process, condition, detail, tokens, delta):
         if tokens:
             shapes |= {"film.weight": (2 * c, width), "film.bias": (2 * c,)}
         names = ["shared"] if tokens else EMOTIONS
-        save_file({f"{name}.{key}": normal(*shape, scale=0.06) + (key == "norm2.weight") for name in names for key, shape in shapes.items()},
+        save_file({f"{name}.{key}": normal(*shape, scale=0.1) + (key == "norm2.weight") for name in names for key, shape in shapes.items()},
                   folder / "h_delta.safetensors")
 
 
@@ -84,15 +84,15 @@ def compare(name, folder, model, photo, emotion, strength):
     asked = emotion if isinstance(emotion, str) else ",".join(f"{e}:{w}" for e, w in emotion.items())
     call(["--run", folder / "run", "--model", model, "--image", folder / "photo.png", "--output", folder / "ours.png", "--emotion", asked,
           f"--strength={strength}", "--device", "cpu", "--offline"])
-    pipeline = DiffusionPipeline.from_pretrained(model, custom_pipeline=str(folder / "export/pipeline.py"))
+    pipeline = DiffusionPipeline.from_pretrained(model, custom_pipeline=str(folder / "export/pipeline.py"), trust_remote_code=True)
     pipeline.set_progress_bar_config(disable=True)
     theirs = np.asarray(pipeline(photo, emotion, strength=strength).images[0]).astype(int)
     same = np.asarray(pipeline(photo, emotion, strength=0.0).images[0]).astype(int)
     ours, before = (np.asarray(Image.open(folder / f"{what}.png")).astype(int) for what in ("ours", "photo"))
     assert ours.shape == theirs.shape == before.shape, f"{ours.shape}, {theirs.shape}, {before.shape}"
-    apart, moved = np.abs(ours - theirs).max(), np.abs(theirs - before).mean()
-    print(f"{name}: at most {apart} of 255 apart; the edit moves the photo by {moved:.1f} on average")
-    assert moved > 2, f"{name}: the edit hardly moves the photo, so the comparison says nothing"
+    apart, moved = np.abs(ours - theirs).max(), np.abs(theirs - before).max()
+    print(f"{name}: at most {apart} of 255 apart; the edit moves the photo by up to {moved}")
+    assert moved > 10 * BOUND, f"{name}: the edit hardly moves the photo, so the comparison says nothing"
     assert apart <= BOUND, f"{name}: {apart} of 255 apart"
     if "none" not in name:
         assert (same == before).all(), f"{name}: strength 0 is not the photo"

@@ -36,7 +36,7 @@ pub struct ExportArgs {
 const EXAMPLE: &str = "Example:
   editor export --run runs/awe --output awe-pipeline
   python3 -c 'from diffusers import DiffusionPipeline; from PIL import Image
-  pipe = DiffusionPipeline.from_pretrained(\"BASE\", custom_pipeline=\"awe-pipeline/pipeline.py\")
+  pipe = DiffusionPipeline.from_pretrained(\"BASE\", custom_pipeline=\"awe-pipeline/pipeline.py\", trust_remote_code=True)
   pipe(Image.open(\"photo.jpg\"), \"awe\").images[0].save(\"out.png\")'";
 
 /// Writes both files and returns them.

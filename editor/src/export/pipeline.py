@@ -3,7 +3,7 @@
 A custom pipeline for diffusers, written by `editor export`:
 
     from diffusers import DiffusionPipeline
-    pipe = DiffusionPipeline.from_pretrained(BASE, custom_pipeline="FOLDER/pipeline.py")
+    pipe = DiffusionPipeline.from_pretrained(BASE, custom_pipeline="FOLDER/pipeline.py", trust_remote_code=True)
     edited = pipe(Image.open("photo.png"), "@EMOTION@", strength=1.0).images[0]
 
 BASE is the model that SETTINGS["base"] names, or the same weights elsewhere; with others the result means nothing. What the
@@ -153,9 +153,7 @@ class EmotionEditPipeline(DiffusionPipeline):
 
         def shift(module, args, kwargs, h):
             temb = args[1] if len(args) > 1 else kwargs["temb"]
-            for tensors, token, weight in target.shifts:
-                h = h + _delta(tensors, h, temb, token) * (weight * strength)
-            return h
+            return h + sum(_delta(p, h, temb, token) * (weight * strength) for p, token, weight in target.shifts)
 
         def edited_prompt(module, args, kwargs):
             return args, {**kwargs, "encoder_hidden_states": context.to(kwargs["encoder_hidden_states"])}

@@ -23,7 +23,7 @@ use crate::logging::recorder::Recorder;
 use crate::objective::Objective;
 use crate::run::context::RunContext;
 use crate::run::export::run_config;
-use crate::run::models::{Folders, Models};
+use crate::run::models::Folders;
 use crate::run::world::World;
 use crate::step::state::State;
 use crate::validation::metrics::{Pairs, ValidationMetrics};
