@@ -74,8 +74,8 @@ $(BENCH_VENV)/ready: tests/benches/requirements-data.txt
 test-peers: data $(VENV)/ready ## checks against TensorBoard, diffusers, pyarrow, duckdb, datasets, torchrun, S3
 	$(VENV)/bin/python tests/peers/run.py
 
-chaos: build ## the long drills: 200 kills of a 2-rank training and of `dataloader shard`, a full disk, a large photo
-	CHAOS_KILLS=200 OMP_NUM_THREADS=1 $(CARGO) test --release --workspace --locked --test suite -- --nocapture --include-ignored kills tmpfs large_photo
+chaos: build ## the long drills: 200 kills of a 2-rank training and of `dataloader shard`, a full disk, a large photo, 200 photos
+	CHAOS_KILLS=200 OMP_NUM_THREADS=1 $(CARGO) test --release --workspace --locked --test suite -- --nocapture --include-ignored kills tmpfs large_photo two_hundred_photos
 
 fuzz: build ## ten minutes of random input for each parser
 	FUZZ_SECONDS=600 $(CARGO) test --release --workspace --locked --lib --test suite -- --nocapture fuzz

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use collective::Processes;
 use program::LogFormat;
+use tch::Kind;
 
 /// Returns a photo carrying an emotion: the same photo, edited by a trained run.
 #[derive(Clone, Debug, Parser)]
@@ -14,8 +16,9 @@ pub struct Args {
     /// A trained run's folder (`output_dir` of its recipe).
     #[arg(long, value_name = "DIR")]
     pub run: PathBuf,
-    /// The photo: PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF of any size and orientation.
-    #[arg(long, value_name = "FILE")]
+    /// The photo: PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF of any size and orientation. Or a folder of photos, or a .txt
+    /// file that lists them, a path a line.
+    #[arg(long, value_name = "FILE|FOLDER|LIST")]
     pub image: PathBuf,
     /// One of the run's emotions, or several with weights: awe:0.7,fear:0.3. A run of one emotion needs none.
     #[arg(long, value_name = "EMOTION[:WEIGHT],…")]
@@ -24,10 +27,11 @@ pub struct Args {
     #[arg(long, value_name = "S", default_value = "1.0", allow_hyphen_values = true, value_parser = finite)]
     pub strength: f64,
     /// The picture to write: .png, .webp (both lossless), .jpg or .jpeg. It has the photo's size, colour profile,
-    /// EXIF and DPI; as PNG, 16 bits if the photo has them.
-    #[arg(long, value_name = "FILE")]
+    /// EXIF and DPI; as PNG, 16 bits if the photo has them. For several photos, a folder, made if it is missing; a
+    /// second run goes on where the first ended.
+    #[arg(long, value_name = "FILE|FOLDER")]
     pub output: PathBuf,
-    /// Let the output replace the photo itself.
+    /// Let the output replace the photo itself; in a folder, also what is there, of other settings or by others.
     #[arg(long)]
     pub overwrite: bool,
     /// Write the photo and the edit side by side.
@@ -37,6 +41,24 @@ pub struct Args {
     #[arg(long, value_name = "S,…", allow_hyphen_values = true, conflicts_with = "strength")]
     #[arg(value_delimiter = ',', value_parser = finite)]
     pub sweep: Vec<f64>,
+    /// Edit only where this picture is white; black keeps the photo bit for bit. It has the photo's size or proportions.
+    /// For several photos, a folder with a mask of the same name for each, or one mask for all.
+    #[arg(long, value_name = "FILE|FOLDER")]
+    pub mask: Option<PathBuf>,
+    /// Blur the mask's edges over this many pixels of the photo to either side; by default 1 % of its shorter side.
+    #[arg(long, value_name = "PIXELS", requires = "mask", value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub feather: Option<u32>,
+    /// Write every picture of several in this format; by default in the photo's own, or PNG where it is neither PNG,
+    /// JPEG nor WebP.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
+    /// Edit this many photos of one shape at once; by default 8 on a GPU, 1 on a CPU.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub batch_size: Option<u32>,
+    /// Share several photos among this many processes here, or one for each GPU. Not under torchrun or Slurm, which
+    /// start them.
+    #[arg(long, value_name = "N|gpu")]
+    pub nproc_per_node: Option<Processes>,
     /// The base model's folder or hub id, if it is not the one in the run's settings; its weights must be the same.
     #[arg(long, value_name = "PATH|ID")]
     pub model: Option<String>,
@@ -46,6 +68,12 @@ pub struct Args {
     /// Edit at about N × N pixels instead of the run's resolution; the output keeps the photo's size.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(8..=4096))]
     pub resolution: Option<u32>,
+    /// Invert and edit over this many timesteps instead of the run's: fewer are faster, and further from what was trained.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub steps: Option<u32>,
+    /// The numbers that the networks compute with. bf16 halves the memory and is faster on a GPU.
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    pub precision: Precision,
     /// How log lines look.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -61,8 +89,12 @@ const EXAMPLES: &str = "Examples:
   editor --run runs/awe --image photo.jpg --strength 1.0 --output out.png --compare
   editor --run runs/all --image photo.jpg --emotion awe:0.7,fear:0.3 --output out.jpg
   editor --run runs/awe --image photo.jpg --sweep 0,0.5,1,1.5 --output strip.png
+  editor --run runs/awe --image photo.jpg --mask face.png --output out.jpg
+  editor --run runs/awe --image photos --output edited --nproc-per-node 2
+  editor export --run runs/awe --output awe-pipeline      (the edit for diffusers; see editor export --help)
 
-Exit codes: 0 done; 1 failed; 2 bad arguments or input files.";
+Exit codes: 0 done; 1 failed, or some of several photos did; 2 bad arguments or input files; 75 stopped by a signal, run again
+to go on.";
 
 /// Emotions and their weights, as written.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,6 +119,55 @@ impl FromStr for Mixture {
             emotions.push((name.to_string(), weight));
         }
         Ok(Self(emotions))
+    }
+}
+
+/// The format of a written picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Lossless.
+    Png,
+    /// At quality 95.
+    Jpg,
+    /// Lossless.
+    Webp,
+}
+
+impl Format {
+    /// The suffixes of its files, the usual one first.
+    pub fn suffixes(self) -> &'static [&'static str] {
+        match self {
+            Format::Png => &["png"],
+            Format::Jpg => &["jpg", "jpeg"],
+            Format::Webp => &["webp"],
+        }
+    }
+}
+
+/// What the networks compute with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// 24 bits of mantissa.
+    F32,
+    /// 8 bits of mantissa.
+    Bf16,
+}
+
+impl Precision {
+    /// As libtorch names it.
+    pub fn kind(self) -> Kind {
+        match self {
+            Precision::F32 => Kind::Float,
+            Precision::Bf16 => Kind::BFloat16,
+        }
+    }
+
+    /// As the command line names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        }
     }
 }
 

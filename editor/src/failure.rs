@@ -6,7 +6,8 @@ use clap::error::ErrorKind;
 use diffusion::Error;
 use program::output;
 
-const FAILED: u8 = 1;
+/// Something failed while running.
+pub const FAILED: u8 = 1;
 const BAD_INPUT: u8 = 2;
 
 /// Marks an error as one of the arguments or the input files.

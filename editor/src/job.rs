@@ -4,14 +4,18 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use collective::DeviceChoice;
+use dataloader::making::worker_rank::WorkerRank;
 use diffusion::edit::Editor;
-use diffusion::images::{self, Photo};
+use diffusion::images::{self, Mask, Photo};
 use diffusion::pipeline::{self, Pipeline};
+use diffusion::process::ddim::InversionSchedule;
+use diffusion::process::schedule::Schedule;
 use diffusion::run::{Run, RunConfig};
 use hub::Hub;
 use image::RgbImage;
 use program::Progress;
-use tch::{Device, Kind};
+use tch::Device;
 use tracing::{info, warn};
 
 use crate::args::{Args, DeviceName, Mixture};
@@ -26,25 +30,74 @@ pub fn run(args: &Args, hub: &Hub) -> Result<Vec<PathBuf>> {
     }
     let emotions = emotions(args.emotion.as_ref(), &run.config)?;
     check_output(&args.output)?;
-    let strengths = if args.sweep.is_empty() { vec![args.strength] } else { args.sweep.clone() };
+    refuse_options_of_folders(args)?;
+    let strengths = strengths(args);
     refuse_to_replace(args, &strengths)?;
     let photo = Photo::read(&args.image)?.with_way_back();
     photo.warnings.iter().for_each(|warning| warn!(image = %args.image.display(), "{warning}"));
-    let device = device(args.device)?;
+    let mask = mask(args, &photo)?;
+    let device = device(args.device, &WorkerRank::ALONE)?;
     let editor = open(args, &run, device, hub)?;
 
-    let resolution = args.resolution.map_or(run.config.resolution, i64::from);
+    let resolution = resolution(args, &run.config);
     let start = Instant::now();
     let progress = Progress::unbounded(format!("editing at {} strength(s)", strengths.len()), true);
     let source = editor.source_of_photo(&photo, resolution)?;
-    let written = write(args, &photo, &strengths, |strength| editor.edit_photo(&photo, &source, &emotions, strength))?;
+    let target = editor.process().towards_mixture(&emotions)?;
+    let edit = |nth: usize| {
+        let change = editor.changes(&source, &target, strengths[nth]).remove(0)?;
+        editor.finished_photo_masked(&photo, &change, mask.as_ref())
+    };
+    // What the library says of a write is no fault of the arguments.
+    let written = write(args, &args.output, &photo, &strengths, edit).map_err(|e| anyhow::anyhow!("{e}"))?;
     drop(progress);
     info!(image = %args.image.display(), ?emotions, ?strengths, seconds = start.elapsed().as_secs_f64(), "edited");
     Ok(written)
 }
 
+/// At which strengths to edit.
+pub fn strengths(args: &Args) -> Vec<f64> {
+    if args.sweep.is_empty() {
+        vec![args.strength]
+    } else {
+        args.sweep.clone()
+    }
+}
+
+/// About the side that is edited, in pixels.
+pub fn resolution(args: &Args, config: &RunConfig) -> i64 {
+    args.resolution.map_or(config.resolution, i64::from)
+}
+
+/// Refuses what is meant for several photos.
+fn refuse_options_of_folders(args: &Args) -> Result<()> {
+    let given = [
+        ("--format", args.format.is_some()),
+        ("--batch-size", args.batch_size.is_some()),
+        ("--nproc-per-node", args.nproc_per_node.is_some()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        Some((name, _)) => {
+            Err(BadInput(format!("{name} is for several photos; name a folder or a .txt list as --image")).into())
+        }
+        None => Ok(()),
+    }
+}
+
+/// The mask, which must fit the photo.
+fn mask(args: &Args, photo: &Photo) -> Result<Option<Mask>> {
+    let Some(path) = &args.mask else { return Ok(None) };
+    let mask = Mask::read(path, args.feather).context("--mask")?;
+    let (width, height) = photo.dimensions();
+    mask.check(width, height).context("--mask")?;
+    if mask.is_black() {
+        warn!("--mask {}: it is black everywhere: nothing of the photo is edited", path.display());
+    }
+    Ok(Some(mask))
+}
+
 /// The emotions asked for, each known to the run; by default the run's only one.
-fn emotions(asked: Option<&Mixture>, config: &RunConfig) -> Result<Vec<(String, f64)>> {
+pub fn emotions(asked: Option<&Mixture>, config: &RunConfig) -> Result<Vec<(String, f64)>> {
     let known = config.emotions.join(", ");
     match (asked, config.emotions.as_slice()) {
         (None, [only]) => Ok(vec![(only.clone(), 1.0)]),
@@ -65,30 +118,42 @@ fn check_output(path: &Path) -> Result<()> {
     Err(BadInput(format!("--output {}: the folder {} does not exist", path.display(), folder.display())).into())
 }
 
-fn device(name: Option<DeviceName>) -> Result<Device> {
-    match name {
-        Some(DeviceName::Cpu) => Ok(Device::Cpu),
-        None if collective::cuda::available() => Ok(Device::Cuda(0)),
-        None => Ok(Device::Cpu),
+/// Where this process computes; its machine's processes share the GPUs and the cores.
+pub fn device(name: Option<DeviceName>, worker_rank: &WorkerRank) -> Result<Device> {
+    let device = match name {
+        Some(DeviceName::Cpu) => Device::Cpu,
+        None => return worker_rank.device(DeviceChoice::Auto).map_err(|e| BadInput(e.to_string()).into()),
         Some(DeviceName::Cuda(number)) => {
             collective::cuda::load().map_err(|e| BadInput(format!("--device cuda: {e}")))?;
             let count = collective::cuda::count();
-            if number < count {
-                return Ok(Device::Cuda(number));
+            if number >= count {
+                let message = format!("--device cuda:{number}: this machine shows {count} GPUs; --device cpu works");
+                return Err(BadInput(message).into());
             }
-            Err(BadInput(format!("--device cuda:{number}: this machine shows {count} GPUs; --device cpu works")).into())
+            Device::Cuda(number)
         }
+    };
+    if worker_rank.local_size > 1 {
+        collective::share_cores(None, worker_rank.local_size, device);
     }
+    Ok(device)
 }
 
-fn open(args: &Args, run: &Run, device: Device, hub: &Hub) -> Result<Editor> {
+/// Reads the base model and the run's tensors.
+pub fn open(args: &Args, run: &Run, device: Device, hub: &Hub) -> Result<Editor> {
     let progress = Progress::unbounded("reading the model", true);
     let named = &run.config.base.name;
     let folder = match &args.model {
         Some(model) => hub.model(model).context("--model")?,
         None => hub.model(named).context("the run's base model (name its folder with --model)")?,
     };
-    let editor = Editor::new(Pipeline::load(&folder, device, Kind::Float)?, run, device)?;
+    let pipeline = Pipeline::load(&folder, device, args.precision.kind())?;
+    let mut run = run.clone();
+    if let Some(steps) = args.steps {
+        check_steps(&pipeline.schedule, steps as usize)?;
+        run.config.edit.num_inversion_steps = steps as usize;
+    }
+    let editor = Editor::new(pipeline, &run, device)?;
     drop(progress);
     info!(model = %folder.display(), run = %run.folder.display(), ?device, "model read");
     if let Some(seen) = pipeline::seen_only(&folder) {
@@ -97,41 +162,44 @@ fn open(args: &Args, run: &Run, device: Device, hub: &Hub) -> Result<Editor> {
     Ok(editor)
 }
 
-/// Writes one edit, the photo beside it, or a strip of strengths with each edit in a file of its own.
-fn write(
-    args: &Args, photo: &Photo, strengths: &[f64], edit: impl Fn(f64) -> diffusion::Result<Photo>,
-) -> Result<Vec<PathBuf>> {
-    let mut written = Vec::new();
-    let mut note = |path: PathBuf, saved: diffusion::Result<()>| -> Result<()> {
-        saved.map_err(|e| anyhow::anyhow!("{e}"))?;
-        written.push(path);
-        Ok(())
-    };
-    let output = &args.output;
+/// Refuses more steps than the base model has timesteps: two of them would be the same.
+fn check_steps(schedule: &Schedule, steps: usize) -> Result<()> {
+    let timesteps = InversionSchedule::new(schedule, steps);
+    if timesteps.timesteps().windows(2).all(|pair| pair[0] < pair[1]) {
+        return Ok(());
+    }
+    let most = schedule.last_timestep() + 1;
+    Err(BadInput(format!("--steps {steps}: the base model has {most} timesteps; name at most as many")).into())
+}
+
+/// Writes one edit to `output`, the photo beside it, or a strip of strengths with each edit in a file of its own; returns
+/// the files. `edit` makes the edit at the nth strength.
+pub fn write(
+    args: &Args, output: &Path, photo: &Photo, strengths: &[f64], edit: impl Fn(usize) -> diffusion::Result<Photo>,
+) -> diffusion::Result<Vec<PathBuf>> {
     // Sheets have 8 bits, in the photo's own space.
     let sheet = |sheet: &RgbImage| images::write_tagged(output, sheet, photo.profile());
     if args.sweep.is_empty() {
-        let edit = edit(args.strength)?;
-        let saved = match args.compare {
-            true => sheet(&sheet::side_by_side(&photo.in_8_bits(), &edit.in_8_bits())),
-            false => images::write_photo(output, &edit),
-        };
-        note(output.clone(), saved)?;
-        return Ok(written);
+        let edit = edit(0)?;
+        match args.compare {
+            true => sheet(&sheet::side_by_side(&photo.in_8_bits(), &edit.in_8_bits()))?,
+            false => images::write_photo(output, &edit)?,
+        }
+        return Ok(vec![output.to_path_buf()]);
     }
-    let mut strip = Strip::default();
+    let (mut written, mut strip) = (Vec::new(), Strip::default());
     if args.compare {
         strip.add(None, &photo.in_8_bits())?;
     }
-    for &strength in strengths {
-        let edit = edit(strength)?;
+    for (nth, &strength) in strengths.iter().enumerate() {
+        let edit = edit(nth)?;
         let path = with_strength(output, strength);
-        let saved = images::write_photo(&path, &edit);
-        note(path, saved)?;
+        images::write_photo(&path, &edit)?;
+        written.push(path);
         strip.add(Some(strength), &edit.in_8_bits())?;
     }
-    let saved = sheet(&strip.sheet());
-    note(output.clone(), saved)?;
+    sheet(&strip.sheet())?;
+    written.push(output.to_path_buf());
     Ok(written)
 }
 
@@ -151,7 +219,7 @@ fn refuse_to_replace(args: &Args, strengths: &[f64]) -> Result<()> {
 }
 
 /// `out.png` at strength 0.5 is `out.strength-0.5.png`; the name may be any bytes.
-fn with_strength(path: &Path, strength: f64) -> PathBuf {
+pub fn with_strength(path: &Path, strength: f64) -> PathBuf {
     let mut name = path.file_stem().unwrap_or_default().to_os_string(); // it need not be UTF-8
     name.push(format!(".strength-{strength}."));
     name.push(path.extension().unwrap_or_default());

@@ -3,7 +3,8 @@
     make test-peers        or:  python tests/peers/run.py     (from the repository's root, after `make build`)
 
 Trains a few steps of the demo's recipe into a temporary folder, then: TensorBoard reads its events, diffusers loads
-its learned embeddings (and those of runs of two and of eight emotions), PyTorch computes the gradients of a step once more, pyarrow, duckdb and Hugging Face datasets
+its learned embeddings (and those of runs of two and of eight emotions) and makes the editor's picture with what `editor export`
+writes, PyTorch computes the gradients of a step once more, pyarrow, duckdb and Hugging Face datasets
 read the shards, torchrun, Slurm (where slurm-wlm and munge are installed) and Kubeflow's variables launch the trainer, the
 shards are read from moto's S3, Chromium opens a report, three versions of diffusers and
 transformers write models that are read to the same weights, and the published FindingEmo annotations (fetched from PyPI) are counted
@@ -34,6 +35,7 @@ def main():
             "two torchrun nodes shard": ["launchers.py", "torchrun", "shard"],
             "TensorBoard reads the events": ["tensorboard_events.py", str(run)],
             "diffusers loads the tokens": ["learned_embeds.py", str(run), "assets/pocket"],
+            "diffusers makes the editor's picture": ["custom_pipeline.py", str(run), "assets/pocket"],
             "PyTorch's gradients of the joint loss": ["joint_gradient.py", "assets/pocket"],
             "pyarrow, duckdb and datasets read the shards": ["shards.py", "data/pocket", "--models", "assets/pocket"],
             "shards in S3 are those on the disk": ["object_store.py", "data/pocket"],

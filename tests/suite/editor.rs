@@ -1,6 +1,9 @@
 //! The editor as its users run it: photos of every shape, strengths, sheets, and one line for what it refuses. The run is
 //! made here: pocket models with untrained tokens and a random delta.
 
+mod batch;
+mod masks;
+
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::OnceLock;

@@ -206,6 +206,32 @@ impl Run {
         files
     }
 
+    /// Every learned tensor as it is stored: `tokens.<emotion>` (n, d), and `delta.<name>` for each of the deltas' file.
+    pub fn named_tensors(&self) -> Result<Vec<(String, Tensor)>> {
+        let read = |path: &Path| {
+            Tensor::read_safetensors(path)
+                .map_err(|e| Error::Weights { path: path.to_path_buf(), message: e.to_string() })
+        };
+        let mut named = Vec::new();
+        if let Some(settings) = &self.config.tokens {
+            let files = tokens::files(&self.folder, &self.config.emotions);
+            let stored: HashMap<String, Tensor> =
+                files.iter().map(|f| read(f)).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+            for emotion in &self.config.emotions {
+                let placeholder = settings.placeholder_token.replace("{emotion}", emotion);
+                let path = || files.first().cloned().unwrap_or_default();
+                let missing = || Error::MissingTensor { path: path(), name: placeholder.clone() };
+                let vectors = stored.get(&placeholder).ok_or_else(missing)?;
+                named.push((format!("tokens.{emotion}"), vectors.shallow_clone()));
+            }
+        }
+        if self.config.delta.is_some() {
+            let stored = read(&self.folder.join(DELTA_FILE))?;
+            named.extend(stored.into_iter().map(|(name, tensor)| (format!("delta.{name}"), tensor)));
+        }
+        Ok(named)
+    }
+
     /// Writes tokens, deltas and settings into `folder`. An earlier run's settings are removed first, and the new
     /// ones are written last, as a whole: a folder that has settings holds a finished run.
     pub fn save(folder: &Path, config: &RunConfig, learned: &Learned) -> Result<()> {

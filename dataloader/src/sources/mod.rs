@@ -22,7 +22,7 @@ use crate::format::manifest::Quarantined;
 
 pub use emoset::EmosetConfig;
 pub use findingemo::FindingemoConfig;
-pub use folder::FolderConfig;
+pub use folder::{Entries, FolderConfig};
 pub use parquet::{ParquetConfig, ParquetImage};
 
 /// The section `source` of a recipe.

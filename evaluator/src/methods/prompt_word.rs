@@ -1,22 +1,17 @@
 //! The emotion's word as prompt in a run's own process, with nothing trained: what process and prompt give by
 //! themselves.
-//!
-//! Shapes: b batch, l tokens, d text features.
 
 use std::rc::Rc;
 
-use diffusion::edit::Editor;
+use diffusion::edit::{Editor, Target};
 use diffusion::pipeline::Pipeline;
-use diffusion::process::asyrp::{reverse, Branch};
-use diffusion::process::ddim::InversionSchedule;
 use diffusion::run::{Learned, Run};
-use diffusion::tokens::Prompt;
 use emotions::{template, Emotion};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{no_grad, Tensor};
+use tch::Tensor;
 
-use super::{decoded, About, Method};
+use super::{About, Method};
 use crate::config::sweep::Sweep;
 use crate::error::Result;
 use crate::evaluation::batch::Batch;
@@ -49,9 +44,7 @@ fn prompt() -> String {
 pub struct PromptWord {
     editor: Editor,
     pipeline: Rc<Pipeline>,
-    inversion_schedule: InversionSchedule,
-    source: Tensor, // (1, l, d)
-    target: Tensor, // (1, l, d)
+    target: Target<'static>,
     sweep: Sweep,
 }
 
@@ -68,13 +61,11 @@ impl PromptWord {
 
     /// In `run`'s process, towards `emotion`.
     pub fn new(pipeline: Rc<Pipeline>, settings: &Settings, run: &Run, emotion: Emotion, sweep: Sweep) -> Self {
-        let context = |text: &str| no_grad(|| pipeline.context(&Prompt::plain(&pipeline.tokenizer, text), None));
         let word = template::fill(&settings.prompt, emotion, None).expect("checked with the recipe");
-        let (source, target) = (context(&run.config.prompts.source), context(&word));
-        let inversion_schedule = InversionSchedule::new(&pipeline.schedule, run.config.edit.num_inversion_steps);
         let (nothing, device) = (Learned { tokens: None, deltas: None }, pipeline.unet.device());
         let editor = Editor::from_parts(pipeline.clone(), run.config.clone(), nothing, device);
-        Self { editor, pipeline, inversion_schedule, source, target, sweep }
+        let target = editor.process().towards_prompt(&word);
+        Self { editor, pipeline, target, sweep }
     }
 }
 
@@ -88,32 +79,7 @@ impl Method for PromptWord {
     }
 
     fn edits(&self, batch: &Batch) -> Result<Vec<Tensor>> {
-        let config = self.editor.config();
-        let (encoded, source) = (batch.encoded(&self.pipeline), batch.source(&self.editor, &self.pipeline));
-        let all = |context: &Tensor| context.expand([encoded.images.size()[0], -1, -1], false); // (b, l, d)
-        let branch = Branch {
-            unet: &self.pipeline.unet,
-            schedule: &self.pipeline.schedule,
-            source_context: &all(&self.source),
-            edited_context: &all(&self.target),
-            shifts: Vec::new(),
-            condition: config.edit.condition,
-            guidance_scale: config.edit.guidance_scale,
-            mask: config.edit.mask,
-        };
-        let (edit, seed) = (&config.edit, config.seed);
-        let edited = |&strength: &f64| {
-            let latents = reverse(
-                &branch,
-                &self.inversion_schedule,
-                &source.trajectory,
-                edit.process,
-                edit.interval(),
-                strength,
-                seed,
-            );
-            decoded(&self.pipeline, encoded, &latents, edit.detail)
-        };
-        Ok(no_grad(|| self.sweep.strengths.iter().map(edited).collect()))
+        let source = batch.source(&self.editor, &self.pipeline);
+        Ok(self.sweep.strengths.iter().map(|&s| self.editor.edit_towards(&source, &self.target, s)).collect())
     }
 }

@@ -57,6 +57,7 @@ impl Method for TrainedRun {
 
     fn edits(&self, batch: &Batch) -> Result<Vec<Tensor>> {
         let source = batch.source(&self.editor, &self.pipeline);
-        self.sweep.strengths.iter().map(|&s| Ok(self.editor.edit(&source, self.emotion, s)?)).collect()
+        let target = self.editor.process().towards_mixture(&[(self.emotion.to_string(), 1.0)])?;
+        Ok(self.sweep.strengths.iter().map(|&s| self.editor.edit_towards(&source, &target, s)).collect())
     }
 }

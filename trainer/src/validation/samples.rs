@@ -10,11 +10,9 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use dataloader::{RowRef, Stream};
+use diffusion::edit::EditProcess;
 use diffusion::images;
-use diffusion::process::asyrp::{reverse, Branch, Shift};
-use diffusion::process::ddim::{InversionSchedule, Trajectory};
-use diffusion::run::{pooled_token, RunConfig};
-use diffusion::tokens::Prompt;
+use diffusion::process::ddim::Trajectory;
 use image::RgbImage;
 use program::Progress;
 use tch::{Device, Tensor};
@@ -25,10 +23,13 @@ use crate::logging::recorder::Recorder;
 use crate::objective::Objective;
 use crate::run::context::RunContext;
 use crate::run::export::run_config;
-use crate::run::models::{Folders, Models};
+use crate::run::models::Folders;
 use crate::run::world::World;
 use crate::step::state::State;
 use crate::validation::metrics::{Pairs, ValidationMetrics};
+
+/// Runs are shown as they are trained.
+const STRENGTH: f64 = 1.0;
 
 /// What validation edits and measures.
 pub struct Samples {
@@ -99,16 +100,19 @@ impl Samples {
         let RunContext { recipe, models, inversion_schedule, world, .. } = *run;
         let _no_grad = tch::no_grad_guard();
         let progress = Progress::new("validating", "emotions", recipe.names.len() as u64, world.is_first());
-        let config = run_config(recipe, models, state, self.resolution);
+        let config = &run_config(recipe, models, state, self.resolution);
+        let (pipeline, learned) = (&models.pipeline, &state.learned);
+        let process = EditProcess { pipeline, config, learned, inversion_schedule };
         let mut pictures = Vec::new();
         let mut measured: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
         for shown in &self.shown {
             let (k, name) = (shown.emotion, &recipe.names[shown.emotion]);
             let loaded = shown.loaded.as_ref().context("validation images are loaded before the first step")?;
             let loaded = &loaded.on(models.device);
-            let work = || edit(&config, models, inversion_schedule, state, loaded, name);
-            let latent = collective::autocast(models.device, models.kind, work)?;
-            let edited = restore(&config, models, loaded, &latent);
+            let latents = || anyhow::Ok(process.latents(&loaded.trajectory, &process.towards(name)?, STRENGTH));
+            let latents = collective::autocast(models.device, models.kind, latents)?;
+            // Outside of autocast: a VAE may overflow in f16.
+            let edited = process.finished(&loaded.sources, &loaded.round_trip, &latents);
             let columns = [&loaded.sources, &loaded.round_trip, &edited].map(|t| shown.gathered(t, world));
             let [sources, round_trip, edited] = columns;
             let (sources, edited) = (sources?, edited?);
@@ -184,41 +188,6 @@ impl Loaded {
         let [sources, round_trip] = [&self.sources, &self.round_trip].map(|images| images.to_device(device));
         Self { sources, round_trip, trajectory }
     }
-}
-
-/// The edited latents, (b, c, h, w).
-fn edit(
-    config: &RunConfig, models: &Models, inversion_schedule: &InversionSchedule, state: &State, loaded: &Loaded,
-    emotion: &str,
-) -> anyhow::Result<Tensor> {
-    let (pipeline, learned) = (&models.pipeline, &state.learned);
-    let prompt = diffusion::edit::target_prompt(pipeline, config, learned.tokens.as_ref(), emotion)?;
-    let source_context = pipeline.context(&Prompt::plain(&pipeline.tokenizer, &config.prompts.source), None);
-    let edited_context = pipeline.context(&prompt, learned.tokens.as_ref());
-    let token = pooled_token(&edited_context, prompt.eos);
-    let mut shifts = Vec::new();
-    if let Some(deltas) = &learned.deltas {
-        shifts.push(Shift { delta: deltas.of(emotion)?, token: deltas.conditioned().then_some(&token), scale: 1.0 });
-    }
-    let batch = loaded.sources.size()[0];
-    let branch = Branch {
-        unet: &pipeline.unet,
-        schedule: &pipeline.schedule,
-        source_context: &source_context.expand([batch, -1, -1], false),
-        edited_context: &edited_context.expand([batch, -1, -1], false),
-        shifts,
-        condition: config.edit.condition,
-        guidance_scale: config.edit.guidance_scale,
-        mask: config.edit.mask,
-    };
-    let (process, interval) = (config.edit.process, config.edit.interval());
-    Ok(reverse(&branch, inversion_schedule, &loaded.trajectory, process, interval, 1.0, config.seed))
-}
-
-/// The edited latents as images, with the detail that the VAE lost. Outside of autocast: a VAE may overflow in f16.
-fn restore(config: &RunConfig, models: &Models, loaded: &Loaded, latent: &Tensor) -> Tensor {
-    let decoded = models.pipeline.images_from_latents(latent);
-    config.edit.detail.restore(&loaded.sources, &loaded.round_trip, &decoded, Tensor::shallow_clone)
 }
 
 /// One row for each image, one column for each stage.

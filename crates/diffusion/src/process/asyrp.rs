@@ -261,6 +261,9 @@ fn boosted(
     source_step.moved(below.sqrt() * (clean - source_step.clean) + (direction - recorded) + sigma * fresh)
 }
 
+/// The same for every image: an edit does not depend on what else is in its batch.
 fn noise_like(z: &Tensor, seed: u64, k: usize) -> Tensor {
-    noise::normal(seed, "boost", k as u64, &z.size()).to_device(z.device())
+    let size = z.size();
+    let one = noise::normal(seed, "boost", k as u64, &[&[1], &size[1..]].concat());
+    one.to_device(z.device()).expand(size.as_slice(), false)
 }

@@ -22,6 +22,8 @@ pub struct Entries {
     pub images: BTreeSet<String>,
     /// Metadata tables, by path.
     pub tables: BTreeMap<String, Table>,
+    /// Tables whose names say that they are metadata, in formats that imagefolder does not read.
+    pub foreign_tables: Vec<String>,
     /// Pictures and folders that cannot be used, with the reason.
     pub quarantined: Vec<Quarantined>,
     /// Everything else.
@@ -76,7 +78,7 @@ impl Walk<'_> {
                 match kind {
                     kind if kind.is_dir() => folders.push(path),
                     kind if kind.is_symlink() => self.links.push_back(path),
-                    kind if kind.is_file() => self.file(path)?,
+                    kind if kind.is_file() => self.file(path),
                     kind => self.special(path, kind)?,
                 }
             }
@@ -115,21 +117,15 @@ impl Walk<'_> {
         None
     }
 
-    fn file(&mut self, path: String) -> Result<()> {
+    fn file(&mut self, path: String) {
         let name = path.rsplit('/').next().unwrap_or_default();
         match Kind::of(name) {
             Kind::Picture => drop(self.found.images.insert(path)),
             Kind::Undeveloped(what) => self.quarantine(&path, what.into()),
             Kind::Metadata(table) => drop(self.found.tables.insert(path, table)),
-            Kind::ForeignTable => {
-                let message =
-                    "is not read; imagefolder's tables are metadata.jsonl, metadata.csv and metadata.parquet: \
-                               convert it, or give it another name";
-                return Err(Error::invalid(self.root.join(&path).display().to_string(), message));
-            }
+            Kind::ForeignTable => self.found.foreign_tables.push(path),
             Kind::Other => self.found.account.add_other(suffix(name).as_deref()),
         }
-        Ok(())
     }
 
     /// A named pipe, a socket or a device. It is never opened: reading it may wait for ever.
@@ -167,7 +163,7 @@ impl Walk<'_> {
                 },
                 Ok(metadata) if metadata.is_file() => match real.contains(&identity(&metadata)) {
                     true => self.known(&path, &full),
-                    false => self.file(path)?,
+                    false => self.file(path),
                 },
                 Ok(metadata) => self.special(path, metadata.file_type())?,
             }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use unicode_normalization::UnicodeNormalization;
 
-use self::entries::Entries;
+pub use self::entries::Entries;
 use self::metadata::Row;
 use self::names::{split_among, Names};
 use super::pair::{self, PairKeys};
@@ -48,7 +48,13 @@ pub(super) fn list(config: &FolderConfig) -> Result<Listing> {
     if !root.is_dir() {
         return Err(Error::invalid("source.path", format!("{}: no such folder", root.display())));
     }
-    let Entries { images, tables, mut quarantined, mut account } = Entries::below(root)?;
+    let Entries { images, tables, foreign_tables, mut quarantined, mut account } = Entries::below(root)?;
+    if let Some(table) = foreign_tables.first() {
+        let message =
+            "is not read; imagefolder's tables are metadata.jsonl, metadata.csv and metadata.parquet: convert \
+                       it, or give it another name";
+        return Err(Error::invalid(root.join(table).display().to_string(), message));
+    }
     let paths: Vec<String> = images.into_iter().collect();
     let mut described = Described::new(root, &paths);
     for (path, table) in &tables {
