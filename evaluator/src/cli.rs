@@ -217,31 +217,9 @@ fn check_date(date: &str) -> Result<()> {
     Err(Error::config("--date", format!("{date:?} is not a date; write it as 2026-01-31")))
 }
 
-/// The date `seconds` after 1970-01-01 00:00 UTC, YYYY-MM-DD (Hinnant, *chrono-compatible low-level date algorithms*).
-pub fn date_from_unix(seconds: u64) -> String {
-    let days = seconds / 86_400 + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        assert_eq!(date_from_unix(0), "1970-01-01");
-        assert_eq!(date_from_unix(951_782_400), "2000-02-29");
-        assert_eq!(date_from_unix(1_709_164_800), "2024-02-29");
-        assert_eq!(date_from_unix(1_767_225_599), "2025-12-31");
-        assert_eq!(date_from_unix(1_767_225_600), "2026-01-01");
-    }
 
     #[test]
     fn only_dates_are_dates() {

@@ -64,6 +64,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: serde_json::Error,
     },
+    /// A finished part is not what this evaluation writes.
+    #[error("{}: {message}; delete it, and its batch is evaluated anew", path.display())]
+    Part {
+        /// The part.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
     /// The report cannot be written.
     #[error("{}: {source}", path.display())]
     Io {
@@ -103,6 +111,7 @@ impl Error {
             Error::Ranks(_)
             | Error::Tensor(_)
             | Error::Busy(collective::LockError::Io { .. })
+            | Error::Part { .. }
             | Error::Io { .. }
             | Error::Picture(_)
             | Error::Template(_) => false,

@@ -1,12 +1,11 @@
 //! `evaluator`: edits held-out photos with trained runs, scores them and writes the report.
 
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use collective::launch::{ranks_to_start, start_ranks, Restarts};
 use collective::rendezvous::{process_env, Rendezvous};
-use evaluator::cli::{check, date_from_unix, fit_classifier, run, schema, Args, Cli, Command};
+use evaluator::cli::{check, fit_classifier, run, schema, Args, Cli, Command};
 use evaluator::evaluation::ranks::Ranks;
 use evaluator::{Error, Result};
 use hub::Hub;
@@ -43,7 +42,7 @@ fn evaluate(args: &Args) -> Result<u8> {
         return Ok(start_ranks(&node, Restarts::default())?.try_into().unwrap_or(1));
     }
     let ranks = Ranks::join(Rendezvous::from_env(&process_env)?.as_ref())?;
-    let today = date_from_unix(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()));
+    let today = time::OffsetDateTime::now_utc().date().to_string(); // YYYY-MM-DD
     let Some(outcome) = run(args, &today, Hub::from_env(process_env), &process_env, &ranks)? else { return Ok(0) };
     print(&format!("{}\n{}\n", outcome.table, outcome.folder.join("index.html").display()))?;
     Ok(u8::from(!outcome.passed))

@@ -9,6 +9,26 @@
 //! - [`openmp_spins_briefly!`], how libtorch's threads wait for one another;
 //! - [`autocast`], [`tf32`], [`deterministic`] and [`cuda`], the switches of libtorch that tch lacks.
 //!
+//! From two ranks to a sum; here they are threads, and [`connect`] gives the same trait over processes:
+//!
+//! ```
+//! use collective::{threads, ReduceOp};
+//! use tch::{Device, Kind, Tensor};
+//!
+//! let ranks = threads(2).into_iter().map(|group| {
+//!     std::thread::spawn(move || {
+//!         let numbers = Tensor::full([3], group.rank() as i64 + 1, (Kind::Float, Device::Cpu));
+//!         group.all_reduce(&numbers, ReduceOp::Sum)?;
+//!         Ok::<_, collective::Error>(numbers)
+//!     })
+//! });
+//! for rank in ranks.collect::<Vec<_>>() {
+//!     let sum = rank.join().expect("no rank panics")?;
+//!     assert_eq!(Vec::<f32>::try_from(&sum)?, [3.0; 3]);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! A peer that is gone becomes an [`Error::PeerLost`] with the rank, the operation and, as far as its heartbeats tell,
 //! the culprit. This crate knows nothing of models, and it alone holds unsafe code, each block with its reason.
 

@@ -11,19 +11,14 @@ use self::fit::check_fit;
 pub use self::fit::check_tokenizer;
 use crate::error::{Error, Result};
 use crate::networks::clip_text::TextEncoder;
-use crate::networks::names;
 use crate::networks::unet::UNet;
 use crate::networks::vae::AutoencoderKl;
+pub use crate::part::Part;
 use crate::process::schedule::Schedule;
-use crate::single_file;
 use crate::text::tokenizer::Tokenizer;
 use crate::tokens::{embed, Prompt, Tokens};
-use crate::weights::{self, Contents, Placement, Weights};
-
-/// The stem of diffusers' weights files.
-pub const DIFFUSERS_STEM: &str = "diffusion_pytorch_model";
-/// The stem of transformers' weights files.
-pub const TRANSFORMERS_STEM: &str = "model";
+use crate::weights::{Contents, Placement};
+pub use crate::weights::{DIFFUSERS_STEM, TRANSFORMERS_STEM};
 
 /// The frozen parts that every edit needs.
 #[derive(Debug)]
@@ -69,62 +64,6 @@ pub fn seen_only(folder: &Path) -> Option<String> {
     let text = std::fs::read_to_string(folder.join("model_index.json")).ok()?;
     let index: serde_json::Value = serde_json::from_str(&text).ok()?;
     Some(index.get("_seen_only")?.as_str()?.to_string())
-}
-
-/// A part of a pipeline that has weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// The noise predictor.
-    Unet,
-    /// Pixels to latents and back.
-    Vae,
-    /// Ids to the UNet's condition.
-    TextEncoder,
-}
-
-impl Part {
-    /// Its folder's name in a pipeline.
-    pub fn name(self) -> &'static str {
-        match self {
-            Part::Unet => "unet",
-            Part::Vae => "vae",
-            Part::TextEncoder => "text_encoder",
-        }
-    }
-
-    /// The stem of its weights files.
-    pub fn stem(self) -> &'static str {
-        match self {
-            Part::Unet | Part::Vae => DIFFUSERS_STEM,
-            Part::TextEncoder => TRANSFORMERS_STEM,
-        }
-    }
-
-    /// blake3 of its weights in its own folder, or in a single file.
-    pub fn hash(self, path: &Path) -> Result<String> {
-        match path.is_file() {
-            true => single_file::hash(path, self),
-            false => weights::hash(path, self.stem()),
-        }
-    }
-
-    /// Its weights in its own folder, or in a single file, under the names that its network asks for.
-    pub fn weights(self, path: &Path, placement: Placement) -> Result<Weights> {
-        let from_folder = || Weights::from_folder(path, self.stem(), placement);
-        Ok(match (path.is_file(), self) {
-            (false, Part::Unet) => from_folder()?,
-            (false, Part::Vae) => from_folder()?.rename(names::vae),
-            (false, Part::TextEncoder) => from_folder()?.rename(names::text_encoder),
-            (true, Part::Unet) => single_file::unet(path, placement)?.1,
-            (true, Part::Vae) => single_file::vae(path, placement)?.1,
-            (true, Part::TextEncoder) => single_file::text_encoder(path, placement)?.1,
-        })
-    }
-
-    /// Numbers in its weights, from their headers alone.
-    pub fn num_parameters(self, path: &Path) -> Result<u64> {
-        Ok(self.weights(path, Placement::headers(Kind::Float))?.num_parameters())
-    }
 }
 
 impl Pipeline {

@@ -248,9 +248,7 @@ impl Run {
             deltas.save(&folder.join(DELTA_FILE), delta_metadata(config))?;
         }
         let text = serde_json::to_string_pretty(config).map_err(|source| Error::Json { path: path.clone(), source })?;
-        let aside = path.with_extension("json.part");
-        std::fs::write(&aside, text + "\n").map_err(|e| Error::io(&aside, e))?;
-        std::fs::rename(&aside, &path).map_err(|e| Error::io(&path, e))
+        durable::write(&path, (text + "\n").as_bytes()).map_err(|e| Error::io(&path, e))
     }
 }
 

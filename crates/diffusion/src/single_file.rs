@@ -14,7 +14,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::networks::{clip_text, unet, vae};
-use crate::pipeline::Part;
+use crate::part::Part;
 use crate::text::tokenizer::Tokenizer;
 use crate::weights::{self, Placement, Weights};
 
@@ -93,7 +93,7 @@ pub(crate) fn vae(path: &Path, placement: Placement) -> Result<(vae::Config, Wei
 pub(crate) fn text_encoder(path: &Path, placement: Placement) -> Result<(clip_text::Config, Weights)> {
     match family(path)? {
         Family::One => {
-            let weights = read(path, CLIP, placement)?.rename(crate::networks::names::text_encoder);
+            let weights = read(path, CLIP, placement)?.rename(weights::names::text_encoder);
             Ok((shapes::clip(path, &weights)?, weights))
         }
         Family::Two => {

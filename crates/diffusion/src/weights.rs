@@ -2,6 +2,7 @@
 
 mod file;
 mod files;
+pub(crate) mod names;
 mod write;
 
 use std::cell::RefCell;
@@ -12,10 +13,14 @@ use tch::{Device, Kind, Tensor};
 
 use self::file::{Held, SafetensorsFile};
 use crate::error::{Error, Result};
-use crate::networks::names;
 
 pub use files::{model_files, variant_rank, ModelFiles};
 pub use write::write_file;
+
+/// The stem of diffusers' weights files.
+pub const DIFFUSERS_STEM: &str = "diffusion_pytorch_model";
+/// The stem of transformers' weights files.
+pub const TRANSFORMERS_STEM: &str = "model";
 
 /// The memory format of convolution kernels. Images in a network follow the format of its kernels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::id::Id;
-
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -40,16 +38,6 @@ pub enum Error {
         /// What was tried and what to do.
         message: String,
     },
-}
-
-impl Error {
-    pub(crate) fn offline(id: &Id, cache: &Path, missing: Vec<String>) -> Self {
-        Error::Offline { id: id.name.clone(), folder: id.folder(cache), missing }
-    }
-
-    pub(crate) fn fetched(id: &Id, message: String) -> Self {
-        Error::Fetch { id: id.name.clone(), message }
-    }
 }
 
 fn found(folder: &Path, missing: &[String]) -> String {

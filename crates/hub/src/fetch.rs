@@ -6,7 +6,7 @@ use diffusion::weights::variant_rank;
 use hf_hub::api::sync::{ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::Id;
 use crate::Hub;
 
@@ -17,7 +17,7 @@ const RETRIES: usize = 3;
 /// Fetches what the cache lacks of the repository's configuration, vocabularies and safetensors weights.
 pub(crate) fn fetch(hub: &Hub, cache: &Path, id: &Id) -> Result<()> {
     let failed =
-        |e: ApiError| Error::fetched(id, format!("could not be fetched from {} ({e}); {}", hub.endpoint, advice(&e)));
+        |e: ApiError| id.not_fetched(format!("could not be fetched from {} ({e}); {}", hub.endpoint, advice(&e)));
     // hf-hub links blobs by relative paths, which it can only make from absolute ones.
     let cache = std::path::absolute(cache).unwrap_or_else(|_| cache.to_path_buf());
     let api = ApiBuilder::from_cache(Cache::new(cache))
@@ -32,7 +32,7 @@ pub(crate) fn fetch(hub: &Hub, cache: &Path, id: &Id) -> Result<()> {
     let files = wanted(siblings.into_iter().map(|s| s.rfilename).collect());
     if !files.iter().any(|f| f.ends_with(".safetensors")) {
         let message = "has no safetensors weights; choose a repository or revision that has".into();
-        return Err(Error::fetched(id, message));
+        return Err(id.not_fetched(message));
     }
     // Files in the cache are not fetched again. If the first file shows that the hub has moved on to another commit,
     // those that were found under the old one are fetched in the second round.

@@ -31,6 +31,16 @@ impl Id {
         Ok(Self { name: repo.into(), revision: revision.into() })
     }
 
+    /// The error that the cache does not have it, or lacks these files of it, and nothing may be fetched.
+    pub(crate) fn offline(&self, cache: &Path, missing: Vec<String>) -> Error {
+        Error::Offline { id: self.name.clone(), folder: self.folder(cache), missing }
+    }
+
+    /// The error that the hub does not provide it.
+    pub(crate) fn not_fetched(&self, message: String) -> Error {
+        Error::Fetch { id: self.name.clone(), message }
+    }
+
     /// Its folder in a cache.
     pub(crate) fn folder(&self, cache: &Path) -> PathBuf {
         cache.join(format!("models--{}", self.name.replace('/', "--")))

@@ -69,20 +69,18 @@ impl Hub {
             None => Vec::new(),
         };
         if self.offline {
-            return Err(Error::offline(&id, cache, missing));
+            return Err(id.offline(cache, missing));
         }
         if !missing.is_empty() {
             tracing::info!("model {}: fetching what the cache lacks: {}", id.name, missing.join(", "));
         }
         fetch::fetch(self, cache, &id)?;
         let Some(snapshot) = Snapshot::find(cache, &id) else {
-            return Err(Error::fetched(&id, "was fetched, but the cache does not hold it".into()));
+            return Err(id.not_fetched("was fetched, but the cache does not hold it".into()));
         };
         match snapshot.missing(parts) {
             missing if missing.is_empty() => Ok(snapshot.folder),
-            missing => {
-                Err(Error::fetched(&id, format!("has no {}; it is not a model for this use", missing.join(", "))))
-            }
+            missing => Err(id.not_fetched(format!("has no {}; it is not a model for this use", missing.join(", ")))),
         }
     }
 }

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use diffusion::json;
-use diffusion::pipeline::{DIFFUSERS_STEM, TRANSFORMERS_STEM};
-use diffusion::weights::model_files;
+use diffusion::weights::{model_files, DIFFUSERS_STEM, TRANSFORMERS_STEM};
 
 use crate::id::Id;
 

@@ -5,8 +5,7 @@
 //! manifest last. A commit that was interrupted anywhere is completed by [`recover`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -166,8 +165,7 @@ pub fn recover(folder: &Path) -> Result<()> {
         let _ = fs::remove_file(folder.join(file));
     }
     sync_folder(folder)?;
-    fs::rename(&staged, &listed).map_err(|e| Error::file(&listed, e))?;
-    sync_folder(folder)?;
+    durable::rename(&staged, &listed).map_err(|e| Error::file(&listed, e))?;
     fs::rename(&staging, &spent).map_err(|e| Error::file(&staging, e))?;
     fs::remove_dir_all(&spent).map_err(|e| Error::file(&spent, e))
 }
@@ -188,16 +186,11 @@ pub fn in_place(folder: &Path) -> Option<Manifest> {
 
 /// Writes a file that is either whole or absent.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(format!(".{}.part", std::process::id()));
-    let aside = PathBuf::from(aside);
-    let mut file = File::create(&aside).map_err(|e| Error::file(&aside, e))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| Error::file(&aside, e))?;
-    fs::rename(&aside, path).map_err(|e| Error::file(path, e))
+    durable::write(path, bytes).map_err(|e| Error::file(path, e))
 }
 
 fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| Error::file(folder, e))
+    durable::sync(folder).map_err(|e| Error::file(folder, e))
 }
 
 #[cfg(test)]

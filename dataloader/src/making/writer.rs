@@ -1,7 +1,7 @@
 //! Rows to one Parquet file.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -80,7 +80,7 @@ impl ShardWriter {
         let handle = sink.into_inner().map_err(|e| Error::file(&part, e.error()))?;
         handle.sync_all().map_err(|e| Error::file(&part, e))?;
         (shard.bytes, shard.blake3) = measure(&part)?;
-        fs::rename(&part, folder.join(&shard.file)).map_err(|e| Error::file(&part, e))?;
+        durable::rename(&part, &folder.join(&shard.file)).map_err(|e| Error::file(&part, e))?;
         Ok(shard)
     }
 }

@@ -1,4 +1,7 @@
 //! Copies of an object store's shards on the local disk, named by their hash, within a size limit.
+//!
+//! A copy is renamed to its place when it is whole, and is not synced first: one that a power cut damaged has another hash,
+//! and is fetched again.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use diffusion::detail::Detail;
-use diffusion::pipeline::TRANSFORMERS_STEM;
 use diffusion::run::Run;
+use diffusion::weights::TRANSFORMERS_STEM;
 use emotions::{template, Emotion};
 use hub::Hub;
 use judge::classifier;

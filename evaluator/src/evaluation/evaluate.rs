@@ -29,10 +29,10 @@ use crate::evaluation::shuffled::another_emotion;
 use crate::evaluation::sources::{spread, Sources};
 use crate::methods::{Method, SHUFFLED};
 use crate::metrics::clarity::Clarity;
+use crate::metrics::sets::seen::Seen;
 use crate::metrics::{self, Asked, Metric, Networks, Pair};
-use crate::scores::costs::Seconds;
 use crate::scores::judgements::Judgements;
-use crate::scores::sets::Sets;
+use crate::scores::sets::{Set, Sets};
 use crate::scores::{measure, Case, ScoreTable};
 
 /// A finished evaluation.
@@ -45,8 +45,6 @@ pub struct Evaluation {
     pub sets: Sets,
     /// How well the judges read the emotions' own images.
     pub judgements: Judgements,
-    /// The time of the edits.
-    pub seconds: Seconds,
     /// The pictures.
     pub gallery: Gallery,
     /// The style images that were used, if a method used them.
@@ -105,13 +103,12 @@ pub fn evaluate(
     };
     let evaluated_methods = evaluated_methods(plan, &methods_by_emotion);
     let Some(whole) = judges.run(&methods_by_emotion, &evaluated_methods, parts, ranks)? else { return Ok(None) };
-    let Whole { scores, sets, judgements, seconds } = whole;
+    let Whole { scores, sets, judgements } = whole;
     let Judges { observer, gallery, featured, sweep, .. } = judges;
     Ok(Some(Evaluation {
         scores,
         sets,
         judgements,
-        seconds,
         gallery,
         style,
         evaluated_methods,
@@ -157,7 +154,7 @@ impl Judges<'_> {
         };
         let edits = ours.iter().map(edits).sum::<usize>() as u64;
         let progress = Progress::new("evaluating", "edits", edits, ranks.is_first());
-        let found = || Found::new(self.scores(evaluated_methods), &sets);
+        let found = || Found::new(self.scores(evaluated_methods));
         for job in ours {
             match job {
                 Job::Sources(span) => {
@@ -168,7 +165,7 @@ impl Judges<'_> {
                         for before in &batches {
                             self.judge(&mut found, group, before, &progress)?;
                         }
-                        parts.save(&edits_part(span, group.emotion), &found.into_part())?;
+                        parts.save(&edits_part(span, group.emotion), found.into_part())?;
                     }
                 }
                 Job::References(emotion, own, span) => {
@@ -176,7 +173,7 @@ impl Judges<'_> {
                     if !parts.has(&name) {
                         let mut found = found();
                         self.see_references(&mut found, *emotion, own, span)?;
-                        parts.save(&name, &found.into_part())?;
+                        parts.save(&name, found.into_part())?;
                     }
                 }
             }
@@ -188,7 +185,7 @@ impl Judges<'_> {
         let mut whole = Whole::new(scores, sets);
         let _gathering = Progress::unbounded("gathering all processes' parts", true);
         for name in jobs.iter().flat_map(|job| job.parts(methods_by_emotion)) {
-            whole.add(&parts.wait(&name)?)?;
+            whole.add(parts.wait(&name)?).map_err(|message| parts.refused(&name, message))?;
         }
         whole.scores.series.iter_mut().for_each(|series| series.cases.sort_by_key(|case| case.source));
         Ok(Some(whole))
@@ -210,22 +207,19 @@ impl Judges<'_> {
         let projection = self.observer.clip().projection_dim();
         let mut sets = Sets::new(&self.plan.emotions, projection, self.plan.config.models.inception.is_some());
         for (emotion, method) in each(evaluated_methods).filter(|(_, method)| method.about.key != SHUFFLED) {
-            sets.open(method.about.key, emotion);
+            sets.open(Set::Edits { method: method.about.key.into(), emotion });
         }
         sets
     }
 
-    fn see_references(
-        &self, found: &mut Found<'_>, emotion: Emotion, own: &Sources, span: &Range<usize>,
-    ) -> Result<()> {
-        let Some(place) = found.sets.place_of_references(emotion) else { return Ok(()) };
+    fn see_references(&self, found: &mut Found, emotion: Emotion, own: &Sources, span: &Range<usize>) -> Result<()> {
         let mut first = span.start;
         while first < span.end {
             let pictures = own.batch(first, span.end - first)?.pictures;
             let rows: Vec<i64> = (0..pictures.len() as i64).collect();
             let observed = self.observer.observe(&pictures);
             found.judgements.see(emotion, &observed);
-            found.seen.push(Sets::rows(place, &observed, None, &rows));
+            found.seen.push((Set::References { emotion }, Seen::new(&observed, None, &rows)));
             first += pictures.len();
         }
         Ok(())
@@ -248,7 +242,7 @@ impl Judges<'_> {
     }
 
     /// Every method of one emotion on one batch.
-    fn judge(&self, found: &mut Found<'_>, group: &EmotionMethods, before: &Before, progress: &Progress) -> Result<()> {
+    fn judge(&self, found: &mut Found, group: &EmotionMethods, before: &Before, progress: &Progress) -> Result<()> {
         for method in &group.methods {
             let method = method.as_ref();
             match method.looks_at_emotion() {
@@ -262,7 +256,7 @@ impl Judges<'_> {
 
     /// A method that does not depend on the emotion: its edits are made and observed once, for the first emotion, and
     /// measured for each.
-    fn score_once(&self, found: &mut Found<'_>, method: &dyn Method, emotion: Emotion, before: &Before) -> Result<()> {
+    fn score_once(&self, found: &mut Found, method: &dyn Method, emotion: Emotion, before: &Before) -> Result<()> {
         let key = method.about().key;
         let known = before.unswept.borrow().get(key).cloned();
         let edits = match known {
@@ -271,7 +265,7 @@ impl Judges<'_> {
                 let (mut made, seconds) = make(method, &before.batch)?;
                 let Made { pictures, failed, .. } = made.remove(0);
                 self.keep_all(&pictures, before.batch.first, key, None, None)?;
-                found.took(key, emotion, None, seconds, &before.batch);
+                found.scores.took(key, emotion, None, seconds, before.batch.pictures.len());
                 let edits = Rc::new((self.observer.observe(&pictures), failed));
                 before.unswept.borrow_mut().insert(key, edits.clone());
                 edits
@@ -285,7 +279,7 @@ impl Judges<'_> {
         Ok(())
     }
 
-    fn score(&self, found: &mut Found<'_>, method: &dyn Method, emotion: Emotion, before: &Before) -> Result<()> {
+    fn score(&self, found: &mut Found, method: &dyn Method, emotion: Emotion, before: &Before) -> Result<()> {
         let (key, batch) = (method.about().key, &before.batch);
         let (featured, takes) = (self.featured == Some(key), method.takes(batch));
         let targets = vec![emotion; batch.pictures.len()];
@@ -297,7 +291,7 @@ impl Judges<'_> {
             let is_headline = strength == method.headline();
             let seen = self.observer.observe(&pictures);
             let edits = Edits { seen: &seen, failed: &failed, emotion, takes: &takes };
-            found.took(key, emotion, strength, seconds, batch);
+            found.scores.took(key, emotion, strength, seconds, batch.pictures.len());
             found.scores.add(key, emotion, strength, self.measure(before, &edits, &targets));
             if is_headline {
                 self.see(found, key, &edits, before);
@@ -317,11 +311,12 @@ impl Judges<'_> {
     }
 
     /// Collects what the metrics of whole sets need from the edits that the headline counts.
-    fn see(&self, found: &mut Found<'_>, key: &str, edits: &Edits<'_>, before: &Before) {
+    fn see(&self, found: &mut Found, key: &'static str, edits: &Edits<'_>, before: &Before) {
         let is_there = |row: &i64| edits.takes[*row as usize] && !edits.failed[*row as usize];
         let rows: Vec<i64> = self.counted(edits.emotion, &before.batch).into_iter().filter(is_there).collect();
-        if let Some(place) = found.sets.place_of_edits(key, edits.emotion).filter(|_| !rows.is_empty()) {
-            found.seen.push(Sets::rows(place, edits.seen, Some(&before.source), &rows));
+        if !rows.is_empty() {
+            let set = Set::Edits { method: key.into(), emotion: edits.emotion };
+            found.seen.push((set, Seen::new(edits.seen, Some(&before.source), &rows)));
         }
     }
 

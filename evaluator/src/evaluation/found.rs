@@ -1,48 +1,32 @@
 //! The results of batches: of one batch, as a part to store, and of all parts together.
 
 use emotions::Emotion;
-use tch::Tensor;
 
-use crate::error::Result;
-use crate::evaluation::batch::Batch;
 use crate::evaluation::parts::Part;
+use crate::metrics::sets::seen::Seen;
 use crate::metrics::Observed;
-use crate::scores::costs::Seconds;
 use crate::scores::judgements::Judgements;
-use crate::scores::sets::Sets;
-use crate::scores::ScoreTable;
+use crate::scores::sets::{Set, Sets};
+use crate::scores::{ScoreTable, Series};
 
 /// The results of one batch, edit by edit and for whole sets.
-pub(crate) struct Found<'a> {
+pub(crate) struct Found {
     pub scores: ScoreTable,
-    pub sets: &'a Sets, // their places
-    pub seen: Vec<Tensor>,
+    pub seen: Vec<(Set, Seen)>,
     pub judgements: Judgements,
-    pub seconds: Seconds,
 }
 
-impl<'a> Found<'a> {
-    /// Nothing found yet, with a place for every series of `scores` and set of `sets`.
-    pub fn new(scores: ScoreTable, sets: &'a Sets) -> Self {
-        Self { scores, sets, seen: Vec::new(), judgements: Judgements::default(), seconds: Seconds::default() }
-    }
-
-    /// Counts the time of a batch's edits.
-    pub fn took(&mut self, key: &str, emotion: Emotion, strength: Option<f64>, seconds: f64, batch: &Batch) {
-        if let Some(place) = self.scores.place_of(key, emotion, strength) {
-            self.seconds.add(place, seconds, batch.pictures.len());
-        }
+impl Found {
+    /// Nothing found yet, with a place for every series of `scores`.
+    pub fn new(scores: ScoreTable) -> Self {
+        Self { scores, seen: Vec::new(), judgements: Judgements::default() }
     }
 
     /// The part to store.
     pub fn into_part(self) -> Part {
-        let rows: Vec<Tensor> = std::iter::once(self.sets.no_rows()).chain(self.seen).collect();
-        Part {
-            cases: self.scores.rows(),
-            seen: Tensor::cat(&rows, 0),
-            judged: self.judgements.rows(self.scores.judges),
-            seconds: self.seconds.rows(),
-        }
+        let found = |series: &Series| !series.cases.is_empty() || series.time.edits > 0;
+        let series = self.scores.series.into_iter().filter(found).collect();
+        Part { series, judgements: self.judgements, seen: self.seen }
     }
 }
 
@@ -51,21 +35,22 @@ pub(crate) struct Whole {
     pub scores: ScoreTable,
     pub sets: Sets,
     pub judgements: Judgements,
-    pub seconds: Seconds,
 }
 
 impl Whole {
     /// Nothing yet.
     pub fn new(scores: ScoreTable, sets: Sets) -> Self {
-        Self { scores, sets, judgements: Judgements::default(), seconds: Seconds::default() }
+        Self { scores, sets, judgements: Judgements::default() }
     }
 
-    /// Adds the results of a batch.
-    pub fn add(&mut self, part: &Part) -> Result<()> {
-        self.scores.add_rows(&part.cases)?;
-        self.sets.see(&part.seen);
-        self.judgements.add_rows(&part.judged)?;
-        self.seconds.add_rows(&part.seconds)
+    /// Adds the results of a batch; says what in them is not of this evaluation.
+    pub fn add(&mut self, part: Part) -> Result<(), String> {
+        self.scores.add_series(part.series)?;
+        for (set, seen) in &part.seen {
+            self.sets.see(set, seen)?;
+        }
+        self.judgements.add(part.judgements);
+        Ok(())
     }
 }
 

@@ -67,7 +67,7 @@ fn write(config: &Config, clip: &Embedder, parts: &Parts, trained: &Trained, car
     ];
     for (name, text) in texts {
         let path = folder.join(name);
-        std::fs::write(&path, text).map_err(io(&path))?;
+        durable::write(&path, text.as_bytes()).map_err(io(&path))?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The table of the comparison at equal LPIPS: the reference first, then every method with the strengths of its mix.
 
 use super::Report;
+use crate::scores::by_metric::ByMetric;
 use crate::scores::equal_lpips::Mix;
 use crate::scores::failures::Flag;
 use crate::scores::rows::Measure;
@@ -20,8 +21,8 @@ pub struct Line<'a> {
     pub made_of: String,
     /// Number of edits counted.
     pub n: usize,
-    /// One measure a metric, in the table's order.
-    pub measures: &'a [Measure],
+    /// The metrics of single images.
+    pub measures: &'a ByMetric<Measure>,
     /// The ways in which most of its edits fail.
     pub flags: &'a [Flag],
 }
@@ -43,9 +44,8 @@ pub fn lines(section: &Section) -> Vec<Line<'_>> {
 /// `At the LPIPS of Joint, 0.172`; none if nothing was compared.
 pub fn title(report: &Report, section: &Section) -> Option<String> {
     let lines = lines(section);
-    let place = report.metrics.iter().position(|m| m.key == "lpips")?;
     let reference = lines.first()?;
-    let value = super::numbers::value(&report.metrics[place], reference.measures.get(place)?);
+    let value = super::numbers::value(report.metric("lpips"), &reference.measures["lpips"]);
     Some(format!("At the LPIPS of {}, {value}", reference.name))
 }
 

@@ -2,8 +2,7 @@
 //! numbers.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -147,14 +146,7 @@ impl History {
         records.sort_by(|a, b| a.date.cmp(&b.date));
         let line = |record: &&RunRecord| serde_json::to_string(record).expect("a night is plain data") + "\n";
         let text: String = records.iter().map(line).collect();
-        let aside = self.path.with_extension("partial");
-        let write = |text: &str| -> std::io::Result<()> {
-            let mut file = File::create(&aside)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&aside, &self.path)
-        };
-        write(&text).map_err(|e| Error::io(&self.path, e))
+        durable::write(&self.path, text.as_bytes()).map_err(|e| Error::io(&self.path, e))
     }
 }
 

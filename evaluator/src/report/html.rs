@@ -4,12 +4,14 @@ use minijinja::{context, AutoEscape, Environment, Value};
 use serde::Serialize;
 
 use super::numbers::{arrow, flags, heading, interval, number, signed, strength, value};
+use super::published::PublishedRow;
 use super::trend::Change;
 use super::{equal, plots, Report};
 use crate::config::published::Published;
 use crate::error::Result;
 use crate::metrics::statistics::confusion::Confusion;
 use crate::metrics::{About, Family};
+use crate::scores::by_metric::ByMetric;
 use crate::scores::rows::{Measure, Row};
 use crate::scores::summary::Section;
 
@@ -90,7 +92,7 @@ pub fn render(report: &Report) -> Result<String> {
         trend => Value::from_safe_string(report.trend.plot(&report.metrics, report.methods().iter().map(|m| m.key))),
         published => report.published.iter().map(|table| published(report, table)).collect::<Vec<_>>(),
         published_note => super::published::NOTE,
-        curve => Value::from_safe_string(plots::curve(report, &report.summary)),
+        curve => Value::from_safe_string(plots::curve(&report.summary)),
         several => report.emotions.len() > 1,
         by_emotion => by_emotion(report),
         landed => landed(report),
@@ -143,21 +145,20 @@ fn rows<'a>(report: &Report, family: Family, rows: impl Iterator<Item = (String,
 fn columns(report: &Report, family: Family, first: &str) -> Vec<Column> {
     let mut columns = vec![Column { heading: first.into(), arrow: "" }, Column { heading: "n".into(), arrow: "" }];
     let column = |m: &About| Column { heading: heading(m), arrow: arrow(m.better) };
-    columns.extend(report.columns(family).into_iter().map(|place| column(&report.metrics[place])));
+    columns.extend(report.metrics_of(family).map(column));
     columns
 }
 
-fn cells(report: &Report, family: Family, first: String, n: usize, measures: &[Measure]) -> Vec<Cell> {
+fn cells(report: &Report, family: Family, first: String, n: usize, measures: &ByMetric<Measure>) -> Vec<Cell> {
     let mut cells = vec![Cell { text: first, interval: None }, Cell { text: n.to_string(), interval: None }];
-    let measured = report.columns(family).into_iter().map(|place| (&report.metrics[place], &measures[place]));
+    let measured = report.metrics_of(family).map(|about| (about, &measures[about.key]));
     cells.extend(measured.map(|(about, m)| Cell { text: value(about, m), interval: interval(about, m) }));
     cells
 }
 
 /// The headline's metrics as changes since the last comparable night; in small print, the values then and now.
 fn changes(report: &Report) -> Table {
-    let places = report.columns(Family::Headline);
-    let metrics: Vec<&About> = places.into_iter().map(|place| &report.metrics[place]).collect();
+    let metrics: Vec<&About> = report.metrics_of(Family::Headline).collect();
     let keys = report.summary.headlines.iter().map(|h| h.row.about.key);
     let cell = |change: &Change<'_>, about: &About| {
         let found = change.of(about.key);
@@ -187,11 +188,11 @@ struct PublishedTable {
 
 fn published(report: &Report, published: &Published) -> PublishedTable {
     let metrics = super::published::columns(report, published);
-    let row = |(name, control, values): (String, bool, Vec<Option<f64>>)| TableRow {
-        name,
-        control,
+    let row = |row: PublishedRow| TableRow {
+        name: row.name,
+        control: row.ours,
         flags: Vec::new(),
-        cells: metrics.iter().zip(values).map(|(m, v)| Cell { text: m.text(v), interval: None }).collect(),
+        cells: metrics.iter().zip(row.values).map(|(m, v)| Cell { text: m.text(v), interval: None }).collect(),
     };
     PublishedTable {
         source: published.source.clone(),
@@ -205,20 +206,19 @@ fn published(report: &Report, published: &Published) -> PublishedTable {
 
 /// The headline tables of each emotion, and a small one of Emo-A by method with the mean at the end.
 fn by_emotion(report: &Report) -> Table {
-    let (emo_a, lpips) = (place(report, "emo_a"), place(report, "lpips"));
     let methods = report.methods();
     let mut columns: Vec<Column> = methods.iter().map(|m| Column { heading: m.name.into(), arrow: "" }).collect();
     columns.push(Column { heading: "LPIPS".into(), arrow: "↓" });
     let row = |(name, section): (String, &Section)| {
-        let cell = |key: &str, metric: usize| {
-            let (about, row) = (&report.metrics[metric], section.row(key));
+        let cell = |method: &str, metric: &str| {
+            let (about, row) = (report.metric(metric), section.row(method));
             Cell {
                 text: row.map_or(super::numbers::NOTHING.into(), |r| value(about, &r.measures[metric])),
                 interval: row.and_then(|r| interval(about, &r.measures[metric])),
             }
         };
-        let mut cells: Vec<Cell> = methods.iter().map(|m| cell(m.key, emo_a)).collect();
-        cells.push(cell(report.featured.unwrap_or("no_edit"), lpips));
+        let mut cells: Vec<Cell> = methods.iter().map(|m| cell(m.key, "emo_a")).collect();
+        cells.push(cell(report.featured.unwrap_or("no_edit"), "lpips"));
         TableRow { control: name == "Mean", name, flags: Vec::new(), cells }
     };
     let sections = report.emotions.iter().map(|(e, s)| (e.to_string(), s));
@@ -258,10 +258,6 @@ fn by_source(report: &Report) -> Table {
         [(format!("{name}: shows it already"), &h.showing), (format!("{name}: does not"), &h.not_showing)]
     });
     rows(report, Family::Headline, split)
-}
-
-fn place(report: &Report, key: &str) -> usize {
-    report.metrics.iter().position(|m| m.key == key).expect("a metric of the report")
 }
 
 /// Provenance as lines of `path: value`, without the recipe.

@@ -7,6 +7,7 @@ use serde_json::{json, Map, Value};
 
 use super::Report;
 use crate::metrics::About;
+use crate::scores::by_metric::ByMetric;
 use crate::scores::equal_lpips::EqualLpips;
 use crate::scores::rows::{Measure, Row};
 use crate::scores::summary::{Headline, Section};
@@ -120,8 +121,8 @@ fn point(metrics: &[About], row: &Row) -> Map<String, Value> {
     map
 }
 
-fn insert_measures(map: &mut Map<String, Value>, metrics: &[About], measures: &[Measure]) {
-    for (about, measure) in metrics.iter().zip(measures) {
+fn insert_measures(map: &mut Map<String, Value>, metrics: &[About], measures: &ByMetric<Measure>) {
+    for (about, measure) in metrics.iter().filter_map(|about| Some((about, measures.get(about.key)?))) {
         map.insert(about.key.into(), json!(measure.value.filter(|v| v.is_finite())));
         map.insert(format!("{}_interval", about.key), json!(measure.interval));
         if measure.value.is_some_and(f64::is_infinite) {

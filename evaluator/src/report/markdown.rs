@@ -6,7 +6,8 @@ use super::published;
 use super::sheets::{self, Sheet};
 use super::{equal, Report};
 use crate::config::published::Published;
-use crate::metrics::Family;
+use crate::metrics::{About, Family};
+use crate::scores::by_metric::ByMetric;
 use crate::scores::rows::{Measure, Row};
 use crate::scores::summary::{Headline, Section};
 
@@ -27,7 +28,7 @@ pub fn render(report: &Report) -> String {
     }
     let further = headlines(report, &report.summary, Family::Further);
     out += &format!("\n## Further measures\n\n{further}\n{}\n", references_line(report));
-    if !report.columns(Family::EmoEdit).is_empty() {
+    if report.metrics_of(Family::EmoEdit).next().is_some() {
         let table = headlines(report, &report.summary, Family::EmoEdit);
         out += &format!("\n## EmoEdit's arithmetic\n\nFor comparison with its published table only.\n\n{table}");
     }
@@ -113,8 +114,7 @@ fn equal_table(report: &Report, section: &Section) -> String {
 
 /// The headline's metrics as changes since the last comparable night.
 fn changes(report: &Report) -> String {
-    let places = report.columns(Family::Headline);
-    let metrics: Vec<_> = places.into_iter().map(|place| &report.metrics[place]).collect();
+    let metrics: Vec<_> = report.metrics_of(Family::Headline).collect();
     let mut out = table_head("method", metrics.iter().map(|m| heading(m)));
     for change in report.trend.changes(report.summary.headlines.iter().map(|h| h.row.about.key)) {
         out += &format!("| {} |", change.now.name);
@@ -133,7 +133,7 @@ fn changes(report: &Report) -> String {
 fn published_table(report: &Report, table: &Published) -> String {
     let columns = published::columns(report, table);
     let mut out = table_head("method", columns.iter().map(|column| column.heading()));
-    for (name, _, values) in published::rows(report, table) {
+    for published::PublishedRow { name, values, .. } in published::rows(report, table) {
         let cells: String = columns.iter().zip(values).map(|(c, value)| format!(" {} |", c.text(value))).collect();
         out += &format!("| {name} |{cells}\n");
     }
@@ -177,18 +177,18 @@ fn rows<'a>(report: &Report, family: Family, rows: impl Iterator<Item = (String,
 
 /// The first two columns as given, then n and every metric of the family.
 fn head(report: &Report, family: Family, first: &str) -> String {
-    let metrics = report.columns(family).into_iter().map(|place| &report.metrics[place]);
-    let heads: Vec<String> = metrics.map(|m| format!(" {} {} |", heading(m), arrow(m.better))).collect();
+    let heads: Vec<String> =
+        report.metrics_of(family).map(|m| format!(" {} {} |", heading(m), arrow(m.better))).collect();
     format!("| {first} | n |{}\n|---|---:|---:|{}\n", heads.concat(), "---:|".repeat(heads.len()))
 }
 
-fn cells(report: &Report, family: Family, measures: &[Measure]) -> String {
-    let cell = |place: usize| {
-        let (about, measure) = (&report.metrics[place], &measures[place]);
+fn cells(report: &Report, family: Family, measures: &ByMetric<Measure>) -> String {
+    let cell = |about: &About| {
+        let measure = &measures[about.key];
         let interval = interval(about, measure).map(|i| format!(" ({i})")).unwrap_or_default();
         format!(" {}{interval} |", value(about, measure))
     };
-    report.columns(family).into_iter().map(cell).collect()
+    report.metrics_of(family).map(cell).collect()
 }
 
 fn gates(report: &Report) -> String {

@@ -31,7 +31,7 @@ use crate::metrics::{self, Family};
 use crate::report::gates::Outcome;
 use crate::report::history::{History, RunRecord};
 use crate::scores::comparisons::{self, Comparison};
-use crate::scores::costs::{self, Cost};
+use crate::scores::costs::{self, Cost, EditTime};
 use crate::scores::summary::Section;
 
 use trend::Trend;
@@ -43,7 +43,7 @@ pub struct Report {
     pub title: String,
     /// The night, YYYY-MM-DD.
     pub date: String,
-    /// The metrics, in the order of every row's measures.
+    /// The metrics, in the order of the tables.
     pub metrics: Vec<metrics::About>,
     /// The headline: the one emotion, or the mean over several.
     pub summary: Section,
@@ -107,14 +107,19 @@ impl Report {
         let files = [("report.json", json), ("report.md", markdown::render(self)), ("index.html", html::render(self)?)];
         for (name, text) in files {
             let path = folder.join(name);
-            std::fs::write(&path, text).map_err(|e| Error::io(&path, e))?;
+            durable::write(&path, text.as_bytes()).map_err(|e| Error::io(&path, e))?;
         }
         costs::write(&self.costs, folder)
     }
 
-    /// The indices of a family's metrics among every row's measures.
-    pub fn columns(&self, family: Family) -> Vec<usize> {
-        (0..self.metrics.len()).filter(|&place| self.metrics[place].family == family).collect()
+    /// The metrics of a family, in the order of its table's columns.
+    pub fn metrics_of(&self, family: Family) -> impl Iterator<Item = &metrics::About> + '_ {
+        self.metrics.iter().filter(move |about| about.family == family)
+    }
+
+    /// The metric `key`, which every report has.
+    pub fn metric(&self, key: &str) -> &metrics::About {
+        self.metrics.iter().find(|about| about.key == key).expect("a metric of the report")
     }
 
     /// The methods of any emotion, in the order of the tables; the mean over the emotions has only those that took
@@ -147,10 +152,9 @@ fn costs_of(plan: &Plan, evaluation: &Evaluation) -> Result<Vec<Cost>> {
             methods.push(evaluated_method.clone());
         }
     }
-    let scores = &evaluation.scores;
     let seconds = |key: &str| {
-        let places = scores.series.iter().enumerate().filter(|(_, series)| series.method == key);
-        evaluation.seconds.an_edit(places.map(|(place, _)| place))
+        let series = evaluation.scores.series.iter().filter(|series| series.method == key);
+        series.map(|series| series.time).sum::<EditTime>().seconds_an_edit()
     };
     costs::of(plan, &methods, seconds)
 }

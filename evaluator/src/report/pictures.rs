@@ -149,10 +149,9 @@ impl Chooser<'_> {
 
     /// The headline's cases, best first; ties are in the order of the sources.
     fn ranked<'s>(&self, series: &'s Series) -> Vec<&'s Case> {
-        let emo_s = self.evaluation.scores.place("emo_s");
         let excluded = self.plan.config.sources.exclude_target;
         let mut cases: Vec<&Case> = series.cases.iter().filter(|c| !(excluded && c.shows_target)).collect();
-        cases.sort_by(|a, b| b.values[emo_s].total_cmp(&a.values[emo_s]).then(a.source.cmp(&b.source)));
+        cases.sort_by(|a, b| b.values["emo_s"].total_cmp(&a.values["emo_s"]).then(a.source.cmp(&b.source)));
         cases
     }
 
@@ -172,14 +171,13 @@ impl Chooser<'_> {
 
     /// Visible failures, those farthest from their source first.
     fn failure_group(&self, ranked: &[&Case]) -> Result<Group> {
-        let lpips = self.evaluation.scores.place("lpips");
         let mut failing: Vec<(usize, &Case, Vec<&'static str>)> = ranked
             .iter()
             .enumerate()
             .map(|(place, case)| (place + 1, *case, self.visible_reasons(case)))
             .filter(|(_, _, reasons)| !reasons.is_empty())
             .collect();
-        failing.sort_by(|a, b| b.1.values[lpips].total_cmp(&a.1.values[lpips]).then(a.0.cmp(&b.0)));
+        failing.sort_by(|a, b| b.1.values["lpips"].total_cmp(&a.1.values["lpips"]).then(a.0.cmp(&b.0)));
         failing.truncate(self.plan.config.pictures.cases);
         let strips = failing.into_iter().map(|(rank, case, reasons)| self.strip(case, Some(rank), reasons));
         Ok(Group {
@@ -254,7 +252,7 @@ impl Chooser<'_> {
         let Some(case) = series.and_then(|s| s.cases.iter().find(|c| c.source == source)) else {
             return Ok(None);
         };
-        let lpips = case.values[self.evaluation.scores.place("lpips")];
+        let lpips = case.values["lpips"];
         let caption = format!("{}\nLPIPS {lpips:.2}", self.probability(case));
         let emotion = evaluated_method.by_emotion.then_some(self.emotion);
         self.picture(Key { source, method: evaluated_method.about.key, emotion, strength }, title, caption)
@@ -283,7 +281,7 @@ impl Chooser<'_> {
     }
 
     fn visible_reasons(&self, case: &Case) -> Vec<&'static str> {
-        Symptoms::of(case, &self.evaluation.scores).reasons(&self.plan.config.failures)
+        Symptoms::of(case).reasons(&self.plan.config.failures)
     }
 
     fn failure_counts(&self) -> Vec<FailureCount> {

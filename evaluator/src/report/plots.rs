@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use super::Report;
 use crate::scores::rows::Row;
 use crate::scores::summary::Section;
 
@@ -36,17 +35,13 @@ struct Line<'a> {
 /// Maps data to the plot's area.
 struct Axes {
     x_max: f64,
-    emo_a: usize,
-    lpips: usize,
 }
 
 /// The curve of every trained method and a point for each control.
-pub fn curve(report: &Report, section: &Section) -> String {
-    let place = |key: &str| report.metrics.iter().position(|m| m.key == key).expect("a metric of the report");
-    let (emo_a, lpips) = (place("emo_a"), place("lpips"));
+pub fn curve(section: &Section) -> String {
     let lines = lines(section);
-    let largest = lines.iter().flat_map(|l| &l.rows).filter_map(|r| r.measures[lpips].value).fold(0.05, f64::max);
-    let axes = Axes { x_max: nice_ceiling(largest * 1.05), emo_a, lpips };
+    let largest = lines.iter().flat_map(|l| &l.rows).filter_map(|r| r.measures["lpips"].value).fold(0.05, f64::max);
+    let axes = Axes { x_max: nice_ceiling(largest * 1.05) };
     let mut out = format!(
         "<svg class=\"plot\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
          aria-label=\"Emo-A in percent over LPIPS, one line a method\">"
@@ -134,13 +129,13 @@ impl Axes {
     }
 
     fn point<'r>(&self, row: &'r Row) -> Option<(f64, f64, &'r Row)> {
-        let (x, y) = (row.measures[self.lpips].value?, row.measures[self.emo_a].value?);
+        let (x, y) = (row.measures["lpips"].value?, row.measures["emo_a"].value?);
         Some((self.x(x), self.y(y), row))
     }
 
     /// The 95 % interval of Emo-A, at the headline's point only.
     fn whisker(&self, x: f64, row: &Row, headline: bool) -> String {
-        match row.measures[self.emo_a].interval.filter(|_| headline) {
+        match row.measures["emo_a"].interval.filter(|_| headline) {
             None => String::new(),
             Some([low, high]) => {
                 let (low, high) = (self.y(low), self.y(high));

@@ -1,6 +1,6 @@
 //! A report appears as a whole or not at all: it is written to a temporary folder, which is renamed to its date.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -67,13 +67,13 @@ impl Staging {
     /// Flushes the files and renames the folder to its date, replacing an earlier report of that date.
     pub fn publish(mut self) -> Result<PathBuf> {
         remove(&self.work())?;
-        flush(&self.folder)?;
+        durable::sync_all(&self.folder).map_err(|e| Error::io(&self.folder, e))?;
         let old = self.folder.with_extension("old");
         remove(&old)?;
         if self.target.exists() {
-            fs::rename(&self.target, &old).map_err(|e| Error::io(&self.target, e))?;
+            durable::rename(&self.target, &old).map_err(|e| Error::io(&self.target, e))?;
         }
-        fs::rename(&self.folder, &self.target).map_err(|e| Error::io(&self.target, e))?;
+        durable::rename(&self.folder, &self.target).map_err(|e| Error::io(&self.target, e))?;
         self.ours = false;
         remove(&old)?;
         Ok(self.target.clone())
@@ -106,37 +106,18 @@ fn remove(folder: &Path) -> Result<()> {
     }
 }
 
-fn flush(folder: &Path) -> Result<()> {
-    for entry in fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
-        let path = entry.map_err(|e| Error::io(folder, e))?.path();
-        if path.is_dir() {
-            flush(&path)?;
-        } else {
-            let file = File::open(&path).map_err(|e| Error::io(&path, e))?;
-            file.sync_all().map_err(|e| Error::io(&path, e))?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluation::parts::Part;
 
     #[test]
     fn what_is_finished_stays_for_the_same_evaluation_alone() {
         let reports = tempfile::tempdir().expect("a folder");
         let open = |identity| Staging::open(reports.path(), "2026-01-31", identity, &Ranks::alone()).expect("opened");
-        let nothing = tch::Tensor::zeros([0, 3], (tch::Kind::Double, tch::Device::Cpu));
-        let part = || crate::evaluation::parts::Part {
-            cases: nothing.shallow_clone(),
-            seen: nothing.shallow_clone(),
-            judged: nothing.shallow_clone(),
-            seconds: nothing.shallow_clone(),
-        };
         drop(open("one"));
         assert!(!reports.path().join(".2026-01-31.partial").exists(), "nothing was finished");
-        open("one").parts().save("sources-000000", &part()).expect("saved");
+        open("one").parts().save("sources-000000", Part::default()).expect("saved");
         assert!(open("one").parts().has("sources-000000"));
         assert!(!open("another").parts().has("sources-000000"), "another evaluation's");
         assert!(!reports.path().join(".2026-01-31.partial").exists());

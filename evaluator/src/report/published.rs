@@ -36,17 +36,31 @@ pub fn columns<'a>(report: &'a Report, table: &'a Published) -> Vec<PublishedCol
     table.metrics.iter().map(|key| PublishedColumn { key, about: about(key) }).collect()
 }
 
-/// The paper's rows, then the report's headline, shaded: name, whether it is the report's own, one value for each
-/// column.
-pub fn rows(report: &Report, table: &Published) -> Vec<(String, bool, Vec<Option<f64>>)> {
-    let theirs = table
-        .methods
-        .iter()
-        .map(|row| (row.name.clone(), false, table.metrics.iter().map(|key| row.values.get(key).copied()).collect()));
-    let place = |key: &String| report.metrics.iter().position(|m| m.key == key);
+/// A row of a published table.
+#[derive(Debug)]
+pub struct PublishedRow {
+    /// The method.
+    pub name: String,
+    /// Whether it is the report's own, which is shaded.
+    pub ours: bool,
+    /// The value in each column.
+    pub values: Vec<Option<f64>>,
+}
+
+/// The paper's rows, then the report's headline.
+pub fn rows(report: &Report, table: &Published) -> Vec<PublishedRow> {
+    let theirs = table.methods.iter().map(|row| PublishedRow {
+        name: row.name.clone(),
+        ours: false,
+        values: table.metrics.iter().map(|key| row.values.get(key).copied()).collect(),
+    });
     let ours = report.summary.headlines.iter().map(|headline| {
-        let value = |key| headline.row.measures.get(place(key)?)?.value;
-        (format!("here: {}", headline.row.about.name), true, table.metrics.iter().map(value).collect())
+        let value = |key: &String| headline.row.measures.get(key)?.value;
+        PublishedRow {
+            name: format!("here: {}", headline.row.about.name),
+            ours: true,
+            values: table.metrics.iter().map(value).collect(),
+        }
     });
     theirs.chain(ours).collect()
 }

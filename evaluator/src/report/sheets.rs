@@ -102,12 +102,8 @@ fn comparisons(report: &Report) -> Sheet {
     let name = |key: &str| report.methods().iter().find(|m| m.key == key).map_or(String::new(), |m| m.name.to_string());
     let row = |compared: &Comparison| {
         let (about, overall) = (&compared.metric, compared.overall.as_ref()?);
-        let clear: Vec<&str> = compared
-            .emotions
-            .iter()
-            .filter(|(_, _, p_holm)| Comparison::is_clear(*p_holm))
-            .map(|(emotion, ..)| emotion.name())
-            .collect();
+        let clear: Vec<&str> =
+            compared.emotions.iter().filter(|of| of.is_clear()).map(|of| of.emotion.name()).collect();
         Some(vec![
             compared.method.name.to_string(),
             heading(about),

@@ -3,7 +3,7 @@
 use super::equal;
 use super::numbers::{flags, heading, interval, number, strength, value, NOTHING};
 use super::Report;
-use crate::metrics::Family;
+use crate::metrics::{About, Family};
 use crate::scores::summary::{Headline, Section};
 
 /// Headline table, one line for each of several emotions, the comparison at equal LPIPS, flags and gates.
@@ -45,7 +45,7 @@ fn since(report: &Report) -> String {
 
 fn headline_rows(report: &Report, section: &Section) -> Vec<Vec<String>> {
     let mut head = vec!["method".to_string(), "strength".into(), "n".into()];
-    for about in report.columns(Family::Headline).into_iter().map(|place| &report.metrics[place]) {
+    for about in report.metrics_of(Family::Headline) {
         head.push(heading(about));
         if about.key == "emo_a" {
             head.push("95 %".into());
@@ -59,8 +59,8 @@ fn headline_rows(report: &Report, section: &Section) -> Vec<Vec<String>> {
 fn headline_row(report: &Report, headline: &Headline) -> Vec<String> {
     let row = &headline.row;
     let mut cells = vec![row.about.name.to_string(), strength(row), row.n.to_string()];
-    for (about, measure) in report.columns(Family::Headline).into_iter().map(|p| (&report.metrics[p], &row.measures[p]))
-    {
+    for about in report.metrics_of(Family::Headline) {
+        let measure = &row.measures[about.key];
         cells.push(value(about, measure));
         if about.key == "emo_a" {
             cells.push(interval(about, measure).unwrap_or_default());
@@ -71,32 +71,29 @@ fn headline_row(report: &Report, headline: &Headline) -> Vec<String> {
 
 /// Emo-A of every method and the featured method's LPIPS, one line for each emotion.
 fn emotion_rows(report: &Report) -> Vec<Vec<String>> {
-    let place = |key: &str| report.metrics.iter().position(|m| m.key == key).expect("a metric of the report");
-    let (emo_a, lpips) = (place("emo_a"), place("lpips"));
     let methods = report.methods();
     let names = methods.iter().map(|m| m.name.to_string());
     let mut rows =
         vec![std::iter::once("Emo-A %".to_string()).chain(names).chain(["LPIPS".into()]).collect::<Vec<_>>()];
     let sections = report.emotions.iter().map(|(e, s)| (e.name(), s)).chain([("mean", &report.summary)]);
     for (name, section) in sections {
-        let cell = |key: &str, metric: usize| {
-            let row = section.row(key);
-            row.map_or(NOTHING.into(), |r| value(&report.metrics[metric], &r.measures[metric]))
+        let cell = |method: &str, metric: &str| {
+            section.row(method).map_or(NOTHING.into(), |row| value(report.metric(metric), &row.measures[metric]))
         };
-        let cells = methods.iter().map(|m| cell(m.key, emo_a));
-        let featured = cell(report.featured.unwrap_or_default(), lpips);
+        let cells = methods.iter().map(|m| cell(m.key, "emo_a"));
+        let featured = cell(report.featured.unwrap_or_default(), "lpips");
         rows.push(std::iter::once(name.to_string()).chain(cells).chain([featured]).collect());
     }
     rows
 }
 
 fn equal_rows(report: &Report, section: &Section) -> Vec<Vec<String>> {
-    let shown = |key: &str| ["emo_a", "emo_s", "lpips", "psnr", "ssim", "clip_i"].contains(&key);
-    let places: Vec<usize> = (0..report.metrics.len()).filter(|&m| shown(report.metrics[m].key)).collect();
+    let shown = ["emo_a", "emo_s", "lpips", "psnr", "ssim", "clip_i"];
+    let metrics: Vec<&About> = report.metrics.iter().filter(|about| shown.contains(&about.key)).collect();
     let head = ["method".to_string(), "made of".into()].into_iter();
-    let mut rows: Vec<Vec<String>> = vec![head.chain(places.iter().map(|&m| heading(&report.metrics[m]))).collect()];
+    let mut rows: Vec<Vec<String>> = vec![head.chain(metrics.iter().map(|about| heading(about))).collect()];
     for line in equal::lines(section) {
-        let numbers = places.iter().map(|&m| value(&report.metrics[m], &line.measures[m]));
+        let numbers = metrics.iter().map(|about| value(about, &line.measures[about.key]));
         let name = if line.flags.is_empty() { line.name.to_string() } else { format!("{} ⚑", line.name) };
         rows.push([name, line.made_of].into_iter().chain(numbers).collect());
     }

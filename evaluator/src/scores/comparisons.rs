@@ -2,6 +2,7 @@
 //! correction over the emotions.
 
 use emotions::Emotion;
+use serde::Serialize;
 use serde_json::{json, Map, Value};
 
 use crate::config::plan::Plan;
@@ -26,8 +27,28 @@ pub struct Comparison {
     pub metric: About,
     /// Over all emotions; none if no source has both values.
     pub overall: Option<Difference>,
-    /// Each emotion, with its p-value adjusted for the number of emotions.
-    pub emotions: Vec<(Emotion, Difference, Option<f64>)>,
+    /// Each emotion's own.
+    pub emotions: Vec<EmotionDifference>,
+}
+
+/// The featured method minus another in one metric, over one emotion's edits.
+#[derive(Clone, Debug, Serialize)]
+pub struct EmotionDifference {
+    /// The emotion.
+    #[serde(skip)]
+    pub emotion: Emotion,
+    /// The difference.
+    #[serde(flatten)]
+    pub difference: Difference,
+    /// Its p-value, adjusted for the number of emotions.
+    pub p_holm: Option<f64>,
+}
+
+impl EmotionDifference {
+    /// Whether it is significant at 5 % after the correction.
+    pub fn is_clear(&self) -> bool {
+        self.p_holm.is_some_and(|p| p < 0.05)
+    }
 }
 
 /// All comparisons of an evaluation, method by method; none if no method is featured.
@@ -87,10 +108,9 @@ impl Pairs<'_> {
         let (_, evaluated_methods) = self.evaluation.evaluated_methods.iter().find(|(e, _)| *e == emotion)?;
         let headline = evaluated_methods.iter().find(|evaluated_method| evaluated_method.about.key == key)?.headline;
         let series: &Series = self.evaluation.scores.find(key, emotion, headline)?;
-        let place = self.evaluation.scores.place(self.metric);
         let counts = |case: &&Case| !(self.plan.config.sources.exclude_target && case.shows_target);
         let mut values = vec![f64::NAN; self.evaluation.sources.len()];
-        series.cases.iter().filter(counts).for_each(|case| values[case.source] = case.values[place]);
+        series.cases.iter().filter(counts).for_each(|case| values[case.source] = case.values[self.metric]);
         Some(values)
     }
 }
@@ -104,15 +124,11 @@ impl Comparison {
         let alone: Vec<(Emotion, Difference)> = strata.iter().filter_map(of).collect();
         let p: Vec<f64> = alone.iter().filter_map(|(_, difference)| difference.p).collect();
         let mut adjusted = holm::adjusted(&p).into_iter();
-        let emotions = alone
-            .into_iter()
-            .map(|(emotion, difference)| (emotion, difference, difference.p.and_then(|_| adjusted.next())));
+        let emotions = alone.into_iter().map(|(emotion, difference)| {
+            let p_holm = difference.p.and_then(|_| adjusted.next());
+            EmotionDifference { emotion, difference, p_holm }
+        });
         Self { method, metric, overall: Difference::of(&rows, bootstrap), emotions: emotions.collect() }
-    }
-
-    /// Whether the emotion's difference is significant at 5 % after the correction.
-    pub fn is_clear(p_holm: Option<f64>) -> bool {
-        p_holm.is_some_and(|p| p < 0.05)
     }
 }
 
@@ -120,11 +136,7 @@ impl Comparison {
 pub fn json(comparisons: &[Comparison]) -> Value {
     let mut methods = Map::new();
     for Comparison { method, metric, overall, emotions } in comparisons {
-        let emotion = |(emotion, difference, p_holm): &(Emotion, Difference, Option<f64>)| {
-            let mut value = serde_json::to_value(difference).expect("plain data");
-            value["p_holm"] = json!(p_holm);
-            (emotion.name().to_string(), value)
-        };
+        let emotion = |of: &EmotionDifference| (of.emotion.name().to_string(), json!(of));
         let emotions: Map<String, Value> = emotions.iter().map(emotion).collect();
         let by_metric = methods.entry(method.key).or_insert_with(|| json!({}));
         by_metric[metric.key] = json!({"overall": overall, "emotions": emotions});

@@ -1,12 +1,13 @@
 //! What an edit of each method costs: seconds, trained parameters, minutes of training. Seconds come from a clock and
 //! differ from night to night, so they go into costs.json; report.json is the same byte for byte for the same inputs.
 
-use std::collections::BTreeMap;
+use std::iter::Sum;
+use std::ops::AddAssign;
 use std::path::Path;
 
 use diffusion::run::Run;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::config::plan::{Plan, PlannedRun};
 use crate::error::{Error, Result};
@@ -18,40 +19,35 @@ pub const FILE: &str = "costs.json";
 /// The trainer's log of steps.
 const STEPS: &str = "metrics.jsonl";
 
-/// Seconds of edits, by the place of a series on the table.
-#[derive(Clone, Debug, Default)]
-pub struct Seconds(BTreeMap<usize, (f64, f64)>); // seconds and edits
+/// How long edits took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EditTime {
+    /// Of all edits together, as if each had been made alone.
+    pub seconds: f64,
+    /// How many there were.
+    pub edits: usize,
+}
 
-impl Seconds {
-    /// Adds edits that took this many seconds each.
-    pub fn add(&mut self, place: usize, seconds_an_edit: f64, edits: usize) {
-        let (seconds, count) = self.0.entry(place).or_default();
-        *seconds += seconds_an_edit * edits as f64;
-        *count += edits as f64;
+impl EditTime {
+    /// The mean; none without edits.
+    pub fn seconds_an_edit(self) -> Option<f64> {
+        (self.edits > 0).then(|| self.seconds / self.edits as f64)
     }
+}
 
-    /// One row for each series, f64: index, seconds, edits.
-    pub fn rows(&self) -> Tensor {
-        let numbers: Vec<f64> = self.0.iter().flat_map(|(place, (s, n))| [*place as f64, *s, *n]).collect();
-        Tensor::from_slice(&numbers).to_kind(Kind::Double).view([-1, 3])
+impl AddAssign for EditTime {
+    fn add_assign(&mut self, more: Self) {
+        self.seconds += more.seconds;
+        self.edits += more.edits;
     }
+}
 
-    /// Adds the rows of [`rows`](Self::rows).
-    pub fn add_rows(&mut self, rows: &Tensor) -> Result<()> {
-        let numbers: Vec<f64> = Vec::try_from(rows.flatten(0, -1))?;
-        for row in numbers.chunks_exact(3) {
-            let (seconds, count) = self.0.entry(row[0] as usize).or_default();
-            *seconds += row[1];
-            *count += row[2];
-        }
-        Ok(())
-    }
-
-    /// The mean over the edits of these series; none without edits.
-    pub fn an_edit(&self, places: impl Iterator<Item = usize>) -> Option<f64> {
-        let (seconds, count) =
-            places.filter_map(|place| self.0.get(&place)).fold((0.0, 0.0), |(s, n), more| (s + more.0, n + more.1));
-        (count > 0.0).then(|| seconds / count)
+impl Sum for EditTime {
+    fn sum<I: Iterator<Item = Self>>(times: I) -> Self {
+        times.fold(Self::default(), |mut sum, time| {
+            sum += time;
+            sum
+        })
     }
 }
 
@@ -142,5 +138,5 @@ pub fn write(costs: &[Cost], folder: &Path) -> Result<()> {
     };
     let text = serde_json::to_string_pretty(&costs.iter().map(cost).collect::<Vec<_>>()).expect("plain data") + "\n";
     let path = folder.join(FILE);
-    std::fs::write(&path, text).map_err(|e| Error::io(&path, e))
+    durable::write(&path, text.as_bytes()).map_err(|e| Error::io(&path, e))
 }

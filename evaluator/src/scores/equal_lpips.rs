@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::scores::by_metric::ByMetric;
 use crate::scores::failures::Flag;
 use crate::scores::rows::{Measure, Row, Summariser};
 use crate::scores::{Case, Series};
@@ -18,8 +19,8 @@ pub struct EqualLpips {
     pub mix: Mix,
     /// Number of edits counted.
     pub n: usize,
-    /// One measure a metric, in the table's order; the intervals take the proportion as given.
-    pub measures: Vec<Measure>,
+    /// The metrics of single images; the intervals take the proportion as given.
+    pub measures: ByMetric<Measure>,
     /// The ways in which most of its edits fail.
     pub flags: Vec<Flag>,
 }
@@ -71,8 +72,7 @@ impl Mix {
 pub(crate) fn compare(
     maker: &Summariser<'_>, rows: &[&Row], curves: &[Vec<Row>], reference: &str,
 ) -> BTreeMap<&'static str, EqualLpips> {
-    let place = maker.scores.place("lpips");
-    let lpips = |row: &Row| row.measures[place].value;
+    let lpips = |row: &Row| row.measures["lpips"].value;
     let row_of = |key: &str| rows.iter().find(|row| row.about.key == key);
     let Some((reference, bound)) = row_of(reference).and_then(|row| Some((row.about.key, lpips(row)?))) else {
         return BTreeMap::new();
@@ -81,7 +81,8 @@ pub(crate) fn compare(
         let key = curve.first().map(|row| row.about.key).filter(|key| *key != reference)?;
         let points: Vec<(f64, f64)> = curve.iter().filter_map(|row| row.strength.zip(lpips(row))).collect();
         let mix = Mix::at(&points, bound)?;
-        let measures = (0..maker.scores.metrics.len()).map(|metric| measure(maker, key, mix, metric)).collect();
+        let measures =
+            maker.scores.metrics.iter().map(|about| (about.key, measure(maker, key, mix, about.key))).collect();
         let (lower, upper) = (maker.failures(key, mix.lower), maker.failures(key, Some(mix.upper)));
         let flags = upper.mixed_with(&lower, mix.share);
         Some((key, EqualLpips { reference, mix, n: row_of(key)?.n, measures, flags }))
@@ -90,7 +91,7 @@ pub(crate) fn compare(
 }
 
 /// One metric of the mix, source by source, so that the sources can be resampled.
-fn measure(maker: &Summariser<'_>, key: &str, mix: Mix, metric: usize) -> Measure {
+fn measure(maker: &Summariser<'_>, key: &str, mix: Mix, metric: &str) -> Measure {
     let at = |strength: Option<f64>, emotion| match strength {
         Some(_) => maker.scores.find(key, emotion, strength),
         None => maker.scores.find("no_edit", emotion, None),

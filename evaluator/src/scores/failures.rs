@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::config::FailureLimits;
-use crate::scores::{Case, ScoreTable};
+use crate::scores::Case;
 
 /// The edit is far from its source, or nearer to another one.
 pub const LOST: &str = "source lost";
@@ -39,10 +39,9 @@ pub struct Symptoms {
 }
 
 impl Symptoms {
-    /// Those of a case on `scores`.
-    pub fn of(case: &Case, scores: &ScoreTable) -> Self {
-        let value = |key| case.values[scores.place(key)];
-        let (lpips, sharpness) = (value("lpips"), value("sharpness"));
+    /// Those of a case.
+    pub fn of(case: &Case) -> Self {
+        let (lpips, sharpness) = (case.values["lpips"], case.values["sharpness"]);
         Self { lpips, sharpness, nearer_to_another: case.nearer_to_another, failed: case.failed }
     }
 

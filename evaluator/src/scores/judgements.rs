@@ -2,18 +2,14 @@
 //! they agree.
 
 use emotions::Emotion;
+use serde::{Deserialize, Serialize};
 use serde_json::{json, Value};
-use tch::{Kind, Tensor};
 
-use crate::error::Result;
 use crate::metrics::statistics::agreement::Agreement;
 use crate::metrics::Observed;
 
-/// The code for no class in a row.
-const NO_CLASS: f64 = -1.0;
-
 /// One labelled picture.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Judgement {
     /// Its label.
     pub label: Emotion,
@@ -22,7 +18,7 @@ pub struct Judgement {
 }
 
 /// All labelled pictures that were judged.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Judgements(Vec<Judgement>);
 
 impl Judgements {
@@ -33,28 +29,9 @@ impl Judgements {
         self.0.extend((0..count).map(|row| Judgement { label, found: found.iter().map(|judge| judge[row]).collect() }));
     }
 
-    /// One row for each picture, f64: the label, then each judge's class, as indices into [`Emotion::ALL`]; −1 for
-    /// none of them.
-    pub fn rows(&self, judges: usize) -> Tensor {
-        let place = |found: Option<Emotion>| found.map_or(NO_CLASS, |emotion| emotion.index() as f64);
-        let row = |j: &Judgement| -> Vec<f64> {
-            std::iter::once(Some(j.label)).chain(j.found.iter().copied()).map(place).collect()
-        };
-        let numbers: Vec<f64> = self.0.iter().flat_map(row).collect();
-        Tensor::from_slice(&numbers).to_kind(Kind::Double).view([-1, 1 + judges as i64])
-    }
-
-    /// Adds the rows of [`rows`](Self::rows).
-    pub fn add_rows(&mut self, rows: &Tensor) -> Result<()> {
-        let width = rows.size()[1] as usize;
-        let numbers: Vec<f64> = Vec::try_from(rows.flatten(0, -1))?;
-        let found = |place: &f64| (*place != NO_CLASS).then(|| Emotion::ALL[*place as usize]);
-        let judgement = |row: &[f64]| Judgement {
-            label: Emotion::ALL[row[0] as usize],
-            found: row[1..].iter().map(found).collect(),
-        };
-        self.0.extend(numbers.chunks_exact(width).map(judgement));
-        Ok(())
+    /// Adds another's, which have as many judges.
+    pub fn add(&mut self, more: Self) {
+        self.0.extend(more.0);
     }
 
     /// The share of pictures for which a judge finds the label; none without pictures.

@@ -1,5 +1,6 @@
 //! The measurements: one case for each edit, grouped into series by method, emotion and strength.
 
+pub mod by_metric;
 pub mod comparisons;
 pub mod costs;
 pub mod equal_lpips;
@@ -9,19 +10,17 @@ pub mod rows;
 pub mod sets;
 pub mod summary;
 
+use std::borrow::Cow;
+
 use emotions::Emotion;
-use tch::{Kind, Tensor};
+use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
 use crate::metrics::{About, Metric, Observed, Pair};
-
-/// Columns of a row before the found classes and the values: the series and [`Case`]'s own fields.
-const CASE_COLUMNS: usize = 8;
-/// The code for no class in a row.
-const NO_CLASS: f64 = -1.0;
+use crate::scores::by_metric::{any_number, ByMetric};
+use crate::scores::costs::EditTime;
 
 /// One edit of one source.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Case {
     /// The source's index.
     pub source: usize,
@@ -32,6 +31,7 @@ pub struct Case {
     /// Each judge's most probable class; none if the edit failed, or if it is none of the eight emotions.
     pub predicted: Vec<Option<Emotion>>,
     /// The first judge's p(target | edit).
+    #[serde(with = "any_number")]
     pub probability: f64,
     /// Whether another source is nearer to the edit than its own, by LPIPS.
     pub nearer_to_another: bool,
@@ -39,8 +39,8 @@ pub struct Case {
     pub failed: bool,
     /// How many true pictures the edit was compared with.
     pub drawings: usize,
-    /// One value a metric, in the table's order.
-    pub values: Vec<f64>,
+    /// The value of each metric.
+    pub values: ByMetric<f64>,
 }
 
 impl Case {
@@ -53,57 +53,27 @@ impl Case {
     pub fn is_hit(&self) -> bool {
         self.found() == Some(self.target)
     }
-
-    fn row(&self) -> impl Iterator<Item = f64> + '_ {
-        let fields = [
-            self.source as f64,
-            f64::from(u8::from(self.shows_target)),
-            self.target.index() as f64,
-            self.probability,
-            f64::from(u8::from(self.nearer_to_another)),
-            f64::from(u8::from(self.failed)),
-            self.drawings as f64,
-        ];
-        let found = self.predicted.iter().map(|found| found.map_or(NO_CLASS, |e| e.index() as f64));
-        fields.into_iter().chain(found).chain(self.values.iter().copied())
-    }
-
-    /// The inverse of [`row`](Self::row), for this many judges.
-    fn from_row(row: &[f64], judges: usize) -> Self {
-        let (found, values) = row[CASE_COLUMNS - 1..].split_at(judges);
-        let [source, shows_target, target, probability, nearer_to_another, failed, drawings] =
-            row[..CASE_COLUMNS - 1].try_into().expect("invariant: as many fields as columns");
-        Self {
-            source: source as usize,
-            shows_target: shows_target != 0.0,
-            target: Emotion::ALL[target as usize],
-            predicted: found.iter().map(|&class| (class >= 0.0).then(|| Emotion::ALL[class as usize])).collect(),
-            probability,
-            nearer_to_another: nearer_to_another != 0.0,
-            failed: failed != 0.0,
-            drawings: drawings as usize,
-            values: values.to_vec(),
-        }
-    }
 }
 
 /// The edits of one method towards one emotion at one strength.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Series {
     /// The method's key.
-    pub method: &'static str,
+    pub method: Cow<'static, str>,
     /// The emotion whose edits these are.
     pub emotion: Emotion,
     /// The strength; none for methods without one.
     pub strength: Option<f64>,
     /// The cases, in the order of the sources.
     pub cases: Vec<Case>,
+    /// How long the edits took.
+    pub time: EditTime,
 }
 
 /// All measurements.
 #[derive(Clone, Debug)]
 pub struct ScoreTable {
-    /// The metrics, in the order of every case's values.
+    /// The metrics that every case has a value of.
     pub metrics: Vec<About>,
     /// The number of judges.
     pub judges: usize,
@@ -119,51 +89,52 @@ impl ScoreTable {
 
     /// Opens a series without cases.
     pub fn open(&mut self, method: &'static str, emotion: Emotion, strength: Option<f64>) {
-        self.series.push(Series { method, emotion, strength, cases: Vec::new() });
+        let time = EditTime::default();
+        self.series.push(Series { method: method.into(), emotion, strength, cases: Vec::new(), time });
     }
 
     /// Adds cases to a series that is open.
     pub fn add(&mut self, method: &str, emotion: Emotion, strength: Option<f64>, cases: Vec<Case>) {
-        let same = |s: &&mut Series| s.method == method && s.emotion == emotion && s.strength == strength;
-        let series = self.series.iter_mut().find(same).expect("the series of every method are open");
-        series.cases.extend(cases);
+        self.open_series(method, emotion, strength).expect("the series of every method are open").cases.extend(cases);
     }
 
-    /// Adds cases that [`rows`](Self::rows) gave, of a table with the same series and metrics.
-    pub fn add_rows(&mut self, rows: &Tensor) -> Result<()> {
-        let numbers: Vec<f64> = Vec::try_from(rows.flatten(0, -1))?;
-        for row in numbers.chunks_exact(self.width()) {
-            self.series[row[0] as usize].cases.push(Case::from_row(&row[1..], self.judges));
+    /// Counts the time of `edits` edits of a series that is open.
+    pub fn took(&mut self, method: &str, emotion: Emotion, strength: Option<f64>, seconds_an_edit: f64, edits: usize) {
+        let series = self.open_series(method, emotion, strength).expect("the series of every method are open");
+        series.time += EditTime { seconds: seconds_an_edit * edits as f64, edits };
+    }
+
+    /// Adds what another table found for the same methods and metrics; says what this one does not know, or misses.
+    pub fn add_series(&mut self, found: Vec<Series>) -> Result<(), String> {
+        let (metrics, judges) = (self.metrics.clone(), self.judges);
+        for Series { method, emotion, strength, cases, time } in found {
+            let unknown = || format!("its series {method}, {emotion}, strength {strength:?} is not asked for");
+            let ours = self.open_series(&method, emotion, strength).ok_or_else(unknown)?;
+            for case in cases {
+                let values = case.values.ordered_as(&metrics).map_err(|key| format!("a case has no {key}"))?;
+                if case.predicted.len() != judges {
+                    return Err(format!("a case has {} judges instead of {judges}", case.predicted.len()));
+                }
+                ours.cases.push(Case { values, ..case });
+            }
+            ours.time += time;
         }
         Ok(())
     }
 
-    /// One row for each case, f64: the series' index, the case's fields, its values.
-    pub fn rows(&self) -> Tensor {
-        let row = |(place, case): (usize, &Case)| std::iter::once(place as f64).chain(case.row()).collect::<Vec<f64>>();
-        let cases = self.series.iter().enumerate().flat_map(|(place, s)| s.cases.iter().map(move |case| (place, case)));
-        let numbers: Vec<f64> = cases.flat_map(row).collect();
-        Tensor::from_slice(&numbers).to_kind(Kind::Double).view([-1, self.width() as i64])
-    }
-
-    /// Columns of a row.
-    fn width(&self) -> usize {
-        CASE_COLUMNS + self.judges + self.metrics.len()
-    }
-
-    /// The index of a series.
-    pub fn place_of(&self, method: &str, emotion: Emotion, strength: Option<f64>) -> Option<usize> {
-        self.series.iter().position(|s| s.method == method && s.emotion == emotion && s.strength == strength)
+    fn open_series(&mut self, method: &str, emotion: Emotion, strength: Option<f64>) -> Option<&mut Series> {
+        self.series.iter_mut().find(|s| s.is(method, emotion, strength))
     }
 
     /// The series of a method, an emotion and a strength.
     pub fn find(&self, method: &str, emotion: Emotion, strength: Option<f64>) -> Option<&Series> {
-        self.series.iter().find(|s| s.method == method && s.emotion == emotion && s.strength == strength)
+        self.series.iter().find(|s| s.is(method, emotion, strength))
     }
+}
 
-    /// The index of the metric `key` among a case's values.
-    pub fn place(&self, key: &str) -> usize {
-        self.metrics.iter().position(|m| m.key == key).expect("the report's metrics are in the table")
+impl Series {
+    fn is(&self, method: &str, emotion: Emotion, strength: Option<f64>) -> bool {
+        self.method == method && self.emotion == emotion && self.strength == strength
     }
 }
 
@@ -181,9 +152,13 @@ pub fn measure(
     let predicted: Vec<Vec<Option<Emotion>>> =
         (0..pair.edit.num_judges()).map(|judge| pair.edit.predicted_by(judge)).collect();
     let probabilities = pair.edit.probability_of(pair.targets);
-    let value = |metric: usize, row: usize| match failed[row] {
-        true => metrics[metric].of_failed(pair, row),
-        false => columns[metric][row],
+    let value = |metric: &dyn Metric, column: &[f64], row: usize| match failed[row] {
+        true => metric.of_failed(pair, row),
+        false => column[row],
+    };
+    let values = |row: usize| {
+        let measured = metrics.iter().zip(&columns);
+        measured.map(|(metric, column)| (metric.about().key, value(metric.as_ref(), column, row))).collect()
     };
     let case = |row: usize| Case {
         source: first + row,
@@ -194,7 +169,7 @@ pub fn measure(
         nearer_to_another: !failed[row] && to_others.iter().any(|other| other[row] < columns[lpips][row]),
         failed: failed[row],
         drawings: pair.truth.map_or(0, |truth| truth.drawings[row]),
-        values: (0..metrics.len()).map(|metric| value(metric, row)).collect(),
+        values: values(row),
     };
     (0..pair.targets.len()).map(case).collect()
 }

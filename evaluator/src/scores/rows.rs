@@ -8,6 +8,7 @@ use crate::evaluation::evaluation_plan::EvaluatedMethod;
 use crate::methods::About;
 use crate::metrics::statistics::bootstrap::{mean, Bootstrap};
 use crate::metrics::statistics::confusion::Confusion;
+use crate::scores::by_metric::ByMetric;
 use crate::scores::failures::{Failures, Symptoms};
 use crate::scores::sets::Sets;
 use crate::scores::{Case, ScoreTable, Series};
@@ -30,8 +31,8 @@ pub struct Row {
     pub strength: Option<f64>,
     /// Number of edits counted.
     pub n: usize,
-    /// One measure a metric: the table's, then those of whole sets, which headline rows alone have.
-    pub measures: Vec<Measure>,
+    /// Every metric's; headline rows alone have values of those of whole sets.
+    pub measures: ByMetric<Measure>,
     /// Asked against found.
     pub confusion: Confusion,
     /// Over all eight classes; only if several emotions were asked for.
@@ -65,9 +66,9 @@ pub struct TruthCounts {
 }
 
 impl TruthCounts {
-    fn of<'a>(cases: impl Iterator<Item = &'a Case>, gain: Option<usize>) -> Self {
+    fn of<'a>(cases: impl Iterator<Item = &'a Case>) -> Self {
         let pairs: Vec<&Case> = cases.filter(|case| case.drawings > 0).collect();
-        let undefined = |case: &&&Case| gain.is_some_and(|place| case.values[place].is_nan());
+        let undefined = |case: &&&Case| case.values.get("truth_gain").is_some_and(|gain| gain.is_nan());
         Self {
             pairs: pairs.len(),
             undefined: pairs.iter().filter(undefined).count(),
@@ -100,7 +101,7 @@ impl Summariser<'_> {
     pub(crate) fn failures(&self, key: &str, strength: Option<f64>) -> Failures {
         let series = self.emotions.iter().filter_map(|&e| self.scores.find(key, e, strength));
         let cases = series.flat_map(|s| &s.cases).filter(|case| self.counts(case));
-        Failures::count(&self.limits, &cases.map(|case| Symptoms::of(case, self.scores)).collect::<Vec<_>>())
+        Failures::count(&self.limits, &cases.map(|case| Symptoms::of(case)).collect::<Vec<_>>())
     }
 
     /// A method at every strength.
@@ -119,39 +120,36 @@ impl Summariser<'_> {
         let series: Vec<&Series> =
             self.emotions.iter().filter_map(|&e| self.scores.find(about.key, e, strength)).collect();
         let cases = || series.iter().flat_map(|s| &s.cases).filter(|case| include(case));
-        let strata = |series: &[&Series], metric: usize| -> Vec<Vec<f64>> {
-            series.iter().map(|s| self.values(s, metric, include)).collect()
-        };
+        let measure =
+            |metric: &str| self.measure(&series.iter().map(|s| self.values(s, metric, include)).collect::<Vec<_>>());
         let confusion = Confusion::of_edits(cases().map(|case| (case.target, case.found())));
-        let gain = self.scores.metrics.iter().position(|metric| metric.key == "truth_gain");
-        let mut measures: Vec<Measure> =
-            (0..self.scores.metrics.len()).map(|m| self.measure(&strata(&series, m))).collect();
-        measures.extend(self.sets.abouts().map(|_| Measure { value: None, interval: None }));
+        let of_images = self.scores.metrics.iter().map(|about| (about.key, measure(about.key)));
+        let of_sets = self.sets.abouts().map(|about| (about.key, Measure { value: None, interval: None }));
         Row {
             about,
             strength,
             n: cases().count(),
-            measures,
+            measures: of_images.chain(of_sets).collect(),
             macro_f1: (self.emotions.len() > 1).then(|| confusion.macro_f1()),
             confusion,
             failed: cases().filter(|case| case.failed).count(),
             shares: shares(&cases().collect::<Vec<_>>(), self.scores.judges),
-            truth: TruthCounts::of(cases(), gain),
+            truth: TruthCounts::of(cases()),
         }
     }
 
-    /// The means over the emotions; sums have no interval.
-    pub(crate) fn measures_of_sets(&self, method: &str) -> Vec<Measure> {
-        let by_emotion: Vec<Vec<Option<f64>>> = self.emotions.iter().map(|&e| self.sets.values(method, e)).collect();
-        let measure = |metric: usize| {
-            let strata: Vec<Vec<f64>> = by_emotion.iter().map(|v| v[metric].into_iter().collect()).collect();
+    /// The metrics of whole sets, by key: the means over the emotions; sums have no interval.
+    pub(crate) fn measures_of_sets(&self, method: &str) -> Vec<(&'static str, Measure)> {
+        let by_emotion: Vec<_> = self.emotions.iter().map(|&emotion| self.sets.values(method, emotion)).collect();
+        let measure = |key: &str| {
+            let strata: Vec<Vec<f64>> = by_emotion.iter().map(|values| values[key].into_iter().collect()).collect();
             Measure { value: mean(&strata), interval: None }
         };
-        (0..self.sets.abouts().count()).map(measure).collect()
+        self.sets.abouts().map(|about| (about.key, measure(about.key))).collect()
     }
 
     /// One value for each source, NaN for none.
-    fn values(&self, series: &Series, metric: usize, include: &dyn Fn(&Case) -> bool) -> Vec<f64> {
+    fn values(&self, series: &Series, metric: &str, include: &dyn Fn(&Case) -> bool) -> Vec<f64> {
         let mut values = vec![f64::NAN; self.sources];
         for case in series.cases.iter().filter(|case| include(case)) {
             values[case.source] = case.values[metric];

@@ -1,21 +1,41 @@
 //! The sums over whole sets: each method's headline edits towards each emotion, and each emotion's own images, which FID
 //! and KLD compare them with.
 
+use std::borrow::Cow;
+
 use emotions::Emotion;
-use tch::{Device, Kind, Tensor};
+use serde::{Deserialize, Serialize};
 
 use crate::metrics::sets::population::Population;
 use crate::metrics::sets::seen::Seen;
-use crate::metrics::{all_of_sets, About, Observed, SetMetric};
+use crate::metrics::{all_of_sets, About, SetMetric};
+use crate::scores::by_metric::ByMetric;
 
 /// Sums over other batches are added in another order; values are rounded so that this does not show.
 const DIGITS: i32 = 9;
 
+/// One set of pictures.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Set {
+    /// A method's headline edits towards an emotion.
+    Edits {
+        /// The method's key.
+        method: Cow<'static, str>,
+        /// The emotion.
+        emotion: Emotion,
+    },
+    /// An emotion's own images.
+    References {
+        /// The emotion.
+        emotion: Emotion,
+    },
+}
+
 /// All sums of one evaluation, and the metrics that use them.
 pub struct Sets {
     metrics: Vec<Box<dyn SetMetric>>,
-    edits: Vec<(&'static str, Emotion, Population)>,
-    references: Vec<(Emotion, Population)>,
+    sums: Vec<(Set, Population)>,
     projection: i64,
     inception: bool,
 }
@@ -23,74 +43,50 @@ pub struct Sets {
 impl Sets {
     /// Empty sums of `emotions`, for a CLIP with `projection` features, and for InceptionV3 if `inception`.
     pub fn new(emotions: &[Emotion], projection: i64, inception: bool) -> Self {
-        let references = emotions.iter().map(|&emotion| (emotion, Population::new(projection, inception))).collect();
-        Self { metrics: all_of_sets(inception), edits: Vec::new(), references, projection, inception }
+        let mut sets = Self { metrics: all_of_sets(inception), sums: Vec::new(), projection, inception };
+        emotions.iter().for_each(|&emotion| sets.open(Set::References { emotion }));
+        sets
     }
 
-    /// Names and definitions of the metrics, in the order of [`values`](Self::values).
+    /// Names and definitions of the metrics, in the order of the report's columns.
     pub fn abouts(&self) -> impl Iterator<Item = About> + '_ {
         self.metrics.iter().map(|m| m.about())
     }
 
-    /// Opens the sums of a method's edits towards an emotion.
-    pub fn open(&mut self, method: &'static str, emotion: Emotion) {
-        self.edits.push((method, emotion, Population::new(self.projection, self.inception)));
+    /// Opens the sums of a set.
+    pub fn open(&mut self, set: Set) {
+        self.sums.push((set, Population::new(self.projection, self.inception)));
     }
 
-    /// The index of a method's edits towards an emotion; none if their sums are not open.
-    pub fn place_of_edits(&self, method: &str, emotion: Emotion) -> Option<usize> {
-        self.edits.iter().position(|(m, e, _)| *m == method && *e == emotion)
-    }
-
-    /// The index of an emotion's own images.
-    pub fn place_of_references(&self, emotion: Emotion) -> Option<usize> {
-        self.references.iter().position(|(e, _)| *e == emotion).map(|place| self.edits.len() + place)
-    }
-
-    /// What the set at `place` would add for the pictures at `rows` of a batch, made from `sources`: one row for each
-    /// picture, with the index in front, f32.
-    pub fn rows(place: usize, pictures: &Observed, sources: Option<&Observed>, rows: &[i64]) -> Tensor {
-        let places = Tensor::from_slice(&vec![place as f32; rows.len()]).view([-1, 1]);
-        Tensor::cat(&[places, Seen::new(pictures, sources, rows).to_rows()], 1)
-    }
-
-    /// No row: the rows of a part are appended to it.
-    pub fn no_rows(&self) -> Tensor {
-        Tensor::zeros([0, 1 + Seen::width(self.projection, self.inception)], (Kind::Float, Device::Cpu))
-    }
-
-    /// Adds the rows of [`rows`](Self::rows), of any sets; those of one set are adjacent.
-    pub fn see(&mut self, rows: &Tensor) {
-        let (projection, inception) = (self.projection, self.inception);
-        let (places, _, counts) = rows.select(1, 0).unique_consecutive(false, true, 0);
-        let width = rows.size()[1] - 1;
-        let mut first = 0;
-        for group in 0..places.size()[0] {
-            let count = counts.int64_value(&[group]);
-            let seen = Seen::from_rows(&rows.narrow(0, first, count).narrow(1, 1, width), projection, inception);
-            self.population(places.double_value(&[group]) as usize).add(&seen);
-            first += count;
+    /// Adds pictures of a set; says so if its sums are not open or are of other networks.
+    pub fn see(&mut self, set: &Set, pictures: &Seen) -> Result<(), String> {
+        if !pictures.fits(self.projection, self.inception) {
+            return Err(format!("its numbers of {set:?} are of another network"));
         }
+        let open = self.sums.iter_mut().find(|(open, _)| open == set);
+        let (_, sums) = open.ok_or_else(|| format!("{set:?} is not asked for"))?;
+        sums.add(pictures);
+        Ok(())
     }
 
-    fn population(&mut self, place: usize) -> &mut Population {
-        match place.checked_sub(self.edits.len()) {
-            None => &mut self.edits[place].2,
-            Some(place) => &mut self.references[place].1,
-        }
+    fn sums(&self, set: &Set) -> Option<&Population> {
+        self.sums.iter().find(|(open, _)| open == set).map(|(_, sums)| sums)
     }
 
-    /// One value for each metric of a method's edits towards an emotion; none if one is undefined.
-    pub fn values(&self, method: &str, emotion: Emotion) -> Vec<Option<f64>> {
-        let edits = self.edits.iter().find(|(m, e, _)| *m == method && *e == emotion);
-        let references = self.references.iter().find(|(e, _)| *e == emotion);
-        let value = |metric: &dyn SetMetric| metric.value(&edits?.2, &references?.1).map(rounded);
-        self.metrics.iter().map(|metric| value(metric.as_ref())).collect()
+    /// The value of each metric of a method's edits towards an emotion; none if it is undefined.
+    pub fn values(&self, method: &str, emotion: Emotion) -> ByMetric<Option<f64>> {
+        let edits = self.sums(&Set::Edits { method: method.to_string().into(), emotion });
+        let references = self.sums(&Set::References { emotion });
+        let value = |metric: &dyn SetMetric| metric.value(edits?, references?).map(rounded);
+        self.metrics.iter().map(|metric| (metric.about().key, value(metric.as_ref()))).collect()
     }
 
     /// How many own images each emotion has.
     pub fn reference_counts(&self) -> impl Iterator<Item = (Emotion, usize)> + '_ {
-        self.references.iter().map(|(emotion, population)| (*emotion, population.count() as usize))
+        self.sums.iter().filter_map(|(set, sums)| match set {
+            Set::References { emotion } => Some((*emotion, sums.count() as usize)),
+            Set::Edits { .. } => None,
+        })
     }
 }
 

@@ -80,8 +80,9 @@ fn headline(summariser: &Summariser<'_>, evaluated_method: &EvaluatedMethod) -> 
     let row =
         |include: &dyn Fn(&Case) -> bool| summariser.row(evaluated_method.about, evaluated_method.headline, include);
     let mut counted = row(&|case| summariser.counts(case));
-    counted.measures.truncate(summariser.scores.metrics.len());
-    counted.measures.extend(summariser.measures_of_sets(evaluated_method.about.key));
+    for (key, measure) in summariser.measures_of_sets(evaluated_method.about.key) {
+        counted.measures.insert(key, measure);
+    }
     Headline {
         row: counted,
         showing: row(&|case| case.shows_target),

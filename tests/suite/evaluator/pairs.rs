@@ -160,8 +160,7 @@ fn edits_that_fail_are_misses() {
     let directions = source.embeddings.zeros_like();
     let pair = Pair { source: &source, edit: &edit, targets: &targets, text_directions: &directions, truth: None };
     let cases = measure(&metrics, &pair, &[], 0, &made[0].failed, |_| false);
-    let value =
-        |row: usize, key: &str| cases[row].values[metrics.iter().position(|m| m.about().key == key).expect("a metric")];
+    let value = |row: usize, key: &str| cases[row].values[key];
     assert_eq!([value(0, "emo_a"), value(1, "emo_a"), value(1, "emo_a_polarity")], [1.0, 0.0, 0.0]);
     let before = source.probability_of(&targets)[1];
     assert_eq!((value(0, "emo_s"), value(1, "emo_s")), (0.0, -before));

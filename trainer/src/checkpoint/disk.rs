@@ -1,7 +1,6 @@
 //! The disk that checkpoints are written to, with one method for each operation that can fail. Tests replace it by
 //! one with faults.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -44,7 +43,7 @@ impl Disk for RealDisk {
     }
 
     fn sync(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+        durable::sync(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

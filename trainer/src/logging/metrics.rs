@@ -49,9 +49,7 @@ fn keep_until(path: &Path, step: u64) -> std::io::Result<()> {
         .take_while(|line| step_of(line).is_some_and(|s| s <= step))
         .map(|line| line + "\n")
         .collect();
-    let aside = path.with_extension("jsonl.writing");
-    std::fs::write(&aside, kept.concat())?;
-    std::fs::rename(aside, path)
+    durable::write(path, kept.concat().as_bytes())
 }
 
 /// None for a line that a killed process did not finish.

@@ -1,4 +1,7 @@
 //! The newest values over HTTP, in Prometheus' text exposition format 0.0.4: one gauge for each tag.
+//!
+//! One page for one kind of client is these few lines on a thread of their own. A server's crate would bring a runtime or a
+//! global registry into the training process, and its tests would be no shorter.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -154,5 +154,6 @@ fn memory(device: Device) -> anyhow::Result<Option<[u64; 2]>> {
 
 fn write_config(recipe: &Resolved) -> anyhow::Result<()> {
     let path = recipe.config.output_dir.join("config.resolved.yaml");
-    std::fs::write(&path, recipe::to_yaml(&recipe.config)).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))
+    let text = recipe::to_yaml(&recipe.config);
+    durable::write(&path, text.as_bytes()).map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))
 }

@@ -1,4 +1,7 @@
 //! The system calls that a supervisor needs beyond std::process.
+//!
+//! Signals are caught here and not by signal-hook: between two tries of a launch they must end the program as they always
+//! do, and signal-hook leaves a signal without effect once its action is taken away.
 #![allow(unsafe_code)]
 
 use std::io;

@@ -1,7 +1,6 @@
 //! Pictures to files: lossless as PNG or WebP, or as JPEG; with profile, EXIF and density where they are known.
 
 use std::borrow::Cow;
-use std::fs::File;
 use std::io::{BufWriter, Cursor, Write};
 use std::path::Path;
 
@@ -65,28 +64,22 @@ struct Picture<'a> {
     metadata: &'a Metadata,
 }
 
-/// Writes a file beside `path` and renames it: a photo that is replaced is never half written.
+/// Writes or replaces the file at `path`, as a whole or not at all.
 fn encode(path: &Path, picture: &Picture<'_>) -> Result<()> {
     let format = output_format(path)?;
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".part");
-    let aside = path.with_file_name(name);
-    let mut file = BufWriter::new(File::create(&aside).map_err(|e| Error::io(path, e))?);
-    let encoded = match (format, &picture.pixels) {
-        (ImageFormat::Png, _) => png(&mut file, picture),
-        (ImageFormat::Jpeg, Levels::Eight(pixels)) => jpeg(&mut file, pixels, picture),
-        (_, Levels::Eight(pixels)) => webp(&mut file, pixels, picture),
-        (_, Levels::Sixteen(_)) => unreachable!("only PNG is given 16 bits"),
-    };
-    let finished = encoded.and_then(|()| file.flush().map_err(ImageError::IoError));
-    let finished = finished.and_then(|()| std::fs::rename(&aside, path).map_err(ImageError::IoError));
-    finished.map_err(|e| {
-        // The half-written file is useless. The error to report is the one of the write.
-        let _ = std::fs::remove_file(&aside);
-        match e {
-            ImageError::IoError(e) => Error::io(path, e),
-            e => Error::Image { path: path.to_path_buf(), message: format!("cannot be written: {e}") },
+    let finished = durable::write_with(path, |file| {
+        let mut file = BufWriter::new(file);
+        match (format, &picture.pixels) {
+            (ImageFormat::Png, _) => png(&mut file, picture)?,
+            (ImageFormat::Jpeg, Levels::Eight(pixels)) => jpeg(&mut file, pixels, picture)?,
+            (_, Levels::Eight(pixels)) => webp(&mut file, pixels, picture)?,
+            (_, Levels::Sixteen(_)) => unreachable!("only PNG is given 16 bits"),
         }
+        Ok(file.flush()?)
+    });
+    finished.map_err(|e| match e {
+        ImageError::IoError(e) => Error::io(path, e),
+        e => Error::Image { path: path.to_path_buf(), message: format!("cannot be written: {e}") },
     })
 }
 

@@ -13,8 +13,7 @@ use tch::{Device, Kind, Tensor};
 use crate::error::Result;
 use crate::networks::clip_text::TextEncoder;
 use crate::networks::layers::Linear;
-use crate::pipeline::TRANSFORMERS_STEM;
-use crate::weights::{Placement, Scope, Weights};
+use crate::weights::{Placement, Scope, Weights, TRANSFORMERS_STEM};
 
 pub use config::{Config, VisionConfig};
 use vision::VisionEncoder;

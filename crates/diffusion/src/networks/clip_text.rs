@@ -12,8 +12,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::networks::layers::LayerNorm;
-use crate::pipeline::{Part, TRANSFORMERS_STEM};
-use crate::weights::{Placement, Scope, Weights};
+use crate::weights::{Placement, Scope, Weights, TRANSFORMERS_STEM};
 
 pub use config::Config;
 use transformer::Transformer;
@@ -46,23 +45,8 @@ pub struct TextEncoder {
 }
 
 impl TextEncoder {
-    /// Reads a CLIPTextModel: `folder`/config.json and `folder`/model.safetensors; or the text encoder of a single file.
-    pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
-        Self::load_with(folder, Placement::new(device, kind))
-    }
-
-    /// As [`TextEncoder::load`], its weights placed as `placement` says.
-    pub fn load_with(folder: &Path, placement: Placement) -> Result<Self> {
-        let config = Config::of(folder)?;
-        let weights = Part::TextEncoder.weights(folder, placement)?;
-        let encoder = Self::from_scope(&weights.root().sub("text_model"), config)?;
-        // The projection of a CLIPTextModelWithProjection is not part of what the UNet sees.
-        weights.finish(|name| name.ends_with("position_ids") || name == "text_projection.weight")?;
-        Ok(encoder)
-    }
-
     /// Takes the tensors under `scope`, which for a CLIPModel is `text_model`.
-    pub(super) fn from_scope(scope: &Scope<'_>, config: Config) -> Result<Self> {
+    pub(crate) fn from_scope(scope: &Scope<'_>, config: Config) -> Result<Self> {
         let embeddings = scope.sub("embeddings");
         let d = config.layers.hidden_size;
         Ok(Self {

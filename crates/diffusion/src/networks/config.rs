@@ -62,6 +62,27 @@ impl Keys {
         Ok(values)
     }
 
+    /// One number for each resolution of an autoencoder, of which there are at most 16.
+    pub(crate) fn resolutions(&mut self, key: &str, default: &[i64]) -> Result<Vec<i64>> {
+        let values = self.positives(key, default)?;
+        self.check(values.len() <= 16, key, || "more than 16 resolutions".into())?;
+        Ok(values)
+    }
+
+    /// An autoencoder's scaling_factor, a number above 0.
+    pub(crate) fn scaling_factor(&mut self, default: f64) -> Result<f64> {
+        let factor: f64 = self.take("scaling_factor", default)?;
+        self.check(factor.is_finite() && factor > 0.0, "scaling_factor", || {
+            format!("{factor} is not a positive number")
+        })?;
+        Ok(factor)
+    }
+
+    /// Fails if an autoencoder's latents are shifted, which Stable Diffusion 1.x's and 2.x's are not.
+    pub(crate) fn unshifted(&mut self) -> Result<()> {
+        self.only("shift_factor", &[None, Some(0.0)])
+    }
+
     /// The object under `key`, its keys named `key.…` in errors; none where it is absent or null.
     pub(crate) fn section(&mut self, key: &str) -> Result<Option<Self>> {
         let prefix = format!("{}{key}.", self.prefix);
@@ -108,8 +129,23 @@ impl Keys {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// A file with this text, for readers of configurations.
+    pub(in crate::networks) fn written(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), text).expect("a file to write");
+        file
+    }
+
+    /// `read` refuses each text and names its key.
+    pub(in crate::networks) fn assert_refused<T: Debug>(read: impl Fn(&str) -> Result<T>, refused: &[(&str, &str)]) {
+        for (text, key) in refused {
+            let error = read(text).expect_err(text).to_string();
+            assert!(error.contains(&format!(": {key}: ")), "{error}");
+        }
+    }
 
     fn keys(text: &str) -> Keys {
         let Value::Object(keys) = serde_json::from_str(text).expect("valid JSON") else { panic!("an object") };

@@ -7,7 +7,6 @@ pub mod cost;
 pub mod decoder;
 pub mod layers;
 pub mod lpips;
-pub(crate) mod names;
 pub mod tiny_vae;
 pub mod unet;
 pub mod vae;

@@ -11,8 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
 use crate::networks::layers::Conv2d;
-use crate::pipeline::DIFFUSERS_STEM;
-use crate::weights::{Placement, Scope, Weights};
+use crate::weights::{Placement, Scope, Weights, DIFFUSERS_STEM};
 
 pub use config::Config;
 

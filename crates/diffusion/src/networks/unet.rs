@@ -12,8 +12,6 @@ mod resnet;
 mod timestep;
 mod transformer;
 
-use std::path::Path;
-
 use tch::{Device, Kind, Tensor};
 
 use self::blocks::{DownBlock, MidBlock, UpBlock};
@@ -22,8 +20,7 @@ pub use self::recompute::{Checkpointing, DecoderPass};
 use self::timestep::TimestepEmbedding;
 use super::layers::{Conv2d, GroupNorm};
 use crate::error::Result;
-use crate::pipeline::Part;
-use crate::weights::{Placement, Scope};
+use crate::weights::Scope;
 
 /// The frozen noise predictor ε(z_t, t, c).
 #[derive(Debug)]
@@ -71,22 +68,7 @@ impl Bottleneck {
 }
 
 impl UNet {
-    /// Reads a diffusers `unet` folder: `config.json` and `diffusion_pytorch_model.safetensors` (or its shards); or the
-    /// UNet of a single file.
-    pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
-        Self::load_with(folder, Placement::new(device, kind))
-    }
-
-    /// As [`UNet::load`], its weights placed as `placement` says.
-    pub fn load_with(folder: &Path, placement: Placement) -> Result<Self> {
-        let config = Config::read(folder)?;
-        let weights = Part::Unet.weights(folder, placement)?;
-        let unet = Self::from_scope(&weights.root(), config, placement.device, placement.kind)?;
-        weights.finish(|_| false)?;
-        Ok(unet)
-    }
-
-    fn from_scope(scope: &Scope<'_>, config: Config, device: Device, kind: Kind) -> Result<Self> {
+    pub(crate) fn from_scope(scope: &Scope<'_>, config: Config, device: Device, kind: Kind) -> Result<Self> {
         let first = config.levels[0].channels;
         let (k_in, k_out) = (config.conv_in_kernel, config.conv_out_kernel);
         Ok(Self {

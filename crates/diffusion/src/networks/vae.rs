@@ -8,14 +8,11 @@ mod config;
 mod decoder;
 mod encoder;
 
-use std::path::Path;
-
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::error::Result;
 use crate::networks::layers::Conv2d;
-use crate::pipeline::Part;
-use crate::weights::{Placement, Scope};
+use crate::weights::Scope;
 
 pub use config::Config;
 use decoder::Decoder;
@@ -45,21 +42,7 @@ pub struct AutoencoderKl {
 }
 
 impl AutoencoderKl {
-    /// Reads `folder`/config.json and `folder`/diffusion_pytorch_model.safetensors; or the VAE of a single file.
-    pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
-        Self::load_with(folder, Placement::new(device, kind))
-    }
-
-    /// As [`AutoencoderKl::load`], its weights placed as `placement` says.
-    pub fn load_with(folder: &Path, placement: Placement) -> Result<Self> {
-        let config = Config::of(folder)?;
-        let weights = Part::Vae.weights(folder, placement)?;
-        let vae = Self::from_scope(&weights.root(), config, placement.kind)?;
-        weights.finish(|_| false)?;
-        Ok(vae)
-    }
-
-    fn from_scope(scope: &Scope<'_>, config: Config, kind: Kind) -> Result<Self> {
+    pub(crate) fn from_scope(scope: &Scope<'_>, config: Config, kind: Kind) -> Result<Self> {
         let c = config.latent_channels;
         let pointwise = |name, channels, present: bool| {
             present.then(|| Conv2d::load(&scope.sub(name), channels, channels, 1, 1, 0)).transpose()

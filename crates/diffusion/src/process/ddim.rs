@@ -8,12 +8,6 @@ use tch::{Device, IndexOp, Kind, Tensor};
 use crate::networks::unet::UNet;
 use crate::process::schedule::Schedule;
 
-/// `P_t(ε) = (z_t − √(1−ᾱ_t)·ε) / √ᾱ_t`: the clean latent that ε implies, where ᾱ_t is above 0.
-/// [`Schedule::clean_from_output`] computes it from a network's output.
-pub fn predicted_clean(z: &Tensor, noise: &Tensor, alpha_bar: &Tensor) -> Tensor {
-    (z - (1f64 - alpha_bar).sqrt() * noise) / alpha_bar.sqrt()
-}
-
 /// `√ᾱ_to·P_t + √(1−ᾱ_to)·ε`: one step with η = 0, up or down, from what a network says of z_t.
 pub fn step(clean: &Tensor, noise: &Tensor, alpha_bar_to: &Tensor) -> Tensor {
     alpha_bar_to.sqrt() * clean + (1f64 - alpha_bar_to).sqrt() * noise

@@ -19,8 +19,6 @@ use tch::{Device, Tensor};
 pub(crate) use self::file::from_json;
 use crate::error::{Error, Result};
 use crate::json;
-use crate::process::ddim::predicted_clean;
-use crate::single_file;
 
 /// What the UNet was trained to predict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -57,6 +55,12 @@ pub enum Spacing {
     Linspace,
 }
 
+/// `P_t(ε) = (z_t − √(1−ᾱ_t)·ε) / √ᾱ_t`: the clean latent that ε implies, where ᾱ_t is above 0.
+/// [`Schedule::clean_from_output`] computes it from a network's output.
+pub fn predicted_clean(z: &Tensor, noise: &Tensor, alpha_bar: &Tensor) -> Tensor {
+    (z - (1f64 - alpha_bar).sqrt() * noise) / alpha_bar.sqrt()
+}
+
 /// ᾱ_t of a trained model, the timesteps of inference, and the meaning of the model's output.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
@@ -68,20 +72,8 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Reads a diffusers `scheduler` folder's scheduler_config.json; absent keys have DDIMScheduler's defaults. For a
-    /// single file with a whole Stable Diffusion, the schedule follows from the file.
-    ///
-    /// Fails with [`Error::Unsupported`] on unknown keys, prediction types and beta schedules, on scheduler classes
-    /// without betas, and on clipping or thresholding of x₀, which are for pixel models.
-    pub fn read(folder: &Path) -> Result<Self> {
-        Ok(Self::read_noting(folder)?.0)
-    }
-
-    /// As [`Schedule::read`], with the names of the sampler's own keys that were ignored.
-    pub fn read_noting(folder: &Path) -> Result<(Self, Vec<String>)> {
-        if folder.is_file() {
-            return single_file::schedule(folder);
-        }
+    /// Reads a folder's scheduler_config.json; also the names of keys that were ignored.
+    pub(crate) fn from_folder(folder: &Path) -> Result<(Self, Vec<String>)> {
         let path = folder.join("scheduler_config.json");
         from_json(&path, json::read(&path)?)
     }

@@ -16,7 +16,6 @@ use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
 use crate::error::{Error, Result};
 use crate::json;
-use crate::single_file;
 use crate::text::cleaning::Cleaning;
 
 /// How CLIP cuts text into words before the BPE.
@@ -43,19 +42,8 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads vocab.json and merges.txt (or tokenizer.json where there is no vocab.json) with tokenizer_config.json,
-    /// special_tokens_map.json and added_tokens.json as far as they exist.
-    ///
-    /// Truncation and padding that a tokenizer.json was saved with are removed: [`Tokenizer::encode`] does both.
-    ///
-    /// For a single file with a whole Stable Diffusion it is CLIP's own, which is built in.
-    ///
-    /// Fails on missing or damaged files, on special tokens that are not in the vocabulary, and on a tokenizer.json
-    /// that splits words differently from CLIP.
-    pub fn load(folder: &Path) -> Result<Self> {
-        if folder.is_file() {
-            return single_file::tokenizer(folder);
-        }
+    /// Reads a tokenizer's folder.
+    pub(crate) fn from_folder(folder: &Path) -> Result<Self> {
         let settings = Settings::read(folder)?;
         let whole = folder.join("tokenizer.json");
         let inner = if folder.join("vocab.json").is_file() || !whole.is_file() {

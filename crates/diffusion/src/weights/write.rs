@@ -7,13 +7,14 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 
-/// Writes named tensors as one safetensors file in their own kinds, with `metadata` in the header.
+/// Writes named tensors as one safetensors file in their own kinds, with `metadata` in the header; the file appears as
+/// a whole.
 pub fn write_file(path: &Path, tensors: &[(String, Tensor)], metadata: Option<HashMap<String, String>>) -> Result<()> {
     let views = tensors.iter().map(|(name, t)| Ok((name.clone(), OwnedView::new(t)?))).collect::<Result<Vec<_>>>()?;
     let mut bytes = safetensors::serialize(views, metadata)
         .map_err(|e| Error::Weights { path: path.to_path_buf(), message: e.to_string() })?;
     sort_metadata(&mut bytes);
-    std::fs::write(path, bytes).map_err(|e| Error::io(path, e))
+    durable::write(path, &bytes).map_err(|e| Error::io(path, e))
 }
 
 /// Sorts the header's metadata, which comes from a hash map: equal tensors give equal files.

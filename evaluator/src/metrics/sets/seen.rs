@@ -1,4 +1,4 @@
-//! What the metrics of whole sets need of a picture: one row of numbers, which can be stored in a part's file.
+//! What the metrics of whole sets need of a picture: the networks' numbers, which can be stored beside a part.
 //!
 //! Shapes: n pictures, p CLIP's projection.
 
@@ -10,7 +10,7 @@ use crate::metrics::Observed;
 /// Emotions, the first columns of a softmax.
 const CLASSES: i64 = 8;
 
-/// One row for each picture, f32 on the CPU.
+/// Numbers of n pictures, f32 on the CPU.
 #[derive(Debug)]
 pub struct Seen {
     /// CLIP's image embeddings before normalisation.
@@ -37,33 +37,32 @@ impl Seen {
         }
     }
 
-    /// All numbers side by side, (n, [`width`](Self::width)).
-    pub fn to_rows(&self) -> Tensor {
-        let mut columns = vec![&self.features, &self.probabilities, &self.changes];
-        columns.extend(self.inception.as_ref());
-        Tensor::cat(&columns, 1)
+    /// Its tensors by name.
+    pub fn named(&self) -> Vec<(&'static str, &Tensor)> {
+        let mut named =
+            vec![("features", &self.features), ("probabilities", &self.probabilities), ("changes", &self.changes)];
+        named.extend(self.inception.as_ref().map(|features| ("inception", features)));
+        named
     }
 
-    /// The inverse of [`to_rows`](Self::to_rows), under a CLIP with `projection` features, and with InceptionV3's if
-    /// `inception`.
-    pub fn from_rows(rows: &Tensor, projection: i64, inception: bool) -> Self {
-        let parts = rows.split_with_sizes(columns(projection, inception).as_slice(), 1);
-        let mut parts = parts.into_iter();
-        let mut next = || parts.next().expect("invariant: as many columns as sizes");
-        let (features, probabilities, changes) = (next(), next(), next());
-        Self { features, probabilities, changes, inception: inception.then(next) }
+    /// The inverse of [`named`](Self::named), from what `take` gives for each name; none if one of them is missing.
+    pub fn from_named(mut take: impl FnMut(&str) -> Option<Tensor>) -> Option<Self> {
+        Some(Self {
+            features: take("features")?,
+            probabilities: take("probabilities")?,
+            changes: take("changes")?,
+            inception: take("inception"),
+        })
     }
 
-    /// Numbers for each picture.
-    pub fn width(projection: i64, inception: bool) -> i64 {
-        columns(projection, inception).iter().sum()
+    /// Whether these are numbers of a CLIP with `projection` features, and with InceptionV3's if `inception`.
+    pub fn fits(&self, projection: i64, inception: bool) -> bool {
+        let pictures = self.features.size()[0];
+        self.features.size() == [pictures, projection]
+            && self.changes.size() == [pictures, projection]
+            && self.probabilities.size() == [pictures, CLASSES]
+            && self.inception.as_ref().map(Tensor::size) == inception.then(|| vec![pictures, FEATURES])
     }
-}
-
-fn columns(projection: i64, inception: bool) -> Vec<i64> {
-    let mut columns = vec![projection, CLASSES, projection];
-    columns.extend(inception.then_some(FEATURES));
-    columns
 }
 
 #[cfg(test)]
@@ -84,7 +83,7 @@ mod tests {
         let seen = Observed::new(images, probabilities, features);
         assert_eq!(seen.predicted(), [None, Some(Emotion::Awe)]);
         let rows = Seen::new(&seen, None, &[0, 1]);
-        assert_eq!((rows.to_rows().size(), Seen::width(2, false)), (vec![2, 12], 12));
+        assert!(rows.fits(2, false) && !rows.fits(2, true) && !rows.fits(3, false));
         assert_eq!(rows.probabilities.get(0).double_value(&[7]) as f32, 0.2);
     }
 }

@@ -60,16 +60,8 @@ pub struct VisionConfig {
 impl VisionConfig {
     fn take(keys: &mut Keys) -> Result<Self> {
         keys.only("model_type", &["clip_vision_model".to_string()])?;
-        let defaults = transformer::Config {
-            hidden_size: 768,
-            intermediate_size: 3072,
-            num_hidden_layers: 12,
-            num_attention_heads: 12,
-            hidden_act: transformer::Activation::QuickGelu,
-            layer_norm_eps: 1e-5,
-        };
         let config = Self {
-            layers: transformer::Config::take(keys, defaults)?,
+            layers: transformer::Config::take(keys, transformer::Config::base(768, 12))?,
             num_channels: keys.positive("num_channels", 3)?,
             image_size: keys.positive("image_size", 224)?,
             patch_size: keys.positive("patch_size", 32)?,
@@ -90,11 +82,10 @@ impl VisionConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::networks::config::tests::{assert_refused, written};
 
     fn read(text: &str) -> Result<Config> {
-        let file = tempfile::NamedTempFile::new().expect("a temporary file");
-        std::fs::write(file.path(), text).expect("a file to write");
-        Config::read(file.path())
+        Config::read(written(text).path())
     }
 
     #[test]
@@ -116,7 +107,7 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_named() {
-        for (text, key) in [
+        let refused = [
             (r#"{"model_type": "siglip"}"#, "model_type"),
             (r#"{"text_config": {"hidden_act": "relu"}}"#, "text_config.hidden_act"),
             (r#"{"vision_config": {"rotary": true}}"#, "vision_config.rotary"),
@@ -125,9 +116,7 @@ mod tests {
             (r#"{"vision_config": {"image_size": [224, 200]}}"#, "vision_config.image_size"),
             (r#"{"text_config": 3}"#, "text_config"),
             (r#"{"heads": 3}"#, "heads"),
-        ] {
-            let error = read(text).expect_err(text).to_string();
-            assert!(error.contains(&format!(": {key}: ")), "{error}");
-        }
+        ];
+        assert_refused(read, &refused);
     }
 }

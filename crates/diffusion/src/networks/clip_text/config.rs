@@ -2,13 +2,9 @@
 
 use std::path::Path;
 
-use tch::Kind;
-
 use crate::error::Result;
 use crate::networks::clip_text::transformer;
 use crate::networks::config::Keys;
-use crate::single_file;
-use crate::weights::Placement;
 
 /// The shape of a CLIPTextModel; absent keys have transformers' defaults.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,14 +20,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// Of a CLIPTextModel's folder, or of a single file with a whole Stable Diffusion.
-    pub fn of(path: &Path) -> Result<Self> {
-        match path.is_file() {
-            true => Ok(single_file::text_encoder(path, Placement::headers(Kind::Float))?.0),
-            false => Self::read(&path.join("config.json")),
-        }
-    }
-
     /// Reads and checks a CLIPTextModel's config.json.
     pub fn read(path: &Path) -> Result<Self> {
         let mut keys = Keys::read(path)?;
@@ -42,16 +30,8 @@ impl Config {
 
     pub(in crate::networks) fn take(keys: &mut Keys) -> Result<Self> {
         keys.only("model_type", &["clip_text_model".to_string()])?;
-        let defaults = transformer::Config {
-            hidden_size: 512,
-            intermediate_size: 2048,
-            num_hidden_layers: 12,
-            num_attention_heads: 8,
-            hidden_act: transformer::Activation::QuickGelu,
-            layer_norm_eps: 1e-5,
-        };
         let config = Self {
-            layers: transformer::Config::take(keys, defaults)?,
+            layers: transformer::Config::take(keys, transformer::Config::base(512, 8))?,
             vocab_size: keys.positive("vocab_size", 49408)?,
             max_position_embeddings: keys.positive("max_position_embeddings", 77)?,
             eos_token_id: keys.take("eos_token_id", 49407)?,

@@ -106,6 +106,18 @@ pub struct Config {
 }
 
 impl Config {
+    /// transformers' defaults for either half of CLIP, which differ in these two numbers.
+    pub(in crate::networks) fn base(hidden_size: i64, num_attention_heads: i64) -> Self {
+        Self {
+            hidden_size,
+            intermediate_size: 4 * hidden_size,
+            num_hidden_layers: 12,
+            num_attention_heads,
+            hidden_act: Activation::QuickGelu,
+            layer_norm_eps: 1e-5,
+        }
+    }
+
     pub(in crate::networks) fn take(keys: &mut Keys, defaults: Config) -> Result<Self> {
         let config = Self {
             hidden_size: keys.positive("hidden_size", defaults.hidden_size)?,

@@ -4,12 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::{json, Value};
-use tch::Kind;
 
 use crate::error::{Error, Result};
 use crate::json;
-use crate::single_file;
-use crate::weights::Placement;
 
 /// The architecture of a UNet, level by level; what was read is checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,17 +61,13 @@ pub struct Level {
 }
 
 impl Config {
-    /// Reads `folder`/config.json, or the shapes of a single file with a whole Stable Diffusion. A key or value this UNet
-    /// does not know is [`Error::Unsupported`].
-    pub fn read(folder: &Path) -> Result<Self> {
-        if folder.is_file() {
-            return Ok(single_file::unet(folder, Placement::headers(Kind::Float))?.0);
-        }
-        let path = folder.join("config.json");
-        let json = json::read(&path)?;
-        check_keys(&path, &json)?;
-        let raw: Raw = serde_json::from_value(json).map_err(|source| Error::Json { path: path.clone(), source })?;
-        raw.resolve(&path)
+    /// Reads and checks a config.json.
+    pub(crate) fn from_json_file(path: &Path) -> Result<Self> {
+        let json = json::read(path)?;
+        check_keys(path, &json)?;
+        let raw: Raw =
+            serde_json::from_value(json).map_err(|source| Error::Json { path: path.to_path_buf(), source })?;
+        raw.resolve(path)
     }
 
     /// Stable Diffusion 1.5: stable-diffusion-v1-5/stable-diffusion-v1-5, unet/config.json.

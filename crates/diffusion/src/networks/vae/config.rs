@@ -2,12 +2,8 @@
 
 use std::path::Path;
 
-use tch::Kind;
-
 use crate::error::Result;
 use crate::networks::config::Keys;
-use crate::single_file;
-use crate::weights::Placement;
 
 /// The shape of an AutoencoderKL; absent keys have diffusers' defaults.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,14 +31,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// Of an AutoencoderKL's folder, or of a single file with a whole Stable Diffusion or its VAE.
-    pub fn of(path: &Path) -> Result<Self> {
-        match path.is_file() {
-            true => Ok(single_file::vae(path, Placement::headers(Kind::Float))?.0),
-            false => Self::read(&path.join("config.json")),
-        }
-    }
-
     /// Reads and checks a config.json.
     pub fn read(path: &Path) -> Result<Self> {
         let mut keys = Keys::read(path)?;
@@ -59,13 +47,13 @@ impl Config {
             in_channels: keys.positive("in_channels", 3)?,
             out_channels: keys.positive("out_channels", 3)?,
             latent_channels: keys.positive("latent_channels", 4)?,
-            block_out_channels: keys.positives("block_out_channels", &[64])?,
+            block_out_channels: keys.resolutions("block_out_channels", &[64])?,
             layers_per_block: keys.positive("layers_per_block", 1)?,
             norm_num_groups: keys.positive("norm_num_groups", 32)?,
             mid_block_add_attention: keys.take("mid_block_add_attention", true)?,
             use_quant_conv: keys.take("use_quant_conv", true)?,
             use_post_quant_conv: keys.take("use_post_quant_conv", true)?,
-            scaling_factor: keys.take("scaling_factor", 0.18215)?,
+            scaling_factor: keys.scaling_factor(0.18215)?,
         })
     }
 
@@ -73,10 +61,6 @@ impl Config {
         let groups = self.norm_num_groups;
         keys.check(self.block_out_channels.iter().all(|c| c % groups == 0), "norm_num_groups", || {
             format!("{groups} does not divide block_out_channels {:?}", self.block_out_channels)
-        })?;
-        keys.check(self.block_out_channels.len() <= 16, "block_out_channels", || "more than 16 resolutions".into())?;
-        keys.check(self.scaling_factor.is_finite() && self.scaling_factor > 0.0, "scaling_factor", || {
-            format!("{} is not a positive number", self.scaling_factor)
         })
     }
 
@@ -91,7 +75,7 @@ fn only_supported(keys: &mut Keys, resolutions: usize) -> Result<()> {
         keys.only(key, &[vec![block.to_string(); resolutions]])?;
     }
     keys.only("act_fn", &["silu".to_string(), "swish".to_string()])?;
-    keys.only("shift_factor", &[None, Some(0.0)])?;
+    keys.unshifted()?;
     keys.only("latents_mean", &[None::<Vec<f64>>])?;
     keys.only("latents_std", &[None::<Vec<f64>>])?;
     keys.ignore(&["sample_size", "force_upcast"]); // tiling and precision of diffusers' own pipelines
@@ -101,11 +85,10 @@ fn only_supported(keys: &mut Keys, resolutions: usize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::networks::config::tests::{assert_refused, written};
 
     fn read(text: &str) -> Result<Config> {
-        let file = tempfile::NamedTempFile::new().expect("a temporary file");
-        std::fs::write(file.path(), text).expect("a file to write");
-        Config::read(file.path())
+        Config::read(written(text).path())
     }
 
     #[test]
@@ -125,7 +108,7 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_named() {
-        for (text, key) in [
+        let refused = [
             (r#"{"_class_name": "AutoencoderTiny"}"#, "_class_name"),
             (r#"{"down_block_types": ["AttnDownEncoderBlock2D"]}"#, "down_block_types"),
             (r#"{"latents_mean": [0.1, 0.2, 0.3, 0.4]}"#, "latents_mean"),
@@ -135,9 +118,7 @@ mod tests {
             (r#"{"scaling_factor": 0.0}"#, "scaling_factor"),
             (r#"{"block_out_channels": []}"#, "block_out_channels"),
             (r#"{"temporal_layers": 2}"#, "temporal_layers"),
-        ] {
-            let error = read(text).expect_err(text).to_string();
-            assert!(error.contains(&format!(": {key}: ")), "{error}");
-        }
+        ];
+        assert_refused(read, &refused);
     }
 }
