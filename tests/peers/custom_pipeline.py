@@ -3,7 +3,8 @@
     python tests/peers/custom_pipeline.py RUN_DIR assets/pocket     (from the repository's root, after `make build`)
 
 RUN_DIR lends its base model alone. The runs that are compared are made here, with tokens and deltas that move the picture
-visibly: both processes, both conditions, each detail, with and without tokens or deltas, one emotion and a mixture. Every
+visibly: both processes, both conditions, each detail, with and without tokens or deltas, one emotion and a mixture, guidance and
+mask. Every
 picture must be within 2 of 255 levels of the editor's, and far from the photo. One photo is scaled before its edit, where Pillow
 and the editor round a few pixels otherwise; the others are edited at their own size. Pinned versions: requirements.txt.
 """
@@ -34,7 +35,10 @@ RUNS = {
     "anchored, both, gated, a mixture": ("anchored", "both", "gated", True, True, {"awe": 0.7, "fear": 0.3}, 1.0),
     "tokens alone": ("asymmetric", "both", "gated", True, False, "awe", 1.0),
     "deltas alone, one an emotion": ("asymmetric", "decoder", "residual", False, True, "fear", 2.0),
+    "guided, in its mask": ("asymmetric", "both", "gated", True, True, "awe", 1.0),
+    "anchored, guided, in its mask": ("anchored", "decoder", "residual", True, True, "awe", 0.6),
 }
+GUIDED = {"guidance_scale": 2.0, "mask": {"threshold": 0.4}}
 
 
 def main():
@@ -46,12 +50,12 @@ def main():
     with tempfile.TemporaryDirectory() as place:
         for n, (name, settings) in enumerate(RUNS.items()):
             folder = pathlib.Path(place) / str(n)
-            make_run(folder / "run", base, model, *settings[:5])
+            make_run(folder / "run", base, model, *settings[:5], GUIDED if "guided" in name else {})
             call(["export", "--run", folder / "run", "--output", folder / "export"])
             compare(name, folder, model, face.resize(SCALED, Image.LANCZOS) if name.startswith("scaled") else photos[n % 2], *settings[5:])
 
 
-def make_run(folder, base, model, process, condition, detail, tokens, delta):
+def make_run(folder, base, model, process, condition, detail, tokens, delta, more):
     """A run's folder with random tensors: the same kinds of numbers as a long training leaves."""
     random = torch.Generator().manual_seed(0)
     sizes = {name: json.loads((pathlib.Path(model) / name / "config.json").read_text()) for name in ("unet", "text_encoder")}
@@ -61,7 +65,8 @@ def make_run(folder, base, model, process, condition, detail, tokens, delta):
         "tokens": {"placeholder_token": "<{emotion}>", "num_vectors": 2} if tokens else None,
         "delta": {"condition_on_token": tokens} if delta else None,
         "prompts": {"source": "a person", "target": "a person showing {token}, with {emotion}"},
-        "edit": {"process": process, "condition": condition, "num_inversion_steps": 12, "t_edit": 350, "t_boost": 0, "detail": detail},
+        "edit": {"process": process, "condition": condition, "num_inversion_steps": 12, "t_edit": 350, "t_boost": 0, "detail": detail}
+        | more,
         "resolution": 96, "seed": 0,
     }
     (folder / "learned_embeds").mkdir(parents=True)

@@ -123,6 +123,8 @@ class EmotionEditPipeline(DiffusionPipeline):
     def _reverse(self, source, target, strength, generator):
         """The edited latent, as a difference from the recorded source at every step."""
         edit, timesteps, edited = SETTINGS["edit"], self._timesteps(), None
+        guidance, guided = edit["guidance_scale"], edit["guidance_scale"] != 1
+        mask = self._mask(source, target) if edit["mask"] and strength != 0 else 1
         for k in self.progress_bar(range(len(timesteps) - 1, 0, -1)):
             t, active = timesteps[k], timesteps[k] >= edit["t_edit"] and strength != 0
             if edited is None and not active:
@@ -131,10 +133,14 @@ class EmotionEditPipeline(DiffusionPipeline):
             recorded, below = source.outputs[k], self._alpha_bar(timesteps[k - 1])
             source_clean = self._clean(recorded, source.latents[k], t)
             source_noise = self._noise(recorded, source.latents[k], t)
-            own = self._unet(z, t, target.source_context) if not active or edit["process"] == "asymmetric" else None
+            needs_own = not active or guided or edit["process"] == "asymmetric"
+            own = self._unet(z, t, target.source_context) if needs_own else None
             noise = source_noise if own is None else self._noise(own, z, t)
             output = self._edited_unet(z, t, target, strength) if active else own
             clean = self._clean(output, z, t)
+            if active and guided:
+                own_clean = self._clean(own, z, t)
+                clean = own_clean + guidance * (clean - own_clean)
             change = below.sqrt() * (clean - source_clean)
             if not active and t < edit["t_boost"]:
                 here, eta = self._alpha_bar(t), min(abs(strength), 1.0)
@@ -144,8 +150,25 @@ class EmotionEditPipeline(DiffusionPipeline):
                 change = change + direction - (1 - below).sqrt() * source_noise + sigma * fresh
             elif edit["process"] == "asymmetric":
                 change = change + (1 - below).sqrt() * (noise - source_noise)
-            edited = source.latents[k - 1] + change
+            edited = source.latents[k - 1] + mask * change
         return source.latents[0] if edited is None else edited
+
+    def _mask(self, source, target):
+        """DiffEdit's mask: 1 where the edit and the source differ much at the source's own latents, 0 where little."""
+        timesteps, total = self._timesteps(), 0
+        inside = [k for k in range(1, len(timesteps)) if 250 <= timesteps[k] <= 700] or [len(timesteps) // 2]
+        if len(inside) > 5:
+            inside = [inside[i * (len(inside) - 1) // 4] for i in range(5)]
+        for k in inside:
+            z, t = source.latents[k], timesteps[k]
+            difference = self._clean(self._edited_unet(z, t, target, 1.0), z, t) - self._clean(source.outputs[k], z, t)
+            difference = difference.abs().mean(1, keepdim=True)
+            total = total + difference / difference.mean((1, 2, 3), keepdim=True).clamp_min(1e-12)
+        reach = max(min(total.shape[2:]) // 24, 1)
+        smooth = F.avg_pool2d(total, 2 * reach + 1, 1, reach, count_include_pad=False)
+        relative = smooth / smooth.amax((1, 2, 3), keepdim=True).clamp_min(1e-12)
+        x = (relative / SETTINGS["edit"]["mask"]["threshold"] - 0.5).clamp(0, 1)
+        return x**2 * (3 - 2 * x)
 
     def _edited_unet(self, z, t, target, strength):
         """The UNet's output with h-space shifted; the decoder, or all of it, sees the edited prompt."""
