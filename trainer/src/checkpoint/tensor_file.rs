@@ -2,9 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::Permissions;
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::Context;
@@ -50,20 +47,6 @@ pub fn to_bytes(tensors: &BTreeMap<String, Tensor>) -> anyhow::Result<Vec<u8>> {
         views.insert(name.clone(), Bytes { shape, data: raw(tensor)? });
     }
     Ok(safetensors::serialize(views.iter().map(|(name, view)| (name.as_str(), view)), None)?)
-}
-
-/// Writes to a temporary file and renames it, so that a file under its final name is whole, even if others write it
-/// at the same time: processes of several machines, whose numbers may be equal, share a folder.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let at = || path.display().to_string();
-    // With the permissions of any other file, by the umask.
-    let readable = Permissions::from_mode(0o666);
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut aside =
-        tempfile::Builder::new().prefix(".writing-").permissions(readable).tempfile_in(folder).with_context(at)?;
-    aside.write_all(bytes).with_context(at)?;
-    aside.persist(path).with_context(at)?;
-    Ok(())
 }
 
 /// The tensors of a safetensors file; kinds other than f32 are refused by name. Errors name `path`.
