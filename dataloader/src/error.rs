@@ -40,6 +40,14 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// A file of what runs compute once is not what was written.
+    #[error("{file}: damaged: {message}; delete the file: what is in it is computed again at the next start")]
+    Precomputed {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        message: String,
+    },
     /// An image's bytes cannot be decoded.
     #[error("{path}: not a readable image ({message})")]
     Image {

@@ -206,7 +206,8 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    fn of(file: File) -> std::io::Result<Self> {
+    /// Those of a file.
+    pub fn of(file: File) -> std::io::Result<Self> {
         let bytes = file.metadata()?.len();
         Ok(Self { file, bytes })
     }

@@ -18,6 +18,9 @@ pub const FORMAT_VERSION: u32 = 2;
 /// The version of data sets without pairs, which every release reads. Their shards may lack `subject` and `state`.
 pub const WITHOUT_PAIRS: u32 = 1;
 
+/// The version of inversions, which hold one row an image and no latents but the first.
+pub const OF_INVERSIONS: u32 = 3;
+
 /// The manifest of a real data set stays far below this size.
 const MAX_BYTES: usize = 256 << 20;
 
@@ -25,7 +28,7 @@ const MAX_BYTES: usize = 256 << 20;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// [`FORMAT_VERSION`], or [`WITHOUT_PAIRS`] if that version is enough.
+    /// [`FORMAT_VERSION`], [`WITHOUT_PAIRS`] if that version is enough, or [`OF_INVERSIONS`].
     pub format_version: u32,
     /// The shards, in reading order.
     pub shards: Vec<Shard>,
@@ -47,7 +50,7 @@ pub struct Manifest {
     /// What the source's folder holds beside its images.
     #[serde(default, skip_serializing_if = "Account::is_empty")]
     pub account: Account,
-    /// How trajectories were made, if that is what the shards hold.
+    /// How inversions were made, if that is what the shards hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inversion: Option<Inversion>,
     /// blake3 of this file's bytes with these 64 digits as zeros.
@@ -70,7 +73,7 @@ pub struct Shard {
     /// Rows that name a subject, by their state; a subject without a known state is counted under "none".
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub states: BTreeMap<String, u64>,
-    /// The images whose trajectories it holds, one row group each.
+    /// The images whose inversions it holds, one row each, in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub image_ids: Vec<String>,
     /// Size of the file.
@@ -115,11 +118,12 @@ impl Split {
     }
 }
 
-/// The lowest version that can describe these splits.
-pub fn version_of(splits: &BTreeMap<String, Split>) -> u32 {
-    match splits.values().any(|split| !split.states.is_empty()) {
-        true => FORMAT_VERSION,
-        false => WITHOUT_PAIRS,
+/// The lowest version that can describe these splits, or what these shards of inversions are.
+pub fn version_of(splits: &BTreeMap<String, Split>, inversion: Option<&Inversion>) -> u32 {
+    match (inversion, splits.values().any(|split| !split.states.is_empty())) {
+        (Some(_), _) => OF_INVERSIONS,
+        (None, true) => FORMAT_VERSION,
+        (None, false) => WITHOUT_PAIRS,
     }
 }
 
@@ -186,7 +190,7 @@ pub struct Model {
 
 /// How trajectories were made. Together with the latents, transform and VAE in the manifest, this decides their
 /// values.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Inversion {
     /// blake3 of the UNet's weights.
@@ -199,10 +203,14 @@ pub struct Inversion {
     pub timesteps: Vec<i64>,
     /// blake3 of the schedule's ᾱ at each timestep.
     pub alpha_bars: String,
-    /// What the UNet predicts, and so what is recorded: epsilon, v_prediction or predicted_sample.
+    /// What the UNet predicts, and so what is stored: epsilon, v_prediction or predicted_sample.
     pub prediction: String,
     /// The networks' element type, as recipes name it.
     pub precision: String,
+    /// `[a, b]` of each step from a timestep to the next: `z_{k+1} = a·z_k + b·output_k`, in f32. Inversions before
+    /// [`OF_INVERSIONS`] have none.
+    #[serde(default)]
+    pub steps: Vec<[f32; 2]>,
 }
 
 /// An image that could not be used.
@@ -277,11 +285,11 @@ fn check_version(text: &str) -> std::result::Result<(), String> {
         format_version: u32,
     }
     let Version { format_version } = serde_json::from_str(text).map_err(|e| format!("damaged manifest: {e}"))?;
-    if (WITHOUT_PAIRS..=FORMAT_VERSION).contains(&format_version) {
+    if (WITHOUT_PAIRS..=OF_INVERSIONS).contains(&format_version) {
         return Ok(());
     }
     Err(format!(
-        "format version {format_version}, this program reads {WITHOUT_PAIRS} to {FORMAT_VERSION}; \
+        "format version {format_version}, this program reads {WITHOUT_PAIRS} to {OF_INVERSIONS}; \
          re-run `dataloader shard`"
     ))
 }
@@ -381,6 +389,7 @@ pub(crate) mod tests {
                 alpha_bars: "ef".into(),
                 prediction: "epsilon".into(),
                 precision: "no".into(),
+                steps: vec![[0.5, 0.25]],
             }),
             ..example()
         };

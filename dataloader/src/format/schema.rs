@@ -96,6 +96,7 @@ fn feature(field: &Field) -> Value {
         _ if field.name() == IMAGE => json!({"_type": "Image"}),
         DataType::Utf8 => value("string"),
         DataType::Int32 => value("int32"),
+        DataType::FixedSizeBinary(_) => value("binary"),
         DataType::Float32 => value("float32"),
         DataType::FixedSizeList(item, width) => {
             json!({"feature": feature(item), "length": width, "_type": "Sequence"})

@@ -34,7 +34,7 @@ pub struct InvertConfig {
     /// Where the UNet runs.
     #[serde(default)]
     pub device: DeviceChoice,
-    /// The folder of the trajectories.
+    /// The folder of the inversions.
     pub output: PathBuf,
     /// How the sources' shards are reached if they are in an object store.
     #[serde(default)]

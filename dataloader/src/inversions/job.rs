@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use collective::{autocast, MixedPrecision};
 use diffusion::pipeline::{Hashes, Pipeline};
-use diffusion::process::ddim::{invert, InversionSchedule, Trajectory};
+use diffusion::process::ddim::{all_step_factors, invert_recorded, InversionSchedule};
 use diffusion::process::schedule::{Prediction, Schedule};
 use diffusion::tokens::Prompt;
 use half::f16;
@@ -16,11 +16,11 @@ use hub::Hub;
 use program::Progress;
 use tch::{Device, Kind, Tensor};
 
-use super::columns;
+use super::columns::{inversions_batch, inversions_schema, Inverted};
 use super::config::InvertConfig;
 use crate::error::{Error, Result};
 use crate::format::account::Account;
-use crate::format::manifest::{Inversion, Latent, Manifest};
+use crate::format::manifest::{Inversion, Latent, Manifest, OF_INVERSIONS};
 use crate::format::row::RowRef;
 use crate::making::assembly::{Assembly, Made, Wanted};
 use crate::making::staging::{Receipt, Staging};
@@ -30,7 +30,7 @@ use crate::making::writer::LAYOUT;
 use crate::reading::dataset::Dataset;
 
 impl Inversion {
-    /// What trajectories depend on, for these weights, schedule, timesteps and prompt.
+    /// What inversions depend on, for these weights, schedule, timesteps and prompt.
     pub fn new(
         hashes: &Hashes, schedule: &Schedule, inversion_schedule: &InversionSchedule, prompt: &str,
         precision: MixedPrecision,
@@ -47,11 +47,12 @@ impl Inversion {
             alpha_bars: alpha_bars.finalize().to_hex().to_string(),
             prediction: recorded(schedule.prediction()).into(),
             precision: precision.name().into(),
+            steps: all_step_factors(schedule, inversion_schedule),
         }
     }
 }
 
-/// What a trajectory records at each timestep beside the latent: the UNet's own output.
+/// What an inversion records at each timestep: the UNet's own output.
 fn recorded(prediction: Prediction) -> &'static str {
     match prediction {
         Prediction::Epsilon => "epsilon",
@@ -61,7 +62,7 @@ fn recorded(prediction: Prediction) -> &'static str {
     }
 }
 
-/// What is needed to compute trajectories.
+/// What is needed to compute inversions.
 #[derive(Clone, Copy, Debug)]
 pub struct Inverter<'a> {
     /// The networks.
@@ -79,20 +80,30 @@ pub struct Inverter<'a> {
 }
 
 impl Inverter<'_> {
-    /// The trajectories of at most `batch_size` images, given as unscaled latents of the shape `latent`.
+    /// The inversions of at most `batch_size` images, given by id, split and unscaled latents of the shape `latent`.
     ///
     /// The batch is always `batch_size` images, with the last one repeated, so that an image's bits do not depend on
     /// the others in its batch.
-    pub fn invert(&self, latents: &[Vec<f16>], latent: &Latent) -> Trajectory {
+    pub fn invert(&self, images: Vec<(String, String, Vec<f16>)>, latent: &Latent) -> Vec<Inverted> {
         let _no_grad = tch::no_grad_guard();
         let Self { pipeline, inversion_schedule, .. } = *self;
         let shape: [i64; 3] = [latent.channels.into(), latent.height.into(), latent.width.into()];
-        let image = |k: usize| Tensor::from_slice(&latents[k.min(latents.len() - 1)]).to_kind(Kind::Float).view(shape);
+        let image = |k: usize| {
+            let numbers = &images[k.min(images.len() - 1)].2;
+            Tensor::from_slice(numbers).to_kind(Kind::Float).view(shape)
+        };
         let batch = Tensor::stack(&(0..self.batch_size).map(image).collect::<Vec<_>>(), 0).to_device(self.device);
-        let scaled = batch * pipeline.vae.scaling_factor();
+        let scaled = batch * latent.scaling_factor;
         let context = pipeline.context(&Prompt::plain(&pipeline.tokenizer, self.prompt), None);
-        let work = || invert(&pipeline.unet, &pipeline.schedule, inversion_schedule, &scaled, &context);
-        autocast(self.device, self.precision.kind(), work)
+        let work = || invert_recorded(&pipeline.unet, &pipeline.schedule, inversion_schedule, &scaled, &context);
+        let outputs = autocast(self.device, self.precision.kind(), work).to_device(Device::Cpu); // (n, b, c, h, w)
+        let inverted = |(k, (image_id, split, latent)): (usize, (String, String, Vec<f16>))| Inverted {
+            image_id,
+            split,
+            latent,
+            outputs: numbers(&outputs.select(1, k as i64)),
+        };
+        images.into_iter().enumerate().map(inverted).collect()
     }
 }
 
@@ -100,7 +111,7 @@ impl Inverter<'_> {
 #[derive(Clone, Debug)]
 pub struct Summary(pub String);
 
-/// Makes this process's share of a recipe's trajectories; the first process completes the data set and returns a
+/// Makes this process's share of a recipe's inversions; the first process completes the data set and returns a
 /// summary.
 pub fn run(config: &InvertConfig, hub: &Hub, worker_rank: &WorkerRank) -> Result<Option<Summary>> {
     config.check()?;
@@ -195,7 +206,15 @@ impl Run<'_> {
         let ids: Vec<&str> = shard.images.iter().map(|row| row.image_id.as_str()).collect();
         let manifest = self.sources.manifest();
         let size = self.inverter.batch_size;
-        let made_of = serde_json::json!([LAYOUT, self.inversion, manifest.transform, manifest.vae.hash, size, ids]);
+        let made_of = serde_json::json!([
+            LAYOUT,
+            OF_INVERSIONS,
+            self.inversion,
+            manifest.transform,
+            manifest.vae.hash,
+            size,
+            ids
+        ]);
         let paths = shard.images.iter().map(|row| row.path.clone()).collect();
         let key = blake3::hash(made_of.to_string().as_bytes()).to_hex().to_string();
         Wanted { file: shard.file.clone(), key, paths }
@@ -203,27 +222,21 @@ impl Run<'_> {
 
     fn invert_shard(&self, staging: &Staging, shard: &Planned<'_>, key: &str, done: impl Fn(u64)) -> Result<Receipt> {
         let latent = &self.sources.manifest().latent;
-        let schema = Arc::new(columns::schema(latent.len()));
+        let schema = Arc::new(inversions_schema(latent, self.inversion.timesteps.len()));
         let mut writer = staging.start(&shard.file, shard.split, key, &schema)?;
-        let failed = |e: String| Error::file(&staging.path().join(&shard.file), e);
-        for images in shard.images.chunks(self.inverter.batch_size) {
-            let latents: Vec<Vec<f16>> =
-                images.iter().map(|row| Ok(self.sources.encoding(row)?.latent_mean)).collect::<Result<_>>()?;
-            let trajectory = self.inverter.invert(&latents, latent);
-            for (k, row) in images.iter().enumerate() {
-                let numbers = |tensor: &Tensor| numbers(&tensor.select(1, k as i64));
-                let (latents, outputs) = (numbers(&trajectory.latents), numbers(&trajectory.outputs));
-                let timesteps = &self.inversion.timesteps;
-                let batch = columns::batch(&row.image_id, shard.split, timesteps, latents, outputs).map_err(failed)?;
-                writer.write_group(&batch)?;
-                writer.shard.image_ids.push(row.image_id.clone());
-            }
-            done(images.len() as u64);
+        for rows in shard.images.chunks(self.inverter.batch_size) {
+            let image = |row: &RowRef| {
+                Ok((row.image_id.clone(), shard.split.to_string(), self.sources.encoding(row)?.latent_mean))
+            };
+            let images = rows.iter().map(image).collect::<Result<_>>()?;
+            writer.write_group(&inversions_batch(&schema, &self.inverter.invert(images, latent))?)?;
+            writer.shard.image_ids.extend(rows.iter().map(|row| row.image_id.clone()));
+            done(rows.len() as u64);
         }
         Ok(Receipt { shard: writer.finish()?, quarantined: vec![], encoded: shard.images.len(), reused: 0 })
     }
 
-    /// The trajectories' manifest, without the list of shards.
+    /// The inversions' manifest, without the list of shards.
     fn manifest(&self) -> Manifest {
         let sources = self.sources.manifest();
         Manifest {
@@ -240,9 +253,9 @@ impl Run<'_> {
     }
 }
 
-fn numbers(tensor: &Tensor) -> Vec<f32> {
-    let flat = tensor.to_kind(Kind::Float).to_device(Device::Cpu).flatten(0, -1).contiguous();
-    let mut values = vec![0.0; flat.numel()];
+fn numbers(tensor: &Tensor) -> Vec<f16> {
+    let flat = tensor.contiguous();
+    let mut values = vec![f16::ZERO; flat.numel()];
     flat.copy_data(&mut values, flat.numel());
     values
 }

@@ -1,77 +1,86 @@
-//! DDIM-inverted trajectories of the sources, made once and read by every run on the same weights.
+//! What is computed once of the sources and read by every run on the same weights: their DDIM inversions, and what CLIP
+//! sees of them.
 //!
-//! A data set of its own. A row is one timestep of one image's inversion: its latent and the UNet's output there.
-//! Each image's timesteps are one row group. Reading needs no libtorch.
+//! A row is one image's inversion ([`columns`], [`recording`]). `dataloader invert` makes a data set of its own of them
+//! ([`Inversions`]), the trainer a [`pool`], to which any number of runs add. Rows, files and reading are the same.
+//! Reading needs no libtorch.
 
-#[cfg(feature = "encode")]
-mod columns;
+pub mod columns;
 #[cfg(feature = "encode")]
 pub mod config;
 #[cfg(feature = "encode")]
 pub mod job;
+pub mod pool;
+pub mod recording;
 
 use std::collections::HashMap;
 
 use serde_json::Value;
 
+use self::recording::{Recorded, Recording};
 use crate::error::{Error, Result};
-use crate::format::manifest::{Inversion, Manifest};
+use crate::format::manifest::{Inversion, Manifest, OF_INVERSIONS};
 use crate::reading::shards::Shards;
 use crate::store::Access;
 
-/// The column of the latent at a timestep.
-const LATENT: &str = "latent";
-/// The column of the UNet's output there, named after the most common kind of output.
-const NOISE: &str = "noise";
-
-/// Trajectories of many images.
+/// Inversions of many images, as `dataloader invert` makes them.
 #[derive(Debug)]
 pub struct Inversions {
     shards: Shards,
     inversion: Inversion,
-    /// Shard and row group of each image.
-    places: HashMap<String, (usize, usize)>,
+    recording: Recording,
+    /// Shard and row of each image.
+    places: HashMap<String, (usize, u64)>,
 }
 
 impl Inversions {
-    /// Opens the trajectories at a folder or URL. Shards are fetched, and their hashes checked, on first use.
+    /// Opens the inversions at a folder or URL. Shards are fetched on first use; each row is checked when it is read.
     pub fn open(url: &str, access: &Access) -> Result<Self> {
         Self::of(Shards::open(url, access)?)
     }
 
-    /// The trajectories of these shards; refuses shards of images.
+    /// The inversions of these shards; refuses shards of images.
     pub(crate) fn of(shards: Shards) -> Result<Self> {
-        let Some(inversion) = shards.manifest().inversion.clone() else {
-            return Err(Error::invalid(shards.url(), "holds images, no trajectories; `dataloader invert` makes those"));
+        let manifest = shards.manifest();
+        let Some(inversion) = manifest.inversion.clone() else {
+            return Err(Error::invalid(shards.url(), "holds images, no inversions; `dataloader invert` makes those"));
         };
-        let mut places = HashMap::new();
-        for (shard, stated) in shards.manifest().shards.iter().enumerate() {
-            if stated.image_ids.len() * inversion.timesteps.len() != stated.rows as usize {
-                return Err(shards.damaged(shard, "the manifest lists other images than it has timesteps for"));
-            }
-            places.extend(stated.image_ids.iter().enumerate().map(|(group, id)| (id.clone(), (shard, group))));
+        if manifest.format_version < OF_INVERSIONS {
+            let message = "its inversions are in an earlier format, with latents and outputs in f32; make them again \
+                           with `dataloader invert --config …`, which takes a quarter of the room";
+            return Err(Error::invalid(shards.url(), message));
         }
-        Ok(Self { shards, inversion, places })
+        if inversion.steps.len() + 1 != inversion.timesteps.len() {
+            let message = "the manifest's steps do not lead from timestep to timestep; re-run `dataloader invert`";
+            return Err(Error::invalid(shards.url(), message));
+        }
+        let mut places = HashMap::new();
+        for (shard, stated) in manifest.shards.iter().enumerate() {
+            if stated.image_ids.len() != stated.rows as usize {
+                return Err(shards.damaged(shard, "the manifest lists other images than it has rows for"));
+            }
+            places.extend(stated.image_ids.iter().enumerate().map(|(row, id)| (id.clone(), (shard, row as u64))));
+        }
+        let recording = Recording { latent: manifest.latent.clone(), steps: inversion.steps.clone() };
+        Ok(Self { shards, inversion, recording, places })
     }
 
-    /// Refuses trajectories that were not made as `wanted` says, or from other latents than those of `sources`.
+    /// Refuses inversions that were not made as `wanted` says, or from other latents than those of `sources`.
     pub fn check(&self, wanted: &Inversion, sources: &Manifest) -> Result<()> {
-        let manifest = self.shards.manifest();
-        let here = serde_json::json!({"inversion": wanted, "transform": sources.transform, "vae": sources.vae.hash});
-        let there =
-            serde_json::json!({"inversion": self.inversion, "transform": manifest.transform, "vae": manifest.vae.hash});
-        match difference("", &there, &here) {
+        let stated = |inversion: &Inversion, of: &Manifest| {
+            let scale = of.latent.scaling_factor;
+            serde_json::json!({"inversion": inversion, "transform": of.transform, "vae": of.vae.hash, "scaling_factor": scale})
+        };
+        match difference("", &stated(&self.inversion, self.shards.manifest()), &stated(wanted, sources)) {
             None => Ok(()),
             Some((key, there, here)) => Err(Error::invalid(
                 self.shards.url(),
-                format!(
-                    "its trajectories were made with {key} {there}, this run has {here}; re-run `dataloader invert`"
-                ),
+                format!("its inversions were made with {key} {there}, this run has {here}; re-run `dataloader invert`"),
             )),
         }
     }
 
-    /// Whether it has this image's trajectory.
+    /// Whether it has this image's inversion.
     pub fn has(&self, image_id: &str) -> bool {
         self.places.contains_key(image_id)
     }
@@ -86,30 +95,32 @@ impl Inversions {
         self.places.is_empty()
     }
 
-    /// The latent and the UNet's output, (c·h·w) each, at timestep index `timestep_index` of an image that [`Inversions::has`].
-    pub fn at_timestep(&self, image_id: &str, timestep_index: usize) -> Result<(Vec<f32>, Vec<f32>)> {
-        let unknown = || Error::invalid(self.shards.url(), format!("it has no trajectory of image {image_id}"));
-        let &(shard, group) = self.places.get(image_id).ok_or_else(unknown)?;
-        let file = self.shards.file(shard)?;
-        let (latent, noise) = (file.list(LATENT, group, timestep_index)?, file.list(NOISE, group, timestep_index)?);
-        match latent.len() == self.shards.manifest().latent.len() && latent.len() == noise.len() {
-            true => Ok((latent, noise)),
-            false => Err(self.shards.damaged(shard, "latents are not of the manifest's size")),
-        }
+    /// How its rows are read.
+    pub fn recording(&self) -> &Recording {
+        &self.recording
     }
 
-    /// Hashes every shard and decodes every timestep; returns their number. Fails at the first damage.
+    /// The inversion of an image that [`Inversions::has`], up to timestep index `last`.
+    pub fn read(&self, image_id: &str, last: usize) -> Result<Recorded> {
+        let unknown = || Error::invalid(self.shards.url(), format!("it has no inversion of image {image_id}"));
+        let &(shard, row) = self.places.get(image_id).ok_or_else(unknown)?;
+        let read = self.recording.read(&*self.shards.file(shard)?, row, last)?;
+        read.map_err(|message| {
+            self.shards.forget(shard);
+            self.shards.damaged(shard, message)
+        })
+    }
+
+    /// Hashes every shard, reads every row and compares its image; returns the number of rows. Fails at the first
+    /// damage.
     pub fn verify(&self) -> Result<u64> {
         for (shard, stated) in self.shards.manifest().shards.iter().enumerate() {
+            self.shards.hash(shard)?;
+            if pool::keys(&*self.shards.file(shard)?)?.iter().map(|key| &key.image_id).ne(&stated.image_ids) {
+                return Err(self.shards.damaged(shard, "its rows are of other images than the manifest lists"));
+            }
             for id in &stated.image_ids {
-                for timestep_index in 0..self.inversion.timesteps.len() {
-                    let (latent, noise) = self.at_timestep(id, timestep_index)?;
-                    if !latent.iter().chain(&noise).all(|v| v.is_finite()) {
-                        return Err(self
-                            .shards
-                            .damaged(shard, format!("image {id} is not finite at timestep index {timestep_index}")));
-                    }
-                }
+                self.read(id, self.recording.steps.len())?;
             }
         }
         Ok(self.shards.manifest().rows())
@@ -118,11 +129,14 @@ impl Inversions {
     /// A description of its content, for people.
     pub fn describe(&self) -> String {
         let Inversion { prompt, timesteps, prediction, precision, unet, .. } = &self.inversion;
+        let bytes: u64 = self.shards.manifest().shards.iter().map(|shard| shard.bytes).sum();
         format!(
-            "{}\n  trajectories of {} images, {} timesteps each, {} to {}, prompt {prompt:?}\n  UNet {:.12}…, \
-             predicts {prediction}, {precision}\n",
+            "{}\n  inversions of {} images in {} shards, {:.1} MB, {} timesteps each, {} to {}, prompt {prompt:?}\n  \
+             UNet {:.12}…, predicts {prediction}, {precision}\n",
             self.shards.url(),
             self.len(),
+            self.shards.manifest().shards.len(),
+            bytes as f64 / 1e6,
             timesteps.len(),
             timesteps.first().copied().unwrap_or(0),
             timesteps.last().copied().unwrap_or(0),

@@ -120,7 +120,7 @@ impl Staging {
     /// Completes `manifest` with the shards' facts and puts the data set in its place.
     pub fn commit(self, shards: Vec<Shard>, manifest: Manifest) -> Result<Manifest> {
         let splits = splits_of(&shards);
-        let format_version = manifest::version_of(&splits);
+        let format_version = manifest::version_of(&splits, manifest.inversion.as_ref());
         let sealed = Manifest { format_version, shards, splits, ..manifest }.to_bytes();
         let path = self.path().join(manifest::FILE);
         write_whole(&path, &sealed)?;

@@ -135,7 +135,8 @@ impl RowWriter {
     }
 }
 
-fn properties(schema: &Schema) -> WriterProperties {
+/// How the columns of `schema` are written.
+pub(crate) fn properties(schema: &Schema) -> WriterProperties {
     let features = KeyValue::new(HUGGING_FACE_KEY.to_string(), hugging_face_features(schema));
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL).expect("a valid level")))
@@ -157,10 +158,12 @@ fn properties(schema: &Schema) -> WriterProperties {
     properties.build()
 }
 
-/// The leaf of a column whose rows are read one by one: images, and lists of numbers.
+/// The leaf of a column whose rows are read one by one: images, and numbers in lists or
+/// as bytes.
 fn heavy(field: &Field) -> Option<ColumnPath> {
     let inner = match field.data_type() {
         DataType::FixedSizeList(..) => vec!["list", "item"],
+        DataType::FixedSizeBinary(_) => vec![],
         _ if field.name() == IMAGE => vec!["bytes"],
         _ => return None,
     };

@@ -74,16 +74,24 @@ impl<'a> Cells<'a> {
     /// As [`Cells::list`], for pages that are not compressed: a page ends with its last row's numbers, so its
     /// beginning need not be read.
     fn list_in_place<T: Pod>(&self, row: usize, numbers: &mut [T]) -> Result<()> {
-        let width = numbers.len();
+        self.part(row, numbers.len(), numbers.len(), 0, numbers)
+    }
+
+    /// Fills `numbers` from the `width` numbers in `row`, beginning at number `first`. They are `values` values of
+    /// Parquet: as many in a list, one in a binary. The column must not be compressed.
+    pub fn part<T: Pod>(&self, row: usize, width: usize, values: usize, first: usize, numbers: &mut [T]) -> Result<()> {
+        if self.chunk.compression() != Compression::UNCOMPRESSED || first + numbers.len() > width {
+            return Err(format!("numbers {first} to {} cannot be read by themselves", first + numbers.len()));
+        }
         let plain = |encoding: Encoding| matches!(encoding, Encoding::PLAIN | Encoding::RLE);
         if !self.chunk.encodings().all(plain) {
             return Err("it is not written plain, as this program writes it".into());
         }
-        if self.chunk.num_values() != (self.rows * width) as i64 {
-            return Err(format!("{} numbers for {} rows of {width}", self.chunk.num_values(), self.rows));
+        if self.chunk.num_values() != (self.rows * values) as i64 {
+            return Err(format!("{} values for {} rows of {values}", self.chunk.num_values(), self.rows));
         }
         let PlaceOf { location, row, rows } = self.place(row)?;
-        let behind = ((rows - row) * size_of_val(numbers)) as i64;
+        let behind = (((rows - row) * width - first) * size_of::<T>()) as i64;
         let end = location.offset + i64::from(location.compressed_page_size);
         let start = u64::try_from(end - behind).map_err(|_| "its offset index is damaged")?;
         self.pieces.read_exact_at(bytemuck::cast_slice_mut(numbers), start).map_err(|e| e.to_string())

@@ -32,10 +32,10 @@ impl Dataset {
         Self::of(Shards::open(url, access)?)
     }
 
-    /// The images of these shards; refuses shards of trajectories.
+    /// The images of these shards; refuses shards of inversions.
     pub(crate) fn of(shards: Shards) -> Result<Self> {
         if shards.manifest().inversion.is_some() {
-            let message = "holds trajectories, no images: name it under data.sources.inversions";
+            let message = "holds inversions, no images: name it under data.sources.inversions";
             return Err(Error::invalid(shards.url(), message));
         }
         Ok(Self { shards, light: OnceLock::new() })

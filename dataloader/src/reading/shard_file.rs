@@ -1,4 +1,4 @@
-//! One shard, opened only after its bytes match the manifest's hash.
+//! One Parquet file of rows. A shard of images is opened only after its bytes match the manifest's hash.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use half::f16;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::ProjectionMask;
+use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::reader::Length;
 
@@ -21,7 +22,7 @@ use crate::reading::batch::Slot;
 use crate::reading::cells::Cells;
 use crate::store::{Pieces, Store};
 
-/// A verified shard.
+/// An open file.
 #[derive(Debug)]
 pub struct ShardFile {
     url: String,
@@ -32,6 +33,24 @@ pub struct ShardFile {
 impl ShardFile {
     /// Opens the shard that `stated` describes, and hashes all of it.
     pub fn open(store: &Store, stated: &Shard) -> Result<Self> {
+        let (url, pieces) = Self::pieces(store, stated)?;
+        let hash = pieces.hash().map_err(|e| Error::store(&url, e))?;
+        if hash != stated.blake3 {
+            store.forget(&stated.blake3);
+            return Err(Error::shard(&url, format!("blake3 {hash}, the manifest states {}", stated.blake3)));
+        }
+        Self::with_rows(url, pieces, stated)
+    }
+
+    /// Opens the shard that `stated` describes; of its content only the footer is read. For rows with checksums of
+    /// their own.
+    pub fn open_unhashed(store: &Store, stated: &Shard) -> Result<Self> {
+        let (url, pieces) = Self::pieces(store, stated)?;
+        Self::with_rows(url, pieces, stated).inspect_err(|_| store.forget(&stated.blake3))
+    }
+
+    /// The shard's URL, and its file if it has the stated size.
+    fn pieces(store: &Store, stated: &Shard) -> Result<(String, Pieces)> {
         let url = store.url_of(&stated.file);
         let damaged = |message: String| Error::shard(&url, message);
         let missing = || damaged("the file is missing".into());
@@ -41,18 +60,48 @@ impl ShardFile {
             store.forget(&stated.blake3);
             return Err(damaged(format!("{bytes} bytes, the manifest states {}", stated.bytes)));
         }
-        let hash = pieces.hash().map_err(|e| Error::store(&url, e))?;
-        if hash != stated.blake3 {
-            store.forget(&stated.blake3);
-            return Err(damaged(format!("blake3 {hash}, the manifest states {}", stated.blake3)));
+        Ok((url, pieces))
+    }
+
+    fn with_rows(url: String, pieces: Pieces, stated: &Shard) -> Result<Self> {
+        let file = Self::of(url, pieces)?;
+        match file.num_rows() {
+            rows if rows == stated.rows => Ok(file),
+            rows => Err(file.damaged(format!("{rows} rows, the manifest states {}", stated.rows))),
         }
+    }
+
+    /// The shard in an open file, which errors name by `url`.
+    pub fn of(url: String, pieces: Pieces) -> Result<Self> {
         let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Required);
-        let metadata = ArrowReaderMetadata::load(&pieces, options).map_err(|e| damaged(e.to_string()))?;
-        let rows = metadata.metadata().file_metadata().num_rows();
-        if rows != stated.rows as i64 {
-            return Err(damaged(format!("{rows} rows, the manifest states {}", stated.rows)));
+        match ArrowReaderMetadata::load(&pieces, options) {
+            Ok(metadata) => Ok(Self { url, pieces: Arc::new(pieces), metadata }),
+            // The storage did not answer, which says nothing of the file.
+            Err(ParquetError::External(error)) => Err(Error::store(url, error)),
+            Err(error) => Err(Error::shard(url, error)),
         }
-        Ok(Self { url, pieces: Arc::new(pieces), metadata })
+    }
+
+    /// The error of a file that is not what it should be.
+    pub fn damaged(&self, message: impl ToString) -> Error {
+        Error::shard(&self.url, message)
+    }
+
+    /// Its rows.
+    pub fn num_rows(&self) -> u64 {
+        self.metadata.metadata().file_metadata().num_rows() as u64
+    }
+
+    /// Row group of row number `row` of the file, and the row's number in it.
+    pub fn locate(&self, row: u64) -> Result<(usize, usize)> {
+        let mut rest = row as usize;
+        for (group, rows) in self.metadata.metadata().row_groups().iter().map(|g| g.num_rows() as usize).enumerate() {
+            match rest < rows {
+                true => return Ok((group, rest)),
+                false => rest -= rows,
+            }
+        }
+        Err(Error::shard(&self.url, format!("row {row} does not exist, it has {}", self.num_rows())))
     }
 
     /// Number of row groups.
@@ -62,7 +111,7 @@ impl ShardFile {
 
     /// The light columns of one row group.
     pub fn entries(&self, group: usize) -> Result<Vec<Entry>> {
-        entries_from_batch(&self.light(group)?).map_err(|e| Error::shard(&self.url, e))
+        entries_from_batch(&self.columns(group, is_light)?).map_err(|e| Error::shard(&self.url, e))
     }
 
     /// The compressed training image of one row.
@@ -89,6 +138,20 @@ impl ShardFile {
         let mut numbers = bytemuck::zeroed_vec(self.width::<T>(name)?);
         self.fill_list(name, group, row, &mut numbers)?;
         Ok(numbers)
+    }
+
+    /// As many of the `T`s in one row of the binary column `name` as fill `numbers`, beginning with the first.
+    pub fn start_of<T: Pod>(&self, name: &str, group: usize, row: usize, numbers: &mut [T]) -> Result<()> {
+        let width = self.binary_width::<T>(name)?;
+        self.of_column(name, |leaf| self.cells(group, leaf)?.part(row, width, 1, 0, numbers))
+    }
+
+    /// How many `T`s each row of the binary column `name` has.
+    pub fn binary_width<T: Pod>(&self, name: &str) -> Result<usize> {
+        match self.metadata.schema().field_with_name(name).map(|f| f.data_type()) {
+            Ok(DataType::FixedSizeBinary(bytes)) => Ok(usize::try_from(*bytes).unwrap_or(0) / size_of::<T>()),
+            _ => Err(Error::shard(&self.url, format!("column {name}: it is missing, or not of fixed size"))),
+        }
     }
 
     fn fill_list<T: Pod>(&self, name: &str, group: usize, row: usize, numbers: &mut [T]) -> Result<()> {
@@ -125,12 +188,12 @@ impl ShardFile {
         leaf.and_then(read).map_err(|message| Error::shard(&self.url, format!("column {name}: {message}")))
     }
 
-    /// One row group's light columns.
-    fn light(&self, group: usize) -> Result<RecordBatch> {
+    /// One row group's columns of which `is_wanted` accepts the name.
+    pub fn columns(&self, group: usize, is_wanted: impl Fn(&str) -> bool) -> Result<RecordBatch> {
         let damaged = |message: String| Error::shard(&self.url, message);
         let pieces = self.pieces.try_clone().map_err(|e| Error::store(&self.url, e))?;
         let schema = self.metadata.schema();
-        let columns = schema.fields().iter().enumerate().filter(|(_, f)| is_light(f.name())).map(|(n, _)| n);
+        let columns = schema.fields().iter().enumerate().filter(|(_, f)| is_wanted(f.name())).map(|(n, _)| n);
         let mask = ProjectionMask::roots(self.metadata.parquet_schema(), columns);
         let rows = self.metadata.metadata().row_group(group).num_rows() as usize;
         let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(pieces, self.metadata.clone())

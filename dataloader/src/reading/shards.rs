@@ -37,15 +37,27 @@ impl Shards {
         &self.manifest
     }
 
-    /// The shard at `index` of the manifest, verified.
+    /// The shard at `index` of the manifest: hashed before its first use, unless its rows have checksums of their own,
+    /// as those of inversions.
     pub fn file(&self, index: usize) -> Result<Arc<ShardFile>> {
         let mut slot = self.files[index].lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = slot.as_ref() {
             return Ok(file.clone());
         }
-        let file = Arc::new(ShardFile::open(&self.store, &self.manifest.shards[index])?);
+        let open = if self.manifest.inversion.is_some() { ShardFile::open_unhashed } else { ShardFile::open };
+        let file = Arc::new(open(&self.store, &self.manifest.shards[index])?);
         *slot = Some(file.clone());
         Ok(file)
+    }
+
+    /// Hashes the shard at `index`, whatever its rows have.
+    pub fn hash(&self, index: usize) -> Result<()> {
+        ShardFile::open(&self.store, &self.manifest.shards[index]).map(drop)
+    }
+
+    /// Forgets the copy of the shard at `index` that lies in the cache of an object store.
+    pub fn forget(&self, index: usize) {
+        self.store.forget(&self.manifest.shards[index].blake3);
     }
 
     /// The error of a shard at `index` that is not what the manifest says.

@@ -49,12 +49,6 @@ pub fn to_bytes(tensors: &BTreeMap<String, Tensor>) -> anyhow::Result<Vec<u8>> {
     Ok(safetensors::serialize(views.iter().map(|(name, view)| (name.as_str(), view)), None)?)
 }
 
-/// Writes to a temporary file and renames it, so that a file under its final name is whole, even if others write it
-/// at the same time: processes of several machines, whose numbers may be equal, share a folder.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    durable::write(path, bytes).with_context(|| path.display().to_string())
-}
-
 /// The tensors of a safetensors file; kinds other than f32 are refused by name. Errors name `path`.
 pub fn from_bytes(path: &Path, bytes: &[u8]) -> anyhow::Result<BTreeMap<String, Tensor>> {
     let file = SafeTensors::deserialize(bytes)

@@ -143,7 +143,8 @@ pub struct SourcesSection {
     /// A data set of `dataloader invert`, as folder or URL; inversions that it lacks are made here.
     #[serde(default)]
     pub inversions: Option<String>,
-    /// A local folder for inversions, shared by all runs on the same weights.
+    /// A folder for inversions and what CLIP sees of them, shared by all runs on the same weights and, where they all
+    /// see it, by all machines.
     #[serde(default = "default_trajectories")]
     pub trajectories: PathBuf,
     /// Images inverted at once.

@@ -8,7 +8,6 @@
 pub mod references;
 pub mod step_schedule;
 pub mod trajectories;
-mod trajectory_file;
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{sync_channel, Receiver};

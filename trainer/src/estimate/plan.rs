@@ -104,11 +104,9 @@ fn lines(
 ) -> anyhow::Result<Vec<String>> {
     let config = &recipe.config;
     let size = config.train.mixed_precision.kind().elt_size_in_bytes();
-    let manifest = data.source_set.manifest();
     let most = data.sources.iter().map(|s| s.rows()).max_by_key(Vec::len).unwrap_or_default();
-    let ready = trajectories.count_in_shards(most.iter().map(|(_, row)| row.image_id.as_str()));
-    let inversions =
-        (most.len() - ready) as u64 * config.edit.num_inversion_steps as u64 * manifest.latent.len() as u64 * 8;
+    let ready = trajectories.count_made(most.iter().map(|(_, row)| row.image_id.as_str()));
+    let inversions = (most.len() - ready) as u64 * trajectories.bytes_each();
     let memory = cost.memory(size, recipe.micro_batch_size());
     let mut lines = vec![
         format!("emotions       {}", recipe.names.join(", ")),

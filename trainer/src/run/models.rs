@@ -87,6 +87,11 @@ impl LossClip {
         })
     }
 
+    /// Numbers of an embedding, p.
+    pub fn width(&self) -> usize {
+        self.clip.projection_dim() as usize
+    }
+
     /// Embeddings of images (b, 3, h, w) in [−1, 1], differentiable, (b, p).
     pub fn embed_images(&self, images: &Tensor) -> Tensor {
         let pixels = self.preprocess.from_tensor(images).to_kind(self.kind);

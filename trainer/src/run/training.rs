@@ -68,7 +68,7 @@ pub fn train(
         recipe: recipe.clone(),
         data: data.clone(),
         trajectories: trajectories.clone(),
-        references: References::open(recipe, models, trajectories)?,
+        references: References::open(recipe, models, trajectories, inversion_schedule.timesteps())?,
         scaling_factor: models.pipeline.vae.scaling_factor(),
         num_train_timesteps: models.pipeline.schedule.num_train_timesteps(),
         rank: (world.rank, world.size),

@@ -77,6 +77,17 @@ impl World {
         Ok(tensor.int64_value(&[0]) as u64)
     }
 
+    /// For each question whether any rank says yes. Every rank asks equally many.
+    pub fn any(&self, answers: &[bool]) -> anyhow::Result<Vec<bool>> {
+        if self.size == 1 || answers.is_empty() {
+            return Ok(answers.to_vec());
+        }
+        let numbers: Vec<i64> = answers.iter().map(|&yes| i64::from(yes)).collect();
+        let tensor = Tensor::from_slice(&numbers).to_device(self.device);
+        self.group.all_reduce(&tensor, ReduceOp::Max)?;
+        Ok(Vec::<i64>::try_from(tensor.to_device(Device::Cpu))?.into_iter().map(|number| number > 0).collect())
+    }
+
     /// Rank 0's numbers, on every rank.
     pub fn agree(&self, numbers: &[i64]) -> anyhow::Result<Vec<i64>> {
         let tensor = Tensor::from_slice(numbers).to_device(self.device);

@@ -6,7 +6,7 @@
 use tch::{Device, IndexOp, Kind, Tensor};
 
 use crate::networks::unet::UNet;
-use crate::process::schedule::Schedule;
+use crate::process::schedule::{Prediction, Schedule};
 
 /// `√ᾱ_to·P_t + √(1−ᾱ_to)·ε`: one step with η = 0, up or down, from what a network says of z_t.
 pub fn step(clean: &Tensor, noise: &Tensor, alpha_bar_to: &Tensor) -> Tensor {
@@ -93,6 +93,47 @@ pub fn invert(
         outputs.push(output);
     }
     Trajectory { latents: Tensor::stack(&latents, 0), outputs: Tensor::stack(&outputs, 0) }
+}
+
+/// The factors `[a, b]` of a step of DDIM from timestep `from` to `to`: `z_to = a·z_from + b·output`. P_t and ε are linear in
+/// z and the network's output, whatever it predicts, so the whole step is.
+pub fn step_factors(schedule: &Schedule, from: i64, to: i64) -> [f32; 2] {
+    let (here, there) = (schedule.alpha_bar(from), schedule.alpha_bar(to));
+    let (signal, noise) = (here.sqrt(), (1.0 - here).sqrt());
+    let (signal_to, noise_to) = (there.sqrt(), (1.0 - there).sqrt());
+    let [latent, output] = match schedule.prediction() {
+        Prediction::Epsilon => [signal_to / signal, noise_to - signal_to * noise / signal],
+        Prediction::VPrediction => [signal * signal_to + noise * noise_to, signal * noise_to - noise * signal_to],
+        Prediction::Sample => [noise_to / noise, signal_to - noise_to * signal / noise],
+    };
+    [latent as f32, output as f32]
+}
+
+/// The factors of every step up `inversion_schedule`, one fewer than it has timesteps.
+pub fn all_step_factors(schedule: &Schedule, inversion_schedule: &InversionSchedule) -> Vec<[f32; 2]> {
+    inversion_schedule.timesteps().windows(2).map(|pair| step_factors(schedule, pair[0], pair[1])).collect()
+}
+
+/// As [`invert`], for an inversion that is stored: the UNet's output at every timestep in half precision, (n, b, c, h, w).
+///
+/// Each output is rounded before the step that it makes. So the latents of which the network saw the outputs are
+/// `z_{k+1} = a·z_k + b·output_k` exactly ([`step_factors`], computed in f32 in this order), and need not be stored.
+pub fn invert_recorded(
+    unet: &UNet, schedule: &Schedule, inversion_schedule: &InversionSchedule, latent: &Tensor, context: &Tensor,
+) -> Tensor {
+    let _no_grad = tch::no_grad_guard();
+    let context = context.expand([latent.size()[0], -1, -1], false);
+    let factors = all_step_factors(schedule, inversion_schedule);
+    let mut z = latent.to_kind(Kind::Float);
+    let mut outputs = Vec::with_capacity(inversion_schedule.timesteps().len());
+    for (k, &t) in inversion_schedule.timesteps().iter().enumerate() {
+        let output = predict(unet, &z, t, &context).to_kind(Kind::Half);
+        if let Some(&[a, b]) = factors.get(k) {
+            z = &z * f64::from(a) + output.to_kind(Kind::Float) * f64::from(b);
+        }
+        outputs.push(output);
+    }
+    Tensor::stack(&outputs, 0)
 }
 
 /// The whole UNet's output for a batch at one timestep `t`; f32 whatever the network's kind.
