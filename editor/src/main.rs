@@ -26,6 +26,7 @@ fn main() -> ExitCode {
     };
     log::start(args.log_format, std::env::var("RUST_LOG").ok(), true);
     progress::set_interval(args.progress_every);
+    hashes::remember(process_env);
     match job::run(&args, &Hub::from_env(process_env).or_offline(args.offline)) {
         Ok(written) => {
             let lines =
