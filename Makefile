@@ -12,6 +12,7 @@ EMOTIONS := amusement anger awe contentment disgust excitement fear sadness
 BIN := target/release
 VENV := .venv/peers
 BENCH_VENV := .venv/bench
+MANIFESTS_VENV := .venv/manifests
 NPROC ?= 2
 # libtorch's threads share the cores among the processes; on a busy machine two of one thread beat one of two.
 TRAIN = $(BIN)/trainer --nproc-per-node $(NPROC)
@@ -24,7 +25,7 @@ else ifdef CUDA
 SETUP_FLAGS := --cuda
 endif
 
-.PHONY: help setup build data demo compare emotions nightly test test-peers chaos fuzz bench ablation lint package clean-runs
+.PHONY: help setup build data demo compare emotions nightly test test-peers chaos fuzz bench bench-gpu ablation lint package clean-runs
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -66,12 +67,14 @@ test: build ## every test that needs no network
 
 $(VENV)/ready: tests/peers/requirements.txt
 $(BENCH_VENV)/ready: tests/benches/requirements-data.txt
+$(MANIFESTS_VENV)/ready: tests/peers/requirements-manifests.txt
 %/ready:
 	$(PYTHON) -m venv $*
 	$*/bin/pip install -q --disable-pip-version-check -r $<
 	touch $@
 
-test-peers: data $(VENV)/ready ## checks against TensorBoard, diffusers, pyarrow, duckdb, datasets, torchrun, S3
+test-peers: data $(VENV)/ready $(MANIFESTS_VENV)/ready ## checks against TensorBoard, diffusers, pyarrow, duckdb, datasets, torchrun, S3
+	$(MANIFESTS_VENV)/bin/python tests/peers/manifests.py
 	$(VENV)/bin/python tests/peers/run.py
 
 chaos: build ## the long drills: 200 kills of a 2-rank training and of `dataloader shard`, a full disk, a large photo, 200 photos
@@ -85,8 +88,13 @@ bench: build $(VENV)/ready $(BENCH_VENV)/ready ## timings against PyTorch, diffu
 	$(VENV)/bin/python tests/benches/step.py
 	$(PYTHON) tests/benches/scaling.py
 	$(PYTHON) tests/benches/threads.py
+	$(PYTHON) tests/benches/emoset.py
 	$(VENV)/bin/python tests/benches/evaluator.py
 	$(BENCH_VENV)/bin/python tests/benches/data.py
+
+bench-gpu: build data $(VENV)/ready ## NCCL, the demo and SD 1.5's shape on one GPU, ten minutes at most (SHORT=1: in short, on the CPU)
+	OMP_NUM_THREADS=1 $(CARGO) test --release --workspace --locked --no-run
+	$(VENV)/bin/python tests/benches/gpu.py $(if $(SHORT),--short)
 
 ablation: data ## what each choice of the method is worth, three seeds each: hours; writes docs/ablation.md
 	OMP_NUM_THREADS=1 $(PYTHON) scripts/ablation.py

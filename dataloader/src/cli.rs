@@ -103,9 +103,15 @@ pub struct FetchArgs {
     /// Milliseconds between two requests to one host.
     #[arg(long, default_value_t = 500)]
     pub pause_ms: u64,
-    /// Seconds for a server to answer.
+    /// Seconds to find a server's address, and to connect to it.
     #[arg(long, default_value_t = 20)]
     pub timeout_s: u64,
+    /// Seconds for a whole request, with its redirects and its body.
+    #[arg(long, default_value_t = 120)]
+    pub deadline_s: u64,
+    /// Lets URLs and redirects lead into private networks and to this machine, as for a mirror of one's own.
+    #[arg(long)]
+    pub allow_private_addresses: bool,
     /// Attempts at a URL that fails for a temporary reason.
     #[arg(long, default_value_t = 3)]
     pub attempts: u32,

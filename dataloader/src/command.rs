@@ -111,6 +111,8 @@ fn fetch(args: &FetchArgs) -> Result<u8> {
         concurrency: args.concurrency,
         pause: Duration::from_millis(args.pause_ms),
         timeout: Duration::from_secs(args.timeout_s),
+        deadline: Duration::from_secs(args.deadline_s),
+        allow_private: args.allow_private_addresses,
         attempts: args.attempts,
         retry_dead: args.retry_dead,
         ..FetchPolicy::default()

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use recipe::secrets::masked;
 use recipe::RecipeError;
 
 /// Result of this crate.
@@ -105,7 +106,8 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn store(url: impl Into<String>, message: impl ToString) -> Self {
-        Error::Store { url: url.into(), message: message.to_string() }
+        let (url, message) = (url.into(), message.to_string());
+        Error::Store { url: masked(&url).into_owned(), message: masked(&message).into_owned() }
     }
 
     pub(crate) fn file(path: &Path, reason: impl ToString) -> Self {
@@ -118,7 +120,8 @@ impl Error {
 
     /// A wrong value, and what is wrong with it.
     pub fn invalid(what: impl Into<String>, message: impl Into<String>) -> Self {
-        Error::Invalid { what: what.into(), message: message.into() }
+        let (what, message) = (what.into(), message.into());
+        Error::Invalid { what: masked(&what).into_owned(), message: masked(&message).into_owned() }
     }
 
     /// Whether the input is wrong (a process should exit with 2), rather than the run.

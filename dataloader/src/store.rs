@@ -9,7 +9,7 @@ mod client;
 
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,11 +20,12 @@ use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::reader::{ChunkReader, Length};
+use recipe::secrets::masked;
 use tokio::runtime::Runtime;
 
 use crate::error::{Error, Result};
 pub use access::{Access, CacheSection};
-use cache::Cache;
+use cache::{Cache, Turn};
 use client::client;
 
 /// Bytes of one request. A failed request is repeated, not the whole file.
@@ -56,10 +57,10 @@ impl Store {
             Some(("file", path)) => PlaceOf::Folder(PathBuf::from(path)),
             Some(_) => objects(url, access)?,
         };
-        Ok(Self { url: url.trim_end_matches('/').to_string(), place })
+        Ok(Self { url: masked(url.trim_end_matches('/')).into_owned(), place })
     }
 
-    /// The URL or path as given.
+    /// The URL or path as given, without passwords and signatures: it is only shown.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -91,20 +92,26 @@ impl Store {
         let failed = |e: std::io::Error| Error::store(self.url_of(name), e);
         match &self.place {
             PlaceOf::Folder(folder) => match File::open(folder.join(name)) {
-                Ok(file) => Pieces::of(file).map(Some).map_err(failed),
+                Ok(file) => Pieces::of(file, Some(folder.join(name))).map(Some).map_err(failed),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
                 Err(e) => Err(failed(e)),
             },
             PlaceOf::Objects { store, prefix, runtime, cache } => {
                 if let Some(file) = cache.get(blake3) {
-                    return Pieces::of(file).map(Some).map_err(failed);
+                    return Pieces::of(file, Some(cache.path(blake3))).map(Some).map_err(failed);
                 }
                 let path = prefix.clone().join(name);
                 let head = runtime.block_on(patiently(|| async { store.head(&path).await }));
                 let Some(head) = found(head, || self.url_of(name))? else { return Ok(None) };
-                let mut room = cache.room(blake3, head.size).map_err(failed)?;
+                let mut room = match cache.room(blake3, head.size).map_err(failed)? {
+                    // Another process of this machine has downloaded it meanwhile.
+                    Turn::There(file) => return Pieces::of(file, Some(cache.path(blake3))).map(Some).map_err(failed),
+                    Turn::Ours(room) => room,
+                };
+                tracing::debug!("downloading {}", self.url_of(name));
                 runtime.block_on(download(store, &path, head.size, room.file())).map_err(|e| self.failed(name, e))?;
-                room.keep().and_then(Pieces::of).map(Some).map_err(failed)
+                let kept = room.is_kept().then(|| cache.path(blake3));
+                room.keep().and_then(|file| Pieces::of(file, kept)).map(Some).map_err(failed)
             }
         }
     }
@@ -203,17 +210,31 @@ fn objects(url: &str, access: &Access) -> Result<PlaceOf> {
 pub struct Pieces {
     file: File,
     bytes: u64,
+    /// Where it lies, if it stays there.
+    path: Option<PathBuf>,
 }
 
 impl Pieces {
-    /// Those of a file.
-    pub fn of(file: File) -> std::io::Result<Self> {
+    /// Those of a file; `path` is where it lies, if it stays there.
+    pub fn of(file: File, path: Option<PathBuf>) -> std::io::Result<Self> {
         let bytes = file.metadata()?.len();
-        Ok(Self { file, bytes })
+        Ok(Self { file, bytes, path })
     }
 
-    /// blake3 of the whole.
+    /// blake3 of the whole, which this machine computes once for each version of the file ([`hashes`]).
     pub fn hash(&self) -> std::io::Result<String> {
+        let Some(path) = &self.path else { return self.own_hash() };
+        let hash = hashes::of_file(path)?;
+        // The file at the path may have been replaced since this one was opened.
+        let (open, there) = (self.file.metadata()?, std::fs::metadata(path));
+        let identity = |m: &std::fs::Metadata| (m.dev(), m.ino(), m.len(), m.mtime(), m.mtime_nsec());
+        match there {
+            Ok(there) if identity(&there) == identity(&open) => Ok(hash),
+            _ => self.own_hash(),
+        }
+    }
+
+    fn own_hash(&self) -> std::io::Result<String> {
         let mut hasher = blake3::Hasher::new();
         hasher.update_reader(ReadFrom { file: self.file.try_clone()?, offset: 0 })?;
         Ok(hasher.finalize().to_hex().to_string())
@@ -226,7 +247,7 @@ impl Pieces {
 
     /// A second handle on the same file.
     pub fn try_clone(&self) -> std::io::Result<Self> {
-        Ok(Self { file: self.file.try_clone()?, bytes: self.bytes })
+        Ok(Self { file: self.file.try_clone()?, bytes: self.bytes, path: self.path.clone() })
     }
 }
 

@@ -38,6 +38,7 @@ fn main() -> ExitCode {
     };
     log::start(args.log_format, std::env::var("RUST_LOG").ok(), true);
     progress::set_interval(args.progress_every);
+    hashes::remember(process_env);
     let hub = Hub::from_env(process_env).or_offline(args.offline);
     if batch::several(&args) {
         return match batch::run(&args, &hub, &process_env) {

@@ -48,6 +48,14 @@ pub enum Error {
     /// The processes of one evaluation do not find or keep one another.
     #[error(transparent)]
     Ranks(#[from] collective::Error),
+    /// A process of this evaluation has ended before its work was done.
+    #[error("process {rank}: {whom}; what is finished is kept: start all processes again")]
+    Gone {
+        /// The process that noticed.
+        rank: usize,
+        /// Which are gone, and how.
+        whom: String,
+    },
     /// A tensor cannot be made, read or written.
     #[error(transparent)]
     Tensor(#[from] tch::TchError),
@@ -109,6 +117,7 @@ impl Error {
             Error::Hub(_) | Error::Judge(_) => true,
             Error::Data(error) => error.is_bad_input(),
             Error::Ranks(_)
+            | Error::Gone { .. }
             | Error::Tensor(_)
             | Error::Busy(collective::LockError::Io { .. })
             | Error::Part { .. }

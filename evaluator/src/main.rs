@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     let (format, every) = cli.log();
     log::start(format, process_env("RUST_LOG"), true);
     progress::set_interval(every);
+    hashes::remember(process_env);
     let done = match (&cli.command, &cli.report) {
         (Some(Command::FitClassifier(args)), _) => {
             fit_classifier(args, &Hub::from_env(process_env), &process_env).and_then(|card| print(&format!("{card}\n")))

@@ -53,6 +53,7 @@ fn answer(stream: TcpStream, seen: &Asked) {
         "/page.jpg" => ("200 OK", b"<!DOCTYPE html><html></html>"),
         "/busy.jpg" if times < 3 => ("503 Service Unavailable", b"later"),
         "/down.jpg" => ("500 Internal Server Error", b"oh"),
+        path if path.starts_with("/drips") => return drip(stream, &photo),
         "/stalls.jpg" => return std::thread::sleep(Duration::from_secs(5)),
         _ => ("200 OK", &photo),
     };
@@ -60,6 +61,18 @@ fn answer(stream: TcpStream, seen: &Asked) {
     let mut stream = stream;
     let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+}
+
+/// A body that never stops coming, but comes so slowly that it never ends.
+fn drip(mut stream: TcpStream, photo: &[u8]) {
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", photo.len());
+    let _ = stream.write_all(head.as_bytes());
+    for byte in photo {
+        std::thread::sleep(Duration::from_millis(100));
+        if stream.write_all(&[*byte]).is_err() {
+            return;
+        }
+    }
 }
 
 fn urls(folder: &Path, address: &str, list: &[(&str, &[&str])]) -> std::path::PathBuf {
@@ -80,7 +93,9 @@ fn policy() -> FetchPolicy {
     FetchPolicy {
         pause: Duration::from_millis(20),
         backoff: Duration::from_millis(10),
-        timeout: Duration::from_secs(1),
+        timeout: Duration::from_secs(5),
+        deadline: Duration::from_secs(1),
+        allow_private: true,
         ..FetchPolicy::default()
     }
 }
@@ -153,4 +168,43 @@ fn a_host_is_asked_one_thing_at_a_time_with_a_pause_between() {
     for pair in times.windows(2) {
         assert!(pair[1] - pair[0] >= pause, "{:?}", pair[1] - pair[0]);
     }
+}
+
+#[test]
+fn a_body_that_drips_in_ends_at_the_deadline_and_a_slow_host_is_given_up_without_holding_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ((slow, asked), (quick, _)) = (server(), server());
+    let slow_names: Vec<String> = (0..8).map(|n| format!("{slow}/drips-{n}.jpg")).collect();
+    let names: Vec<String> = (0..8).map(|n| format!("{}/{n}.jpg", quick.replace("127.0.0.1", "localhost"))).collect();
+    // The slow host's images come first in the list, and there are fewer workers than it has images.
+    let list: Vec<(String, &str)> = (0..8)
+        .map(|n| (format!("/a/{n}.jpg"), slow_names[n].as_str()))
+        .chain((0..8).map(|n| (format!("/b/{n}.jpg"), names[n].as_str())))
+        .collect();
+    let one: Vec<[&str; 1]> = list.iter().map(|(_, url)| [*url]).collect();
+    let list: Vec<(&str, &[&str])> = list.iter().zip(&one).map(|((path, _), url)| (path.as_str(), &url[..])).collect();
+    let list = urls(folder.path(), "", &list);
+    let output = folder.path().join("images");
+    let policy = FetchPolicy { concurrency: 2, attempts: 1, host_patience: 2, ..policy() };
+    let summary = fetch(&list, &output, &policy).expect("fetched");
+    assert_eq!(summary, Summary { fetched: 8, there: 0, dead: 0, failed: 8 });
+    assert_eq!(asked.lock().expect("no panic").len(), 2, "a host that does not answer twice in a row is left alone");
+    let text = fs::read_to_string(output.join(REPORT)).expect("a report");
+    let order: Vec<bool> = text.lines().map(|line| line.contains("\"/b/") || line.contains("\"b/")).collect();
+    assert!(order[0], "the first result is the quick host's: {text}");
+    assert!(text.contains("2 times in a row"), "{text}");
+}
+
+#[test]
+fn an_address_of_this_machine_is_refused_and_nothing_of_a_urls_password_is_kept() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (address, asked) = server();
+    let secret = format!("{}/a.jpg?token=s3cret", address.replace("http://", "http://ada:s3cret@"));
+    let list = urls(folder.path(), &address, &[("/a.jpg", &[&secret])]);
+    let output = folder.path().join("images");
+    let summary = fetch(&list, &output, &FetchPolicy { allow_private: false, ..policy() }).expect("done");
+    assert_eq!(summary, Summary { dead: 1, ..Summary::default() });
+    assert!(asked.lock().expect("no panic").is_empty(), "it was never asked");
+    let text = fs::read_to_string(output.join(REPORT)).expect("a report");
+    assert!(text.contains("--allow-private-addresses") && !text.contains("s3cret"), "{text}");
 }

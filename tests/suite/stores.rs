@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use dataloader::making::config::ShardConfig;
@@ -13,7 +14,7 @@ use dataloader::making::worker_rank::WorkerRank;
 use dataloader::{Access, Dataset, Filter, Stream};
 use hub::Hub;
 
-use crate::fixtures::{fixture, pocket};
+use crate::fixtures::{fixture, pocket, program};
 
 /// What goes wrong with the first requests for each file, in turn.
 #[derive(Clone, Copy, PartialEq)]
@@ -189,4 +190,48 @@ fn what_is_not_there_and_a_server_that_is_down_are_named() {
     let set = Dataset::open_with(&server.url, &access(folder.path())).expect("a manifest");
     let error = set.shard_rows(0).expect_err("missing").to_string();
     assert!(error.contains(SHARD) && error.contains("missing"), "{error}");
+}
+
+/// Four ranks that begin at once on one machine read each shard once for its hash, and fetch it once; ranks that come later
+/// read and fetch nothing for it.
+#[test]
+fn ranks_of_one_machine_hash_and_fetch_each_shard_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = dataset(folder.path());
+    let server = Server::start(config.output.clone(), &[]);
+    for entry in fs::read_dir(&config.output).expect("a folder").flatten() {
+        // A file that was written within the last seconds is not recorded.
+        let then = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+        fs::File::options().write(true).open(entry.path()).and_then(|f| f.set_modified(then)).expect("aged");
+    }
+    let ranks = |url: &str| {
+        let start = |_| {
+            let mut command = Command::new(program("dataloader"));
+            command.args(["inspect", url]).env("XDG_CACHE_HOME", folder.path().join("cache"));
+            command.current_dir(folder.path()).env("RUST_LOG", "hashes=debug,dataloader=debug");
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts")
+        };
+        let ranks: Vec<_> = (0..4).map(start).collect();
+        let said = ranks.into_iter().map(|rank| {
+            let ended = rank.wait_with_output().expect("it ends");
+            assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+            String::from_utf8_lossy(&ended.stderr).into_owned()
+        });
+        let said: String = said.collect();
+        let count = |word: &str| said.lines().filter(|line| line.contains(word)).count();
+        (count("hashing "), count("downloading "))
+    };
+    let near = config.output.to_string_lossy().into_owned();
+    assert_eq!(ranks(&near), (1, 0), "one shard, one rank");
+    assert_eq!(ranks(&near), (0, 0), "and nobody at the second start");
+    assert_eq!(ranks(&server.url), (1, 1), "one download");
+    assert_eq!(ranks(&server.url), (0, 0));
+    // A shard that was damaged since is hashed again, and never read.
+    let path = config.output.join(SHARD);
+    let mut bytes = fs::read(&path).expect("readable");
+    bytes[40] ^= 1;
+    fs::write(&path, bytes).expect("damaged");
+    let mut command = Command::new(program("dataloader"));
+    let ended = command.args(["inspect", &near]).env("XDG_CACHE_HOME", folder.path().join("cache")).output();
+    assert!(String::from_utf8_lossy(&ended.expect("it ran").stderr).contains("damaged shard"));
 }

@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use collective::rendezvous::Processes;
 use program::LogFormat;
 
+use crate::estimate::link::Link;
+
 /// Trains an emotion: tokens and h-space delta, jointly, on one process or many.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "trainer", version, arg_required_else_help = true, after_help = EXAMPLES)]
@@ -41,9 +43,23 @@ pub struct Estimate {
     /// Side of the images in pixels; by default the size that the UNet was trained at.
     #[arg(long, value_name = "PIXELS")]
     pub resolution: Option<u32>,
+    /// Predict a step of this many processes, such as 8,64. Needs --link.
+    #[arg(long, value_name = "COUNTS", value_delimiter = ',', requires = "link")]
+    pub gpus: Vec<usize>,
+    /// The slowest link between neighbouring processes: bandwidth one way, and latency of a message, such as 25GB/s,5us.
+    #[arg(long, value_name = "BANDWIDTH,LATENCY", requires = "gpus")]
+    pub link: Option<Link>,
+    /// Seconds that one process alone takes for a step, as measured; by default the floor at watch.peak_tflops.
+    #[arg(long, value_name = "SECONDS", value_parser = positive)]
+    pub step_secs: Option<f64>,
     /// Fetch nothing from the hub.
     #[arg(long)]
     pub offline: bool,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| format!("{text:?} is no number above 0"))
 }
 
 /// A training.
@@ -84,6 +100,7 @@ const EXAMPLES: &str = "Examples:
   trainer --config configs/awe.yaml --nproc-per-node gpu --set train.max_train_steps=500
   trainer --config configs/awe.yaml --dry-run
   trainer estimate --config configs/awe.yaml
+  trainer estimate --config configs/multi-node.yaml --gpus 8,64 --link 25GB/s,5us
   torchrun --no-python --nproc-per-node 8 trainer --config configs/awe.yaml
 
 Exit codes: 0 done; 1 failed; 2 bad configuration, arguments or input files; 75 stopped by a

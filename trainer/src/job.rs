@@ -49,9 +49,11 @@ fn train_or_plan(options: &Train, env: Lookup<'_>) -> anyhow::Result<i32> {
             let stop = Stop::listen()?;
             let checking =
                 Progress::unbounded("finding models and data", rendezvous.as_ref().is_none_or(|r| r.rank == 0));
-            let plan = plan::check(&recipe, &hub, &resume, rendezvous.as_ref().map_or(1, |r| r.world_size))?;
-            drop(checking);
+            // The ranks meet before anything that takes long: from here on each knows whether the others live.
             let world = World::join(rendezvous.as_ref(), &recipe.config.train)?;
+            let plan = plan::check(&recipe, &hub, &resume, world.size)?;
+            drop(checking);
+            world.meet()?;
             Ok(match train(&recipe, &plan, &resume, &world, &stop)? {
                 Ending::Done => DONE,
                 Ending::Stopped => STOPPED,
@@ -73,7 +75,7 @@ fn schema() -> anyhow::Result<i32> {
 fn estimate(options: &Estimate, env: Lookup<'_>) -> anyhow::Result<i32> {
     let recipe = read(&options.config, &options.set, env)?;
     let hub = Hub::from_env(env).or_offline(recipe.config.hub.offline || options.offline);
-    print(&estimate::lines(&recipe, &hub, options.resolution)?)
+    print(&estimate::lines(&recipe, &hub, options)?)
 }
 
 /// Errors of the input are found once, here, and not by every process.

@@ -22,6 +22,7 @@ collective::openmp_spins_briefly!();
 
 fn main() {
     let cli = cli::Cli::parse_from(arguments::expanded(std::env::args_os(), std::env::var_os("HOME").as_deref()));
+    hashes::remember(collective::rendezvous::process_env);
     let code = match job::run(&cli, &collective::rendezvous::process_env) {
         Ok(code) => code,
         Err(error) => {

@@ -1,6 +1,7 @@
 //! Process groups over libtorch's c10d: Gloo for CPU tensors, NCCL or Gloo for CUDA tensors.
 
 mod join;
+mod presence;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,15 +13,21 @@ use crate::error::{Error, Result};
 use crate::ffi::group::{self, Group, RawReduceOp};
 use crate::ffi::store::Store;
 use crate::ffi::Outcome;
-use crate::group::{overwrite, ProcessGroup, ReduceOp, Work};
+use crate::group::{overwrite, Absent, ProcessGroup, ReduceOp, Work};
 use crate::monitor::Monitor;
 use crate::operation::Operation;
 use crate::rendezvous::Rendezvous;
+use presence::{Met, Presence};
 
 /// How long a collective waits for its peers by default.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest time-out of a collective: a frozen peer must be noticed while somebody is there to see it.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(100);
+
+/// How much later than the first the last rank may begin, by default.
+pub const DEFAULT_START: Duration = Duration::from_secs(600);
+/// The longest that may be allowed.
+pub const MAX_START: Duration = Duration::from_secs(24 * 3600);
 
 /// Which library transfers the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,10 +40,18 @@ pub enum Backend {
 
 /// Meets the other ranks and returns the group of all. Fails and names the missing ranks if they do not come in time.
 pub fn connect(rendezvous: &Rendezvous, backend: Backend, timeout: Duration) -> Result<Box<dyn ProcessGroup>> {
+    connect_within(rendezvous, backend, timeout, timeout)
+}
+
+/// As [`connect`], but the ranks may begin within `start` of one another; `timeout` is a collective's alone.
+pub fn connect_within(
+    rendezvous: &Rendezvous, backend: Backend, start: Duration, timeout: Duration,
+) -> Result<Box<dyn ProcessGroup>> {
     check_timeout(timeout)?;
+    check_start(start)?;
     let nccl = backend == Backend::Nccl;
     check_backend(nccl)?;
-    let joined = join::join(rendezvous, timeout)?;
+    let joined = join::join(rendezvous, start)?;
     let began = Instant::now();
     let place = (rendezvous.rank, rendezvous.world_size);
     let failed = |cause| Error::PeerLost {
@@ -46,20 +61,32 @@ pub fn connect(rendezvous: &Rendezvous, backend: Backend, timeout: Duration) -> 
         verdict: "a peer died or froze at the start, or ranks cannot reach each other's addresses".into(),
         cause,
     };
-    let group = Group::open(&joined.store, &joined.keys, nccl, place, timeout).map_err(failed)?;
-    let beats = Store::connect(&rendezvous.host, rendezvous.port, timeout).map_err(failed)?;
-    let monitor = Monitor::start(joined.seat(rendezvous, timeout), beats).map_err(failed)?;
+    // Connections of their own, since a store's time-out is that of its opening.
+    let store = || Store::connect(&rendezvous.host, rendezvous.port, timeout).map_err(failed);
+    let others = store()?;
+    let group = Group::open(&others, &joined.keys, nccl, place, timeout).map_err(failed)?;
+    let monitor = Monitor::start(joined.seat(rendezvous, timeout), store()?).map_err(failed)?;
+    let presence = Presence::new(store()?, joined.keys.clone(), place, timeout);
     // The process that hosts the store must not leave while others still connect.
     group.barrier().and_then(|work| work.wait()).map_err(failed)?;
     let watch = Arc::new(Watch { rank: rendezvous.rank, monitor, broken: Mutex::new(None) });
     let world_size = rendezvous.world_size;
-    Ok(Box::new(Members { watch, group: Some(group), store: Some(joined.store), world_size, nccl }))
+    let stores = Some([joined.store, others]);
+    Ok(Box::new(Members { watch, group: Some(group), stores, presence, world_size, nccl }))
 }
 
 fn check_timeout(timeout: Duration) -> Result<()> {
     if timeout.is_zero() || timeout > MAX_TIMEOUT {
         let problem =
             format!("a timeout of {} s is not within (0, {}] s", timeout.as_secs_f64(), MAX_TIMEOUT.as_secs());
+        return Err(Error::refused("connect", problem));
+    }
+    Ok(())
+}
+
+fn check_start(start: Duration) -> Result<()> {
+    if start.is_zero() || start > MAX_START {
+        let problem = format!("a start within {} s is not within (0, {}] s", start.as_secs_f64(), MAX_START.as_secs());
         return Err(Error::refused("connect", problem));
     }
     Ok(())
@@ -80,8 +107,9 @@ fn check_backend(nccl: bool) -> Result<()> {
 struct Members {
     watch: Arc<Watch>,
     group: Option<Group>,
-    /// Kept as long as the others may need it, since one rank hosts it.
-    store: Option<Store>,
+    /// Kept as long as the others may need them, since one rank hosts the store.
+    stores: Option<[Store; 2]>,
+    presence: Presence,
     world_size: usize,
     nccl: bool,
 }
@@ -103,7 +131,10 @@ struct Entered {
 
 impl Watch {
     fn enter(&self, operation: &Operation) -> Result<Entered> {
-        let operation = operation.to_string();
+        self.enter_as(operation.to_string())
+    }
+
+    fn enter_as(&self, operation: String) -> Result<Entered> {
         if let Some(failure) = self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone() {
             let verdict = format!("the group broke before, in {failure}");
             let cause = "not tried".into();
@@ -201,6 +232,22 @@ impl ProcessGroup for Members {
     fn barrier(&self) -> Result<()> {
         self.start(Operation::barrier(), Group::barrier)?()
     }
+
+    fn meet(&self, limit: Duration) -> Result<()> {
+        let entered = self.watch.enter_as("a meeting".into())?;
+        match self.presence.meet(limit) {
+            Ok(Met::All) => Ok(()),
+            Ok(Met::Without(whom)) => Err(self.watch.fail(entered, whom)),
+            Err(cause) => Err(self.watch.fail(entered, cause)),
+        }
+    }
+
+    fn absent(&self) -> Result<Vec<Absent>> {
+        self.presence.absent().map_err(|cause| {
+            let entered = Entered { operation: "looking for the others".into(), number: 0, began: Instant::now() };
+            self.watch.fail(entered, cause)
+        })
+    }
 }
 
 impl Drop for Members {
@@ -208,7 +255,7 @@ impl Drop for Members {
         if self.watch.is_broken() {
             // Closing would wait for operations that never end, and others may still read the findings in the store.
             std::mem::forget(self.group.take());
-            std::mem::forget(self.store.take());
+            std::mem::forget(self.stores.take());
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What every backend must do: collectives over a fixed set of ranks.
 
+use std::time::Duration;
+
 use tch::Tensor;
 
 use crate::error::Result;
@@ -52,10 +54,34 @@ pub trait ProcessGroup: Send {
     /// Returns once every rank has called it.
     fn barrier(&self) -> Result<()>;
 
+    /// As [`barrier`](Self::barrier), after work that takes the ranks very different times: not a collective's time-out
+    /// counts, but `limit`, and a rank that dies meanwhile is named as soon as its heart has stood still for a time-out.
+    fn meet(&self, limit: Duration) -> Result<()> {
+        let _ = limit;
+        self.barrier()
+    }
+
+    /// The ranks that are gone, as far as their heartbeats tell; asks nothing of them. To be called again and again: a
+    /// heart counts as still once it has stood for most of a time-out.
+    fn absent(&self) -> Result<Vec<Absent>> {
+        Ok(Vec::new())
+    }
+
     /// Reduces `tensor` over all ranks, in place.
     fn all_reduce(&self, tensor: &Tensor, op: ReduceOp) -> Result<()> {
         self.all_reduce_start(tensor, op)?.wait()
     }
+}
+
+/// A rank that is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absent {
+    /// Which.
+    pub rank: usize,
+    /// Whether it has left on purpose, perhaps with all its work done.
+    pub left: bool,
+    /// What is known of it, for messages.
+    pub how: String,
 }
 
 /// A collective in progress.

@@ -50,9 +50,9 @@ pub mod rendezvous;
 mod single;
 
 pub use autocast::{autocast, without_autocast};
-pub use c10d::{connect, Backend, DEFAULT_TIMEOUT, MAX_TIMEOUT};
+pub use c10d::{connect, connect_within, Backend, DEFAULT_START, DEFAULT_TIMEOUT, MAX_START, MAX_TIMEOUT};
 pub use error::{Error, Result};
-pub use group::{ProcessGroup, ReduceOp, Work};
+pub use group::{Absent, ProcessGroup, ReduceOp, Work};
 pub use in_process::{threads, threads_with_timeout};
 pub use lock::{FolderLock, LockError};
 pub use numerics::{deterministic, tf32};

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use crate::ffi::store::Store;
 use crate::ffi::Outcome;
-use beat::{verdict, Beat, State};
+use beat::verdict;
+pub(crate) use beat::{Beat, State};
 
 /// A peer counts as silent if its beats stand still for this many paces.
 const SILENT_PACES: u32 = 4;

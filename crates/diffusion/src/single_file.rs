@@ -125,7 +125,7 @@ pub(crate) fn hash(path: &Path, part: Part) -> Result<String> {
         Part::TextEncoder if family(path)? == Family::One => CLIP,
         Part::TextEncoder => OPEN_CLIP,
     };
-    weights::hash_within(path, |name| name.starts_with(prefix))
+    weights::hash_within(path, prefix)
 }
 
 /// OpenCLIP keeps queries, keys and values in one matrix; transformers has three.

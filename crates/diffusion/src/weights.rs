@@ -266,22 +266,29 @@ impl Scope<'_> {
 
 /// blake3 over the bytes of a model's weights files, in order: what shards and runs record.
 pub fn hash(folder: &Path, stem: &str) -> Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    for path in model_files(folder, stem)?.paths {
-        let file = std::fs::File::open(&path).map_err(|e| Error::io(&path, e))?;
-        hasher.update_reader(file).map_err(|e| Error::io(&path, e))?;
-    }
-    Ok(hasher.finalize().to_hex().to_string())
+    let files = model_files(folder, stem)?.paths;
+    let paths: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+    hashes::of("bytes, one file after the other", &paths, || {
+        let mut hasher = blake3::Hasher::new();
+        for &path in &paths {
+            let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+            hasher.update_reader(file).map_err(|e| Error::io(path, e))?;
+        }
+        Ok(hasher.finalize().to_hex().to_string())
+    })
 }
 
-/// blake3 over the tensors of one file whose names `wanted` accepts, names and bytes: what identifies a part of it.
-pub(crate) fn hash_within(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    SafetensorsFile::open(path)?.each(wanted, |name, bytes| {
-        hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
-        hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
-    })?;
-    Ok(hasher.finalize().to_hex().to_string())
+/// blake3 over the tensors of one file whose names begin with `prefix`, names and bytes: what identifies a part of it.
+pub(crate) fn hash_within(path: &Path, prefix: &str) -> Result<String> {
+    hashes::of(&format!("tensors below {prefix}"), &[path], || {
+        let mut hasher = blake3::Hasher::new();
+        let wanted = |name: &str| name.starts_with(prefix);
+        SafetensorsFile::open(path)?.each(wanted, |name, bytes| {
+            hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
+            hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+        })?;
+        Ok(hasher.finalize().to_hex().to_string())
+    })
 }
 
 /// The 64-bit integer `name` in a safetensors file, where it holds one.

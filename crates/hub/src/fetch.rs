@@ -1,6 +1,6 @@
 //! Fetching from the hub into the cache, as huggingface_hub lays it out (by the hf-hub crate).
 
-use std::path::Path;
+use std::path::{Component, Path};
 
 use diffusion::weights::variant_rank;
 use hf_hub::api::sync::{ApiBuilder, ApiError};
@@ -63,7 +63,7 @@ fn wanted(all: Vec<String>) -> Vec<String> {
     let takes = |file: &String| {
         let text = [".json", ".txt"].iter().any(|suffix| file.ends_with(suffix));
         let text = text && index_variant(file).is_none_or(|variant| variant == chosen(file));
-        (text || weights(file) && variant(file) == chosen(file)) && !file.contains("..") && !skipped_component(file)
+        (text || weights(file) && variant(file) == chosen(file)) && stays_inside(file) && !skipped_component(file)
     };
     let mut files: Vec<String> = all.iter().filter(|file| takes(file)).cloned().collect();
     files.sort_by_key(|f| (ROOT_FILES.contains(&f.as_str()), f.clone()));
@@ -85,6 +85,12 @@ fn index_variant(file: &str) -> Option<Option<&str>> {
         ["index", variant] | [variant, "index"] => Some(Some(variant)),
         _ => None,
     }
+}
+
+/// Whether a name that the hub gives leads to no other folder.
+fn stays_inside(file: &str) -> bool {
+    let ordinary = |part: Component<'_>| matches!(part, Component::Normal(_));
+    !file.contains('\\') && !file.contains('\0') && Path::new(file).components().all(ordinary)
 }
 
 fn skipped_component(file: &str) -> bool {
@@ -113,6 +119,8 @@ mod tests {
             "safety_checker/model.safetensors",
             "tokenizer/merges.txt",
             "README.md",
+            "/etc/config.json",
+            "unet/../../config.json",
         ]);
         let expected = [
             "tokenizer/merges.txt",

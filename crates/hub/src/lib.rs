@@ -17,7 +17,7 @@ use id::Id;
 use snapshot::Snapshot;
 
 /// Where models are looked up, and how they are fetched.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Hub {
     /// The folder that holds `models--org--name`; none if nothing says where it is.
     pub cache: Option<PathBuf>,
@@ -27,6 +27,16 @@ pub struct Hub {
     pub endpoint: String,
     /// The token for models that are not public.
     pub token: Option<String>,
+}
+
+/// Without the token.
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let token = self.token.as_ref().map(|_| "***");
+        let Self { cache, offline, endpoint, .. } = self;
+        let mut hub = f.debug_struct("Hub");
+        hub.field("cache", cache).field("offline", offline).field("endpoint", endpoint).field("token", &token).finish()
+    }
 }
 
 impl Hub {

@@ -30,14 +30,16 @@ pub fn start(format: LogFormat, filter: Option<String>, is_first: bool) {
     };
 }
 
-/// Standard error; bars are hidden while a line is printed. A line that nobody reads any more is no error: the
+/// Standard error; bars are hidden while a line is printed, and passwords and signatures in URLs are masked. A line that nobody reads any more is no error: the
 /// subscriber would report it on the same closed stream, and panic.
 #[derive(Clone, Copy, Debug)]
 struct BesideBars;
 
 impl Write for BesideBars {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let _ = bars().suspend(|| std::io::stderr().write_all(bytes));
+        let text = String::from_utf8_lossy(bytes);
+        let line = recipe::secrets::masked(&text);
+        let _ = bars().suspend(|| std::io::stderr().write_all(line.as_bytes()));
         Ok(bytes.len())
     }
 

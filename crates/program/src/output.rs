@@ -21,10 +21,11 @@ fn reaches(written: Result<()>) -> Result<bool> {
     }
 }
 
-/// Writes a line to standard error in one piece, so that the lines of several processes do not mix. If that fails,
-/// nothing can be done.
+/// Writes a line to standard error in one piece, so that the lines of several processes do not mix; passwords and
+/// signatures in its URLs are masked. If that fails, nothing can be done.
 pub fn complain(line: &str) {
-    let _ = std::io::stderr().write_all((line.replace('\n', " ") + "\n").as_bytes());
+    let line = recipe::secrets::masked(line).replace('\n', " ") + "\n";
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 #[cfg(test)]

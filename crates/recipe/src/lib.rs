@@ -13,6 +13,7 @@ mod home;
 mod merge;
 mod message;
 mod place;
+pub mod secrets;
 mod sets;
 pub mod text_file;
 
@@ -130,7 +131,8 @@ impl Reader {
             RecipeError::Wrong { path: path.into(), line, message }
         })?;
         for set in sets {
-            sets::apply(&mut value, set).map_err(|message| RecipeError::Set { set: set.clone(), message })?;
+            sets::apply(&mut value, set)
+                .map_err(|message| RecipeError::Set { set: secrets::masked_set(set), message })?;
         }
         home::expand(&mut value, self.home.as_deref()).map_err(|message| RecipeError::Wrong {
             path: path.into(),
@@ -141,9 +143,18 @@ impl Reader {
     }
 }
 
-/// The YAML of a resolved configuration.
+/// The YAML of a resolved configuration, as it may be stored and shown: passwords and signatures in its URLs are masked.
 pub fn to_yaml<T: Serialize>(value: &T) -> String {
-    serde_yaml::to_string(value).expect("configurations are plain data")
+    let mut value = serde_yaml::to_value(value).expect("configurations are plain data");
+    secrets::mask(&mut value);
+    serde_yaml::to_string(&value).expect("configurations are plain data")
+}
+
+/// As [`to_yaml`], as JSON.
+pub fn to_json<T: Serialize>(value: &T) -> serde_json::Value {
+    let mut value = serde_json::to_value(value).expect("configurations are plain data");
+    secrets::mask_json(&mut value);
+    value
 }
 
 /// A recipe from a resolved document, or what is wrong with it, starting with the key. The document is written as
@@ -174,7 +185,7 @@ fn read(path: &Path) -> Result<String, RecipeError> {
 }
 
 fn list(sets: &[String]) -> String {
-    sets.iter().map(|s| format!("--set {s}")).collect::<Vec<_>>().join(" ")
+    sets.iter().map(|s| format!("--set {}", secrets::masked_set(s))).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

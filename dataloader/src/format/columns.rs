@@ -10,6 +10,7 @@ use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::Schema;
 use half::f16;
 
+use crate::format::manifest::is_hash;
 use crate::format::row::{emotions_of, Entry, Row};
 use crate::format::schema::{crop_fields, half_item, image_fields, CLIP, IMAGE};
 
@@ -142,8 +143,12 @@ impl<'a> LightColumns<'a> {
         let attributes = serde_json::from_str(self.attributes.value(row)).map_err(|e| format!("attributes: {e}"))?;
         let emotion = maybe(self.emotion).map(|e| e.parse()).transpose();
         let crop: Vec<u32> = self.crop.iter().map(|c| side(c)).collect();
+        let image_id = text(self.image_id);
+        if !is_hash(&image_id) {
+            return Err(format!("image_id {image_id:?} is no hash, and could lead outside a folder"));
+        }
         Ok(Entry {
-            image_id: text(self.image_id),
+            image_id,
             source: text(self.source),
             path: text(self.path),
             split: text(self.split),
@@ -182,6 +187,18 @@ mod tests {
     use super::*;
     use crate::format::row::tests::row;
     use crate::format::schema::{schema, Widths};
+
+    #[test]
+    fn an_id_that_could_lead_out_of_a_folder_is_refused() {
+        let schema = Arc::new(schema(Widths { latent: 16, clip: Some(8) }));
+        for id in ["../../x", "/etc/x", "", "ab.safetensors", "a b"] {
+            let mut foreign = row("a");
+            foreign.entry = Arc::new(Entry { image_id: id.into(), ..(*foreign.entry).clone() });
+            let batch = batch_from_rows(schema.clone(), &[&foreign]).expect("a batch");
+            let error = entries_from_batch(&batch).expect_err("refused");
+            assert!(error.contains("no hash"), "{error}");
+        }
+    }
 
     #[test]
     fn shards_from_before_there_were_pairs_are_read() {

@@ -259,14 +259,20 @@ impl Manifest {
 
     fn check(&self) -> std::result::Result<(), String> {
         for shard in &self.shards {
-            if shard.file.contains(['/', '\\']) || shard.file.starts_with('.') || shard.file.is_empty() {
+            if !stays_inside(&shard.file) {
                 return Err(format!("shard name {:?} leads outside the folder", shard.file));
+            }
+            if let Some(id) = [&shard.blake3].into_iter().chain(&shard.image_ids).find(|id| !is_hash(id)) {
+                return Err(format!("shard {}: {id:?} is no hash, and could lead outside the folder", shard.file));
             }
             if !self.splits.contains_key(&shard.split) {
                 return Err(format!("shard {} is of split {:?}, which has no counts", shard.file, shard.split));
             }
         }
         for (name, split) in &self.splits {
+            if !stays_inside(name) {
+                return Err(format!("split {name:?} leads outside the folder"));
+            }
             let rows: u64 = self.shards.iter().filter(|s| &s.split == name).map(|s| s.rows).sum();
             if rows != split.rows {
                 return Err(format!("split {name} states {} rows, its shards {rows}", split.rows));
@@ -277,6 +283,17 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+/// Whether `id` can be a hash, or the start of one: hexadecimal digits alone. Hashes name files in caches, so that anything
+/// else from a foreign data set could lead out of their folder.
+pub(crate) fn is_hash(id: &str) -> bool {
+    !id.is_empty() && id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Whether a file or split of this name lies in the folder itself.
+pub(crate) fn stays_inside(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
 }
 
 fn check_version(text: &str) -> std::result::Result<(), String> {
@@ -372,9 +389,23 @@ pub(crate) mod tests {
         let mut wrong = example();
         wrong.shards[0].rows = 4;
         assert!(Manifest::parse("m", &wrong.to_bytes()).is_err());
-        let mut outside = example();
-        outside.shards[0].file = "../x.parquet".into();
-        assert!(Manifest::parse("m", &outside.to_bytes()).is_err());
+        for spoil in [
+            (|m| m.shards[0].file = "../x.parquet".into()) as fn(&mut Manifest),
+            |m| m.shards[0].blake3 = "../../ab".into(),
+            |m| m.shards[0].image_ids = vec!["ab".into(), "/ab".into()],
+            |m| {
+                m.shards[0].split = "../train".into();
+                m.splits = std::mem::take(&mut m.splits)
+                    .into_iter()
+                    .map(|(s, n)| (s.replace("train", "../train"), n))
+                    .collect();
+            },
+        ] {
+            let mut outside = example();
+            spoil(&mut outside);
+            let error = Manifest::parse("m", &outside.to_bytes()).expect_err("outside").to_string();
+            assert!(error.contains("outside the folder"), "{error}");
+        }
     }
 
     #[test]
@@ -402,7 +433,7 @@ pub(crate) mod tests {
             });
             match Manifest::parse("m", sealed.as_deref().unwrap_or(input)) {
                 Ok(manifest) => {
-                    assert!(manifest.shards.iter().all(|s| !s.file.contains('/') && !s.file.starts_with('.')));
+                    assert!(manifest.shards.iter().all(|s| stays_inside(&s.file) && is_hash(&s.blake3)));
                     assert_eq!(manifest.rows(), manifest.splits.values().map(|s| s.rows).sum::<u64>());
                     "read".into()
                 }

@@ -276,7 +276,8 @@ impl PoolFile {
 }
 
 fn open(path: &Path) -> Result<ShardFile> {
-    let pieces = File::open(path).and_then(Pieces::of).map_err(|e| Error::file(path, e))?;
+    let opened = |file| Pieces::of(file, Some(path.to_path_buf()));
+    let pieces = File::open(path).and_then(opened).map_err(|e| Error::file(path, e))?;
     ShardFile::of(path.display().to_string(), pieces)
 }
 

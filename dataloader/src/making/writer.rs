@@ -17,7 +17,7 @@ use parquet::schema::types::ColumnPath;
 
 use crate::error::{Error, Result};
 use crate::format::columns::batch_from_rows;
-use crate::format::manifest::{Shard, Split};
+use crate::format::manifest::{stays_inside, Shard, Split};
 use crate::format::row::Row;
 use crate::format::schema::{hugging_face_features, schema, Widths, HUGGING_FACE_KEY, IMAGE};
 
@@ -47,6 +47,10 @@ impl std::fmt::Debug for ShardWriter {
 impl ShardWriter {
     /// Starts the shard `file` in `folder`; all its rows are of `split`, and `key` stands for its inputs.
     pub fn create(folder: &Path, file: &str, split: &str, key: &str, schema: &Arc<Schema>) -> Result<Self> {
+        if !stays_inside(file) {
+            // A source's own name for a split is part of it.
+            return Err(Error::invalid("output", format!("a shard named {file:?} would lie outside the folder")));
+        }
         let part = folder.join(format!("{file}.{}.part", std::process::id()));
         let sink = BufWriter::new(File::create(&part).map_err(|e| Error::file(&part, e))?);
         let parquet =

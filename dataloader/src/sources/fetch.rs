@@ -1,20 +1,28 @@
 //! `dataloader fetch findingemo`: downloads the images behind the annotated URLs without straining their servers.
 //!
-//! The number of requests at once is bounded, and each host gets one at a time, with pauses. Images that exist are
-//! not fetched again. Dead URLs are replaced by an image's other URLs and reported. Temporary failures are retried
-//! with growing pauses.
+//! The number of requests at once is bounded, and each host gets one at a time, with pauses ([`queue`]). Images that
+//! exist are not fetched again. Dead URLs are replaced by an image's other URLs and reported. Temporary failures are
+//! retried with growing pauses.
+
+mod addresses;
+mod client;
+mod queue;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Write;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use program::Progress;
-use rayon::prelude::*;
+use recipe::secrets::masked;
 use recipe::text_file;
 use serde::{Deserialize, Serialize};
+
+use client::{Client, Refusal};
+use queue::{Heard, Queue, Turn};
 
 use crate::error::{Error, Result};
 use crate::making::staging::write_whole;
@@ -23,8 +31,8 @@ use crate::sources::inside;
 /// The result for every image, one JSON object a line.
 pub const REPORT: &str = "fetch-report.jsonl";
 
-/// How requests name the program to servers.
-const USER_AGENT: &str = concat!("emotion-editor-dataloader/", env!("CARGO_PKG_VERSION"), " (research dataset fetch)");
+/// The longest wait that a server's Retry-After is granted.
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
 /// How to make requests.
 #[derive(Clone, Debug)]
@@ -33,8 +41,14 @@ pub struct FetchPolicy {
     pub concurrency: usize,
     /// The pause between two requests to one host.
     pub pause: Duration,
-    /// The limit for a request's answer, and between two pieces of its body.
+    /// The limit for finding a host's address, and for connecting to it.
     pub timeout: Duration,
+    /// The limit for a whole request, with its redirects and its body.
+    pub deadline: Duration,
+    /// After how many requests in a row without an answer a host is not asked again in this run.
+    pub host_patience: u32,
+    /// Whether hosts may have private addresses, this machine's included.
+    pub allow_private: bool,
     /// Attempts at a URL that fails for a temporary reason.
     pub attempts: u32,
     /// The pause before the second attempt; it doubles with each.
@@ -51,6 +65,9 @@ impl Default for FetchPolicy {
             concurrency: 16,
             pause: Duration::from_millis(500),
             timeout: Duration::from_secs(20),
+            deadline: Duration::from_secs(120),
+            host_patience: 5,
+            allow_private: false,
             attempts: 3,
             backoff: Duration::from_secs(2),
             max_bytes: 64 << 20,
@@ -74,6 +91,13 @@ struct Wanted {
     urls: Vec<String>,
 }
 
+impl Wanted {
+    fn line(&self, outcome: Outcome, url: &str, reason: String) -> Line {
+        let (url, reason) = (masked(url).into_owned(), masked(&reason).into_owned());
+        Line { path: self.path.clone(), outcome, url, reason }
+    }
+}
+
 /// The result for an image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -95,7 +119,7 @@ pub struct Line {
     pub path: String,
     /// The result for it.
     pub outcome: Outcome,
-    /// The URL that gave it, or the last one tried.
+    /// The URL that gave it, or the last one tried, without passwords and signatures.
     pub url: String,
     /// Why there is no image.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -126,27 +150,7 @@ pub fn fetch(urls: &Path, output: &Path, policy: &FetchPolicy) -> Result<Summary
     };
     let (dead, open): (Vec<&Wanted>, Vec<&Wanted>) = wanted.iter().partition(known_dead);
     let log = OpenOptions::new().create(true).append(true).open(&report).map_err(|e| Error::file(&report, e))?;
-    let log = Mutex::new(log);
-    let client = Client::new(policy);
-    let progress = Progress::new("fetching", "images", open.len() as u64, true);
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(policy.concurrency.max(1))
-        .build()
-        .map_err(|e| Error::invalid("--concurrency", e.to_string()))?;
-    let lines: Result<Vec<Line>> = pool.install(|| {
-        open.into_par_iter()
-            .map(|wanted| {
-                let line = client.get(wanted, output)?;
-                if line.outcome != Outcome::There {
-                    note(&log, &line).map_err(|e| Error::file(&report, e))?;
-                }
-                progress.inc(1);
-                Ok(line)
-            })
-            .collect()
-    });
-    drop(progress);
-    let lines = lines?;
+    let lines = Run { output, policy, log: &Mutex::new(log), report: &report }.all(&open)?;
     let count = |outcome: Outcome| lines.iter().filter(|line| line.outcome == outcome).count();
     Ok(Summary {
         fetched: count(Outcome::Fetched),
@@ -154,6 +158,62 @@ pub fn fetch(urls: &Path, output: &Path, policy: &FetchPolicy) -> Result<Summary
         dead: count(Outcome::Dead) + dead.len(),
         failed: count(Outcome::Failed),
     })
+}
+
+/// What the workers of a run share.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    output: &'a Path,
+    policy: &'a FetchPolicy,
+    log: &'a Mutex<fs::File>,
+    report: &'a Path,
+}
+
+impl Run<'_> {
+    /// The results for `open`, in the order in which they come.
+    fn all(self, open: &[&Wanted]) -> Result<Vec<Line>> {
+        let (queue, client, now) = (Queue::new(), Client::new(self.policy), Instant::now());
+        let mut lines = Vec::new();
+        let progress = Progress::new("fetching", "images", open.len() as u64, true);
+        for wanted in open {
+            match (self.output.join(&wanted.path).is_file(), wanted.urls.first()) {
+                (true, _) => lines.push(wanted.line(Outcome::There, "", String::new())),
+                (false, None) => {
+                    lines.push(Job::new(wanted, self.policy).last);
+                    note(self.log, &lines[lines.len() - 1]).map_err(|e| Error::file(self.report, e))?;
+                }
+                (false, Some(url)) => queue.push(&host_of(url), now, Job::new(wanted, self.policy)),
+            }
+        }
+        progress.set(lines.len() as u64);
+        let made: Result<Vec<Vec<Line>>> = std::thread::scope(|scope| {
+            let work = || self.work(&queue, &client, &progress).inspect_err(|_| queue.close());
+            let workers: Vec<_> = (0..self.policy.concurrency.max(1)).map(|_| scope.spawn(work)).collect();
+            let joined = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            joined.collect()
+        });
+        lines.extend(made?.into_iter().flatten());
+        Ok(lines)
+    }
+
+    fn work(self, queue: &Queue<Job<'_>>, client: &Client, progress: &Progress) -> Result<Vec<Line>> {
+        let mut lines = Vec::new();
+        while let Some(turn) = queue.take() {
+            let host = turn.host.clone();
+            let (tried, heard) = attempt(client, turn, self.output, self.policy)?;
+            let next = match tried {
+                Tried::Again(job, from) => Some((host_of(job.url()), from, job)),
+                Tried::Done(line) => {
+                    note(self.log, &line).map_err(|e| Error::file(self.report, e))?;
+                    progress.inc(1);
+                    lines.push(line);
+                    None
+                }
+            };
+            queue.tried(&host, heard, self.policy.pause, next);
+        }
+        Ok(lines)
+    }
 }
 
 fn note(log: &Mutex<fs::File>, line: &Line) -> std::io::Result<()> {
@@ -194,122 +254,85 @@ fn is_web(url: &str) -> bool {
     url::Url::parse(url).is_ok_and(|url| ["http", "https"].contains(&url.scheme()) && url.host_str().is_some())
 }
 
-/// Why a URL gave no image.
-enum Refusal {
-    /// For a lasting reason.
-    Dead(String),
-    /// For a temporary reason, perhaps for at least this long.
-    Later(String, Option<Duration>),
+/// An image on its way: which of its URLs is asked, and how often it was.
+struct Job<'a> {
+    wanted: &'a Wanted,
+    url: usize,
+    attempt: u32,
+    backoff: Duration,
+    /// The result if no URL gives it.
+    last: Line,
 }
 
-/// One connection pool, and when each host may be asked next.
-struct Client<'a> {
-    agent: ureq::Agent,
-    policy: &'a FetchPolicy,
-    hosts: Mutex<HashMap<String, Arc<Mutex<Option<Instant>>>>>,
+/// What comes of a try.
+enum Tried<'a> {
+    /// The image has its result.
+    Done(Line),
+    /// Another try, from then on.
+    Again(Job<'a>, Instant),
 }
 
-impl<'a> Client<'a> {
-    fn new(policy: &'a FetchPolicy) -> Self {
-        let agent = ureq::AgentBuilder::new()
-            .timeout_connect(policy.timeout)
-            .timeout_read(policy.timeout)
-            .timeout_write(policy.timeout)
-            .redirects(5)
-            .user_agent(USER_AGENT)
-            .build();
-        Self { agent, policy, hosts: Mutex::default() }
+impl<'a> Job<'a> {
+    fn new(wanted: &'a Wanted, policy: &FetchPolicy) -> Self {
+        let last = wanted.line(Outcome::Dead, "", "no usable URL is published".into());
+        Self { wanted, url: 0, attempt: 1, backoff: policy.backoff, last }
     }
 
-    fn get(&self, wanted: &Wanted, output: &Path) -> Result<Line> {
-        let place = output.join(&wanted.path);
-        let line =
-            |outcome, url: &str, reason: String| Line { path: wanted.path.clone(), outcome, url: url.into(), reason };
-        if place.is_file() {
-            return Ok(line(Outcome::There, "", String::new()));
+    fn url(&self) -> &'a str {
+        &self.wanted.urls[self.url]
+    }
+
+    /// The same URL another time, as long as attempts are left; then the next one.
+    fn later(self, reason: String, wait: Option<Duration>, policy: &FetchPolicy) -> Tried<'a> {
+        if self.attempt < policy.attempts {
+            let from = Instant::now() + wait.unwrap_or(self.backoff).min(LONGEST_WAIT);
+            return Tried::Again(Self { attempt: self.attempt + 1, backoff: self.backoff * 2, ..self }, from);
         }
-        let mut last = line(Outcome::Dead, "", "no usable URL is published".into());
-        for url in &wanted.urls {
-            match self.get_url(url) {
-                Ok(bytes) => {
-                    save(&place, &bytes)?;
-                    return Ok(line(Outcome::Fetched, url, String::new()));
-                }
-                Err(Refusal::Later(reason, _)) => last = line(Outcome::Failed, url, reason),
-                // A URL that may answer another time counts more than one that is gone.
-                Err(Refusal::Dead(reason)) if last.outcome != Outcome::Failed => {
-                    last = line(Outcome::Dead, url, reason)
-                }
-                Err(Refusal::Dead(_)) => {}
+        let last = self.wanted.line(Outcome::Failed, self.url(), reason);
+        Self { last, ..self }.next(policy)
+    }
+
+    fn dead(self, reason: String, policy: &FetchPolicy) -> Tried<'a> {
+        // A URL that may answer another time counts more than one that is gone.
+        let last = match self.last.outcome {
+            Outcome::Failed => self.last.clone(),
+            _ => self.wanted.line(Outcome::Dead, self.url(), reason),
+        };
+        Self { last, ..self }.next(policy)
+    }
+
+    fn next(self, policy: &FetchPolicy) -> Tried<'a> {
+        match self.url + 1 < self.wanted.urls.len() {
+            true => {
+                Tried::Again(Self { url: self.url + 1, attempt: 1, backoff: policy.backoff, ..self }, Instant::now())
             }
+            false => Tried::Done(self.last),
         }
-        Ok(last)
     }
+}
 
-    /// The image at `url`, after as many attempts as are needed and allowed.
-    fn get_url(&self, url: &str) -> std::result::Result<Vec<u8>, Refusal> {
-        let mut backoff = self.policy.backoff;
-        let mut attempt = 1;
-        loop {
-            match self.ask(url) {
-                Err(Refusal::Later(_, wait)) if attempt < self.policy.attempts => {
-                    std::thread::sleep(wait.unwrap_or(backoff).min(Duration::from_secs(120)));
-                    backoff *= 2;
-                    attempt += 1;
-                }
-                answer => return answer,
-            }
-        }
+/// A try at a job, and what it tells of the host. A host that has not answered for too often is not asked.
+fn attempt<'a>(
+    client: &Client, turn: Turn<Job<'a>>, output: &Path, policy: &FetchPolicy,
+) -> Result<(Tried<'a>, Heard)> {
+    let Turn { job, unanswered, host } = turn;
+    if unanswered >= policy.host_patience {
+        let reason = format!("{host} did not answer {unanswered} times in a row; it is not asked again in this run");
+        return Ok((Job { attempt: policy.attempts, ..job }.later(reason, None, policy), Heard::Nothing));
     }
+    Ok(match client.image(job.url()) {
+        Ok(bytes) => {
+            save(&output.join(&job.wanted.path), &bytes)?;
+            (Tried::Done(job.wanted.line(Outcome::Fetched, job.url(), String::new())), Heard::Answer)
+        }
+        Err(Refusal::Dead(reason)) => (job.dead(reason, policy), Heard::Answer),
+        Err(Refusal::Later(reason, wait)) => (job.later(reason, wait, policy), Heard::Answer),
+        Err(Refusal::Silent(reason)) => (job.later(reason, None, policy), Heard::Silence),
+    })
+}
 
-    /// One request, once it is the host's turn.
-    fn ask(&self, url: &str) -> std::result::Result<Vec<u8>, Refusal> {
-        let host = url::Url::parse(url).ok().and_then(|u| u.host_str().map(str::to_string)).unwrap_or_default();
-        let turn = self.hosts.lock().unwrap_or_else(PoisonError::into_inner).entry(host).or_default().clone();
-        let mut last = turn.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(since) = last.map(|at| at.elapsed()) {
-            std::thread::sleep(self.policy.pause.saturating_sub(since));
-        }
-        let answer = self.request(url);
-        *last = Some(Instant::now());
-        answer
-    }
-
-    fn request(&self, url: &str) -> std::result::Result<Vec<u8>, Refusal> {
-        let response = self.agent.get(url).call().map_err(|error| match error {
-            ureq::Error::Status(code, response) => {
-                let reason = format!("HTTP {code}");
-                match code {
-                    408 | 425 | 429 | 500.. => {
-                        let after = response.header("Retry-After").and_then(|text| text.parse().ok());
-                        Refusal::Later(reason, after.map(Duration::from_secs))
-                    }
-                    _ => Refusal::Dead(reason),
-                }
-            }
-            ureq::Error::Transport(error) => match error.kind() {
-                ureq::ErrorKind::InvalidUrl | ureq::ErrorKind::UnknownScheme | ureq::ErrorKind::TooManyRedirects => {
-                    Refusal::Dead(error.to_string())
-                }
-                _ => Refusal::Later(error.to_string(), None),
-            },
-        })?;
-        let stated: Option<u64> = response.header("Content-Length").and_then(|text| text.parse().ok());
-        let mut bytes = Vec::new();
-        let limit = self.policy.max_bytes;
-        let read = response.into_reader().take(limit + 1).read_to_end(&mut bytes);
-        read.map_err(|e| Refusal::Later(format!("the body broke off: {e}"), None))?;
-        if bytes.len() as u64 > limit {
-            return Err(Refusal::Dead(format!("larger than {limit} bytes")));
-        }
-        if stated.is_some_and(|stated| stated > bytes.len() as u64) {
-            return Err(Refusal::Later("the body is shorter than announced".into(), None));
-        }
-        match image::guess_format(&bytes) {
-            Ok(_) => Ok(bytes),
-            Err(_) => Err(Refusal::Dead("what it gives is no image".into())),
-        }
-    }
+fn host_of(url: &str) -> String {
+    url::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_string)).unwrap_or_default()
 }
 
 fn save(place: &Path, bytes: &[u8]) -> Result<()> {

@@ -11,7 +11,7 @@ use object_store::path::Path as ObjectPath;
 use object_store::{ClientConfigKey, ObjectStore, ObjectStoreScheme, RetryConfig};
 use url::Url;
 
-use super::access::Access;
+use super::access::{Access, VARIABLES};
 use crate::error::{Error, Result};
 
 /// What the client repeats by itself: refused connections, 5xx, 429, bodies that break off.
@@ -28,6 +28,12 @@ pub(super) fn client(url: &str, access: &Access) -> Result<(Arc<dyn ObjectStore>
     }
     let parsed = Url::parse(url).map_err(|e| refuse(format!("not a URL: {e}")))?;
     let schemes = "give a folder, s3://, gs://, az:// or http(s)://";
+    if parsed.query().is_some() {
+        let hint =
+            "a query, such as a signature, is not used for a data set; credentials belong in the environment (for \
+                    Azure's SAS, AZURE_STORAGE_SAS_KEY)";
+        return Err(refuse(hint.into()));
+    }
     let (scheme, prefix) = ObjectStoreScheme::parse(&parsed).map_err(|e| refuse(format!("{e}; {schemes}")))?;
     macro_rules! build {
         ($builder:expr) => {{
@@ -56,6 +62,20 @@ fn retry() -> RetryConfig {
     RetryConfig { max_retries: MAX_RETRIES, retry_timeout: RETRY_FOR, ..RetryConfig::default() }
 }
 
+/// The environment's variable for a setting: the cloud's own name of it, or what the HTTP client reads for a proxy.
+pub(super) fn variable_of(key: &str) -> String {
+    let key = key.to_ascii_lowercase();
+    let named = [
+        key.parse::<AmazonS3ConfigKey>().map(|known| known.as_ref().to_string()),
+        key.parse::<AzureConfigKey>().map(|known| known.as_ref().to_string()),
+        key.parse::<GoogleConfigKey>().map(|known| known.as_ref().to_string()),
+    ];
+    let name =
+        named.into_iter().flatten().map(|name| name.to_ascii_uppercase()).find(|n| VARIABLES.contains(&n.as_str()));
+    let proxy = || if key.starts_with("proxy") { "HTTPS_PROXY".into() } else { key.to_ascii_uppercase() };
+    name.unwrap_or_else(proxy)
+}
+
 fn is_known(key: &str) -> bool {
     key.parse::<AmazonS3ConfigKey>().is_ok()
         || key.parse::<GoogleConfigKey>().is_ok()
@@ -75,5 +95,24 @@ mod tests {
         let access: Access = serde_yaml::from_str("settings: {aws_region: a}").expect("plain data");
         assert!(client("s3://bucket/data", &access).is_ok());
         assert!(client("http://localhost:1/data", &Access::default()).is_ok());
+    }
+
+    /// Whoever is told to set a variable must find that it is read.
+    #[test]
+    fn every_clouds_secret_has_a_variable_that_is_read() {
+        let aws = ["access_key_id", "secret_access_key", "session_token", "sse_customer_key_base64"];
+        let azure = ["account_key", "client_secret", "sas_key", "token", "encryption_key"];
+        let named = aws.map(|n| format!("aws_{n}")).into_iter().chain(azure.map(|n| format!("azure_storage_{n}")));
+        let others = ["azure_fabric_session_token", "google_service_account_key", "google_bearer_token"];
+        for key in named.chain(others.map(String::from)) {
+            assert!(is_known(&key) && recipe::secrets::is_secret(&key), "{key}");
+            assert!(VARIABLES.contains(&variable_of(&key).as_str()), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_signed_url_is_refused_without_its_signature() {
+        let error = client("az://container/x?sig=s3cret", &Access::default()).expect_err("signed").to_string();
+        assert!(error.contains("AZURE_STORAGE_SAS_KEY") && !error.contains("s3cret"), "{error}");
     }
 }

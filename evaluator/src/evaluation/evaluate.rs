@@ -163,6 +163,7 @@ impl Judges<'_> {
                     for group in missing {
                         let mut found = found();
                         for before in &batches {
+                            ranks.check()?;
                             self.judge(&mut found, group, before, &progress)?;
                         }
                         parts.save(&edits_part(span, group.emotion), found.into_part())?;
@@ -171,6 +172,7 @@ impl Judges<'_> {
                 Job::References(emotion, own, span) => {
                     let name = references_part(span, *emotion);
                     if !parts.has(&name) {
+                        ranks.check()?;
                         let mut found = found();
                         self.see_references(&mut found, *emotion, own, span)?;
                         parts.save(&name, found.into_part())?;
@@ -184,8 +186,11 @@ impl Judges<'_> {
         }
         let mut whole = Whole::new(scores, sets);
         let _gathering = Progress::unbounded("gathering all processes' parts", true);
-        for name in jobs.iter().flat_map(|job| job.parts(methods_by_emotion)) {
-            whole.add(parts.wait(&name)?).map_err(|message| parts.refused(&name, message))?;
+        for (k, job) in jobs.iter().enumerate() {
+            for name in job.parts(methods_by_emotion) {
+                let part = parts.wait(&name, || ranks.check_owner(k))?;
+                whole.add(part).map_err(|message| parts.refused(&name, message))?;
+            }
         }
         whole.scores.series.iter_mut().for_each(|series| series.cases.sort_by_key(|case| case.source));
         Ok(Some(whole))

@@ -103,11 +103,15 @@ impl Parts {
         durable::write(&path, &text).map_err(|e| Error::io(&path, e))
     }
 
-    /// The part `name`, once it is finished. If the process that makes it dies, the launcher notices and ends the
-    /// others.
-    pub fn wait(&self, name: &str) -> Result<Part> {
+    /// The part `name`, once it is finished; meanwhile `check` says whether it can still come.
+    pub fn wait(&self, name: &str, check: impl Fn() -> Result<()>) -> Result<Part> {
         while !self.has(name) {
             std::thread::sleep(LOOK_EVERY);
+            match check() {
+                // It may have been finished just before its process left.
+                Err(error) if !self.has(name) => return Err(error),
+                _ => {}
+            }
         }
         let path = self.path(name);
         let text = fs::read(&path).map_err(|e| Error::io(&path, e))?;

@@ -118,7 +118,7 @@ fn truth(plan: &Plan, sources: &Sources) -> Value {
 
 /// A baseline's settings, with the runs whose tokens it uses.
 fn baseline(planned: &PlannedBaseline) -> Result<Value> {
-    let mut settings = serde_json::to_value(&planned.settings).expect("a recipe is plain data");
+    let mut settings = recipe::to_json(&planned.settings);
     shorten(&mut settings);
     let mut runs = Map::new();
     for (emotion, (folder, run)) in &planned.runs {
@@ -183,7 +183,7 @@ fn file_hash(path: &Path) -> Result<String> {
 
 /// The recipe with every absolute path shortened.
 fn recipe(plan: &Plan) -> String {
-    let mut value = serde_json::to_value(&plan.config).expect("a recipe is plain data");
+    let mut value = recipe::to_json(&plan.config);
     shorten(&mut value);
     recipe::to_yaml(&value)
 }
@@ -197,13 +197,13 @@ fn shorten(value: &mut Value) {
     }
 }
 
-/// A path or URL as a report may show it: of an absolute path only the last part.
+/// A path or URL as a report may show it: of an absolute path only the last part, of a URL no password or signature.
 fn shown(name: &str) -> String {
     if Path::new(name).is_absolute() {
         let last = Path::new(name).file_name().map(|n| n.to_string_lossy().into_owned());
         return format!("…/{}", last.unwrap_or_default());
     }
-    name.to_string()
+    recipe::secrets::masked(name).into_owned()
 }
 
 #[cfg(test)]
@@ -215,5 +215,6 @@ mod tests {
         assert_eq!(shown("/home/someone/runs/awe"), "…/awe");
         assert_eq!(shown("runs/awe"), "runs/awe");
         assert_eq!(shown("s3://affect/emoset"), "s3://affect/emoset");
+        assert_eq!(shown("https://ada:s3cret@host/emoset"), "https://***@host/emoset");
     }
 }

@@ -113,6 +113,33 @@ fn a_timeout_that_nobody_would_watch_is_refused() {
 }
 
 #[test]
+fn a_rank_that_loads_for_longer_than_a_collective_may_take_is_waited_for() {
+    let mut processes = Processes::start("last-loads", 3, 2);
+    for rank in 0..3 {
+        let ended = processes.end_of(rank);
+        assert!(ended.success && !ended.said.contains("error after"), "rank {rank}: {}", ended.said);
+    }
+}
+
+#[test]
+fn a_rank_that_dies_while_it_loads_is_named_within_the_timeout() {
+    let mut processes = Processes::start("last-dies-loading", 3, 5);
+    for rank in [0, 1] {
+        let (secs, message) = error_of(&mut processes, rank);
+        has(&message, &["a meeting (operation 1)", "rank 2 has stopped answering"]);
+        assert!(secs < 12.0, "{secs} s: {message}");
+    }
+}
+
+#[test]
+fn a_rank_that_loads_for_longer_than_is_allowed_is_named() {
+    let mut processes = Processes::start("last-loads-too-long", 2, 3);
+    let (secs, message) = error_of(&mut processes, 0);
+    has(&message, &["rank 1 is alive but did not come", "2 s after the others: rank 1"]);
+    assert!((2.0..12.0).contains(&secs), "{secs} s: {message}");
+}
+
+#[test]
 fn threads_name_who_is_missing() {
     let one = || Tensor::ones([2], (Kind::Float, Device::Cpu));
     let mut late = threads_with_timeout(2, Duration::from_millis(200));

@@ -50,6 +50,9 @@ fn member(role: &str) {
         "first-freezes" => lose(&*group, 0, || signal_self("STOP")),
         "last-dawdles" => lose(&*group, last, || std::thread::sleep(timeout() + Duration::from_secs(4))),
         "last-leaves" => leave(group, last),
+        "last-loads" => load(&*group, last, timeout() + Duration::from_secs(3), Duration::from_secs(60)),
+        "last-loads-too-long" => load(&*group, last, timeout() * 20, Duration::from_secs(2)),
+        "last-dies-loading" => load(&*group, last, Duration::ZERO, Duration::from_secs(60)),
         "last-exits-with-3" => {
             if group.rank() == last {
                 std::process::exit(3);
@@ -77,6 +80,21 @@ fn lose(group: &dyn ProcessGroup, lost: usize, fate: impl Fn()) {
     let again = Instant::now();
     reduce(group).expect_err("the group is broken");
     assert!(again.elapsed() < Duration::from_secs(1), "a broken group must fail at once");
+}
+
+/// One rank loads for `long` (not at all: it dies), the others meet it, within `limit` of one another.
+fn load(group: &dyn ProcessGroup, last: usize, long: Duration, limit: Duration) {
+    if group.rank() == last {
+        match long.is_zero() {
+            true => signal_self("KILL"),
+            false => std::thread::sleep(long),
+        }
+    }
+    let began = Instant::now();
+    match group.meet(limit) {
+        Ok(()) => reduce(group).expect("everybody is there"),
+        Err(error) => println!("error after {:.1}: {error}", began.elapsed().as_secs_f64()),
+    }
 }
 
 fn leave(group: Box<dyn ProcessGroup>, last: usize) {

@@ -344,6 +344,7 @@ fn check_train(config: &Config) -> anyhow::Result<()> {
         ("train.max_train_steps", train.max_train_steps),
         ("train.max_skipped_steps", train.max_skipped_steps),
         ("train.timeout_secs", train.timeout_secs),
+        ("train.start_timeout_secs", train.start_timeout_secs),
         ("train.num_threads", train.num_threads.unwrap_or(1) as u64),
         ("checkpoint.checkpoints_total_limit", config.checkpoint.checkpoints_total_limit as u64),
         ("data.sources.inversion_batch_size", config.data.sources.inversion_batch_size as u64),
@@ -357,12 +358,10 @@ fn check_train(config: &Config) -> anyhow::Result<()> {
         let whole = train.train_batch_size;
         return Err(refuse(format!("train.micro_batch_size: {piece} does not divide train_batch_size {whole}")));
     }
-    if train.timeout_secs > collective::MAX_TIMEOUT.as_secs() {
-        let most = collective::MAX_TIMEOUT.as_secs();
-        return Err(refuse(format!(
-            "train.timeout_secs: {} is above {most}: a lost rank would go unnoticed",
-            train.timeout_secs
-        )));
+    let most = [collective::MAX_TIMEOUT, collective::MAX_START].map(|most| most.as_secs());
+    let limits = [("train.timeout_secs", train.timeout_secs), ("train.start_timeout_secs", train.start_timeout_secs)];
+    for ((key, secs), most) in limits.into_iter().zip(most).filter(|((_, secs), most)| secs > most) {
+        return Err(refuse(format!("{key}: {secs} is above {most}: a lost rank would go unnoticed")));
     }
     positive("train.learning_rate.tokens", train.learning_rate.tokens)?;
     positive("train.learning_rate.delta", train.learning_rate.delta)?;
@@ -445,6 +444,7 @@ mod tests {
             ("train.train_batch_size=0", "train.train_batch_size"),
             ("train.micro_batch_size=4", "train.micro_batch_size"),
             ("train.timeout_secs=1000", "train.timeout_secs"),
+            ("train.start_timeout_secs=100000", "train.start_timeout_secs"),
             ("direction.mix=2", "direction.mix"),
             ("edit.t_edit=1000", "edit.t_edit"),
             ("edit.strength=0", "edit.strength"),

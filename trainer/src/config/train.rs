@@ -91,6 +91,10 @@ pub struct TrainSection {
     /// How long a collective may take, in seconds, before the run ends and names the missing rank.
     #[serde(default = "default_timeout")]
     pub timeout_secs: u64,
+    /// How much later than the first the last process may begin, in seconds, and be done with loading and downloading:
+    /// nothing before the first step counts against timeout_secs.
+    #[serde(default = "default_start_timeout")]
+    pub start_timeout_secs: u64,
 }
 
 fn one() -> usize {
@@ -119,4 +123,8 @@ fn default_max_skipped() -> u64 {
 
 fn default_timeout() -> u64 {
     90
+}
+
+fn default_start_timeout() -> u64 {
+    1800
 }

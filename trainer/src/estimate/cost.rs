@@ -208,8 +208,8 @@ fn pieces(recipe: &Resolved, networks: &Networks, unet: UnetMacs, preview: i64) 
     pieces
 }
 
-/// Numbers kept for the backward pass through one image's up path, the whole UNet of the denoising term, and the
-/// preview: about 10 for a residual block and 16 for a transformer block, times channels and positions.
+/// Numbers kept for the backward pass: of an edit, one image's up path and its preview, or of the denoising term, the whole
+/// UNet, whichever is more: about 10 for a residual block and 16 for a transformer block, times channels and positions.
 fn activations(recipe: &Resolved, networks: &Networks, side: i64, preview: u64) -> u64 {
     let blocks = networks.unet.levels.iter().enumerate();
     let blocks: Vec<u64> = blocks
@@ -221,19 +221,15 @@ fn activations(recipe: &Resolved, networks: &Networks, side: i64, preview: u64) 
         false => up,
     };
     let encoder = up * 2 / 3;
-    let mut numbers = 0;
-    if recipe.needs_sources() {
-        let with_encoder = recipe.config.edit.condition == Condition::Both && recipe.config.tokens.on().is_some();
-        numbers += kept + if with_encoder { encoder } else { 0 };
-    }
-    if recipe.needs_denoising() {
-        numbers += up + encoder;
-    }
-    if recipe.needs_delta_denoising() {
-        numbers += kept;
-    }
-    if recipe.needs_directions() {
-        numbers += networks.decoder.numbers_a_pixel() * preview * preview;
-    }
-    numbers
+    let with_encoder = recipe.config.edit.condition == Condition::Both && recipe.config.tokens.on().is_some();
+    let preview = match recipe.needs_directions() {
+        true => networks.decoder.numbers_a_pixel() * preview * preview,
+        false => 0,
+    };
+    // Each term's graph is freed before the next term is computed: the largest counts, not their sum. What decodes the
+    // edit is seen in one graph with the pass that made it.
+    let edit = if recipe.needs_sources() { kept + if with_encoder { encoder } else { 0 } + preview } else { 0 };
+    let denoising = if recipe.needs_denoising() { up + encoder } else { 0 };
+    let by_delta = if recipe.needs_delta_denoising() { kept } else { 0 };
+    edit.max(denoising).max(by_delta)
 }

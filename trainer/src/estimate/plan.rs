@@ -3,6 +3,7 @@
 use diffusion::process::ddim::InversionSchedule;
 use diffusion::text::tokenizer::Tokenizer;
 use hub::Hub;
+use recipe::secrets::masked;
 
 use crate::checkpoint::resume::{self, Frozen, Resume};
 use crate::config::resolved::Resolved;
@@ -12,6 +13,7 @@ use crate::data::trajectories::Trajectories;
 use crate::data::Data;
 use crate::estimate::cost::Cost;
 use crate::estimate::units::{bytes, flop};
+use crate::estimate::SUMMED_BYTES;
 use crate::failure::{input, refuse};
 use crate::run::models::{Folders, Models};
 use crate::step::state::State;
@@ -120,7 +122,7 @@ fn lines(
         ),
         format!("parameters     {} trained, {} frozen", cost.trained, cost.frozen),
         format!("work           {} a step and process", flop(cost.flop(recipe.global_batch(1)))),
-        format!("all-reduced    {} a step", bytes(cost.trained * 4)),
+        format!("all-reduced    {} a step", bytes(cost.trained * SUMMED_BYTES)),
     ];
     for (k, name) in recipe.names.iter().enumerate() {
         let images = data.images.get(k).map_or(0, |stream| stream.rows().len());
@@ -131,7 +133,7 @@ fn lines(
         ));
     }
     if let Some(url) = &config.data.sources.inversions {
-        lines.push(format!("inversions     {ready} of {} sources in {url}", most.len()));
+        lines.push(format!("inversions     {ready} of {} sources in {}", most.len(), masked(url)));
     }
     lines.push(format!("inversions     {} in {}", bytes(inversions), config.data.sources.trajectories.display()));
     lines.push(format!(

@@ -88,7 +88,7 @@ impl Recorder {
         let folder = &recipe.config.output_dir;
         write_config(recipe)?;
         let mut events = Events::create(&folder.join("logs"), step + 1)?;
-        let config = serde_json::to_value(&recipe.config)?;
+        let config = recipe::to_json(&recipe.config);
         events.text(step, "config", &events::table(&config));
         events.hparams(step, folder, &events::flat(&config))?;
         let open = |name| Metrics::open(folder, name, step);

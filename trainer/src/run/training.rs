@@ -55,6 +55,7 @@ pub fn train(
         inversion_schedule,
         data.source_set.manifest(),
     )?;
+    world.meet()?; // models and data have taken each rank its own time
     let run = RunContext { recipe, models, inversion_schedule, data: &data, trajectories, world, stop };
     let mut state = begin(&run, resume)?;
     let mut recorder = Recorder::open(recipe, state.counters.step, world)?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use collective::{share_cores, Backend, ProcessGroup, ReduceOp, Rendezvous, Work};
+use collective::{connect_within, share_cores, Backend, ProcessGroup, ReduceOp, Rendezvous, Work};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::TrainSection;
@@ -11,6 +11,8 @@ use crate::failure::{exit_code, refuse, BAD_INPUT};
 /// This process among all processes.
 pub struct World {
     group: Box<dyn ProcessGroup>,
+    /// How much later than the first the last rank may be done with what comes before the first step.
+    start: Duration,
     /// Its rank among all processes.
     pub rank: usize,
     /// The number of all processes.
@@ -37,10 +39,12 @@ impl World {
             None => collective::single(),
             Some(rendezvous) => {
                 let backend = if device.is_cuda() { Backend::Nccl } else { Backend::Gloo };
-                collective::connect(rendezvous, backend, Duration::from_secs(train.timeout_secs))?
+                let [start, timeout] = [train.start_timeout_secs, train.timeout_secs].map(Duration::from_secs);
+                connect_within(rendezvous, backend, start, timeout)?
             }
         };
-        Ok(Self { rank: group.rank(), size: group.world_size(), group, local_rank, local_size, device })
+        let start = Duration::from_secs(train.start_timeout_secs);
+        Ok(Self { rank: group.rank(), size: group.world_size(), group, start, local_rank, local_size, device })
     }
 
     /// Whether this process prints, logs and writes.
@@ -113,6 +117,12 @@ impl World {
     /// Every rank's rows one after the other, by rank: (n, …) of each → (world·n, …).
     pub fn gather_rows(&self, rows: &Tensor) -> anyhow::Result<Tensor> {
         Ok(Tensor::cat(&self.group.all_gather(&rows.contiguous())?, 0))
+    }
+
+    /// As [`barrier`](Self::barrier), after work that takes the ranks very different times, such as loading: what counts
+    /// is `train.start_timeout_secs`, not a collective's time-out. A rank that dies meanwhile is named.
+    pub fn meet(&self) -> anyhow::Result<()> {
+        Ok(self.group.meet(self.start)?)
     }
 
     /// Returns once every rank is here.

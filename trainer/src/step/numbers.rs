@@ -46,7 +46,7 @@ mod tests {
         let losses = losses.to_kind(tch::Kind::Double);
         let row = StepNumbers::row(&Tensor::from(1.0), &losses, &Tensor::from_slice(&[7.0]));
         let read = StepNumbers::from_row(&Vec::try_from(row).expect("numbers"));
-        let losses = Losses { total: 2.0, terms: [3.0, 0.0, 5.0, 0.0] };
+        let losses = Losses { total: 2.0, terms: [3.0, 0.0, 5.0, 0.0, 0.0, 0.0] };
         assert_eq!(read, StepNumbers { gradient_norm: 1.0, losses, num_asked_to_stop: 7.0 });
         assert!(read.is_finite() && !StepNumbers { gradient_norm: f64::NAN, ..read }.is_finite());
     }

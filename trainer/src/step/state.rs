@@ -148,7 +148,7 @@ impl State {
             files.insert(TRAJECTORY.into(), Tensors::from([("z".to_string(), all)]));
         }
         let mut state = serde_json::to_value(self.counters)?;
-        state["config"] = serde_json::to_value(&recipe.config)?;
+        state["config"] = recipe::to_json(&recipe.config);
         state["models"] = serde_json::to_value(Frozen::of(models))?;
         Ok(Snapshot { files, state })
     }

@@ -29,7 +29,7 @@ const MEANING: [&str; 8] = [
 ];
 
 /// The keys that may change without a report: how long to train, where to write, and what to show.
-const FREE: [&str; 9] = [
+const FREE: [&str; 10] = [
     "checkpoint",
     "validation",
     "watch",
@@ -39,6 +39,7 @@ const FREE: [&str; 9] = [
     "train.max_train_steps",
     "train.num_threads",
     "train.timeout_secs",
+    "train.start_timeout_secs",
 ];
 
 /// The keys that decide which source a step sees at which timestep: the edited latents of a checkpoint belong to the
@@ -139,11 +140,11 @@ pub fn check(folder: &Path, state: &Value, now: &Config, frozen: &Frozen) -> any
 /// The keys whose values differ; a key that the checkpoint's version did not have counts as its default.
 fn between(before: &Value, now: &Config) -> anyhow::Result<Vec<Change>> {
     let before = match serde_json::from_value::<Config>(before.clone()) {
-        Ok(config) => serde_json::to_value(config)?,
+        Ok(config) => recipe::to_json(&config),
         Err(_) => before.clone(),
     };
     let mut found = Vec::new();
-    differ("", &before, &serde_json::to_value(now)?, &mut found);
+    differ("", &before, &recipe::to_json(now), &mut found);
     Ok(found)
 }
 
