@@ -12,6 +12,7 @@ EMOTIONS := amusement anger awe contentment disgust excitement fear sadness
 BIN := target/release
 VENV := .venv/peers
 BENCH_VENV := .venv/bench
+API_VENV := .venv/schemathesis
 NPROC ?= 2
 # libtorch's threads share the cores among the processes; on a busy machine two of one thread beat one of two.
 TRAIN = $(BIN)/trainer --nproc-per-node $(NPROC)
@@ -66,12 +67,13 @@ test: build ## every test that needs no network
 
 $(VENV)/ready: tests/peers/requirements.txt
 $(BENCH_VENV)/ready: tests/benches/requirements-data.txt
+$(API_VENV)/ready: tests/peers/requirements-schemathesis.txt
 %/ready:
 	$(PYTHON) -m venv $*
 	$*/bin/pip install -q --disable-pip-version-check -r $<
 	touch $@
 
-test-peers: data $(VENV)/ready ## checks against TensorBoard, diffusers, pyarrow, duckdb, datasets, torchrun, S3
+test-peers: data $(VENV)/ready $(API_VENV)/ready ## checks against TensorBoard, Chromium, diffusers, pyarrow, duckdb, datasets, torchrun, S3
 	$(VENV)/bin/python tests/peers/run.py
 
 chaos: build ## the long drills: 200 kills of a 2-rank training and of `dataloader shard`, a full disk, a large photo

@@ -61,6 +61,7 @@ const EXAMPLES: &str = "Examples:
   editor --run runs/awe --image photo.jpg --strength 1.0 --output out.png --compare
   editor --run runs/all --image photo.jpg --emotion awe:0.7,fear:0.3 --output out.jpg
   editor --run runs/awe --image photo.jpg --sweep 0,0.5,1,1.5 --output strip.png
+  editor serve --run runs/awe      a page in the browser; editor serve --help
 
 Exit codes: 0 done; 1 failed; 2 bad arguments or input files.";
 

@@ -65,7 +65,8 @@ fn check_output(path: &Path) -> Result<()> {
     Err(BadInput(format!("--output {}: the folder {} does not exist", path.display(), folder.display())).into())
 }
 
-fn device(name: Option<DeviceName>) -> Result<Device> {
+/// Where to compute: as asked, or on the first GPU if there is one.
+pub fn device(name: Option<DeviceName>) -> Result<Device> {
     match name {
         Some(DeviceName::Cpu) => Ok(Device::Cpu),
         None if collective::cuda::available() => Ok(Device::Cuda(0)),

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::images::{self, Photo, Upsampled};
 use crate::pipeline::Pipeline;
 use crate::process::asyrp::{reverse, Branch, Shift};
-use crate::process::ddim::{invert, InversionSchedule, Trajectory};
+use crate::process::ddim::{invert, invert_watched, InversionSchedule, Trajectory};
 use crate::run::{pooled_token, Learned, Run, RunConfig};
 use crate::tokens::{Prompt, Tokens};
 
@@ -113,17 +113,48 @@ impl Editor {
         Ok(self.source(&images::to_tensor(&small)))
     }
 
+    /// As [`Editor::source_of_photo`], to the same numbers. `watch` hears how many of how many timesteps are inverted;
+    /// if it returns false, the inversion ends there and is `None`.
+    pub fn source_of_photo_watched(
+        &self, photo: &Photo, resolution: i64, watch: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<Option<Source>> {
+        let _no_grad = tch::no_grad_guard();
+        let (width, height) = self.working_size(photo.dimensions(), resolution);
+        let images = images::to_tensor(&images::resize(&photo.to_srgb(), width, height)?).to_device(self.device);
+        let latents = self.pipeline.latents_from_images(&images);
+        let round_trip = self.pipeline.images_from_latents(&latents);
+        let (unet, schedule) = (&self.pipeline.unet, &self.pipeline.schedule);
+        let steps = self.inversion_schedule.timesteps().len();
+        let context = self.source_context();
+        let mut watch = |done| watch(done, steps);
+        let trajectory = invert_watched(unet, schedule, &self.inversion_schedule, &latents, &context, &mut watch);
+        Ok(trajectory.map(|trajectory| Source { images, round_trip, trajectory }))
+    }
+
     /// The edit of `photo` at its own size, in its own colour space and depth. NaN or infinite values are an error.
     /// `source` is its [`Editor::source_of_photo`].
     pub fn edit_photo(
         &self, photo: &Photo, source: &Source, emotions: &[(String, f64)], strength: f64,
     ) -> Result<Photo> {
+        self.finished_photo(photo, &self.change(source, emotions, strength)?)
+    }
+
+    /// What an edit does to its photo, at the working size on the CPU: [`Detail::working`]. From one change the edit can
+    /// be finished at several sizes. NaN or infinite values are an error.
+    ///
+    /// [`Detail::working`]: crate::detail::Detail::working
+    pub fn change(&self, source: &Source, emotions: &[(String, f64)], strength: f64) -> Result<Tensor> {
         let _no_grad = tch::no_grad_guard();
         let decoded = self.decoded_edit(source, emotions, strength)?;
+        Ok(self.config.edit.detail.working(&source.round_trip, &decoded).to_device(Device::Cpu))
+    }
+
+    /// `photo`, or a smaller copy of it, with an [`Editor::change`] of it brought to its size.
+    pub fn finished_photo(&self, photo: &Photo, change: &Tensor) -> Result<Photo> {
+        let _no_grad = tch::no_grad_guard();
         let detail = self.config.edit.detail;
-        let working = detail.working(&source.round_trip, &decoded).to_device(Device::Cpu);
         let (width, height) = photo.dimensions();
-        let upsampled = Upsampled::new(&working, width.into(), height.into());
+        let upsampled = Upsampled::new(change, width.into(), height.into());
         photo.edited(|rows, band| Ok(detail.finish(band, &upsampled.rows(rows.start.into()..rows.end.into()))))
     }
 

@@ -42,8 +42,26 @@ pub fn write_tagged(path: &Path, picture: &RgbImage, profile: Option<&[u8]>) -> 
 /// Writes a photo in its own colour space with its profile, EXIF and density. It is written in 16 bits if the photo
 /// has them and the format is PNG.
 pub fn write_photo(path: &Path, photo: &Photo) -> Result<()> {
+    with_levels(photo, output_format(path)?, |picture| encode(path, picture))
+}
+
+/// The content of the file that [`write_photo`] writes in `format`: PNG, JPEG or WebP.
+pub fn encoded_photo(photo: &Photo, format: ImageFormat) -> Result<Vec<u8>> {
+    let refused = |message: String| Error::invalid(format!("a picture as {format:?}"), message);
+    if ![ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP].contains(&format) {
+        return Err(refused("it is written as PNG, JPEG or WebP".into()));
+    }
+    with_levels(photo, format, |picture| {
+        let mut content = Vec::new();
+        encode_into(&mut content, format, picture).map_err(|e| refused(e.to_string()))?;
+        Ok(content)
+    })
+}
+
+/// Hands on a photo's picture in the depth that `format` can hold.
+fn with_levels<T>(photo: &Photo, format: ImageFormat, write: impl FnOnce(&Picture<'_>) -> Result<T>) -> Result<T> {
     let rounded;
-    let pixels = match (&photo.pixels, output_format(path)?) {
+    let pixels = match (&photo.pixels, format) {
         (Pixels::Eight(pixels), _) => Levels::Eight(pixels),
         (Pixels::Sixteen(pixels), ImageFormat::Png) => Levels::Sixteen(pixels),
         (Pixels::Sixteen(_), _) => {
@@ -51,7 +69,7 @@ pub fn write_photo(path: &Path, photo: &Photo) -> Result<()> {
             Levels::Eight(&rounded)
         }
     };
-    encode(path, &Picture { pixels, profile: photo.profile(), metadata: &photo.metadata })
+    write(&Picture { pixels, profile: photo.profile(), metadata: &photo.metadata })
 }
 
 enum Levels<'a> {
@@ -72,12 +90,7 @@ fn encode(path: &Path, picture: &Picture<'_>) -> Result<()> {
     name.push(".part");
     let aside = path.with_file_name(name);
     let mut file = BufWriter::new(File::create(&aside).map_err(|e| Error::io(path, e))?);
-    let encoded = match (format, &picture.pixels) {
-        (ImageFormat::Png, _) => png(&mut file, picture),
-        (ImageFormat::Jpeg, Levels::Eight(pixels)) => jpeg(&mut file, pixels, picture),
-        (_, Levels::Eight(pixels)) => webp(&mut file, pixels, picture),
-        (_, Levels::Sixteen(_)) => unreachable!("only PNG is given 16 bits"),
-    };
+    let encoded = encode_into(&mut file, format, picture);
     let finished = encoded.and_then(|()| file.flush().map_err(ImageError::IoError));
     let finished = finished.and_then(|()| std::fs::rename(&aside, path).map_err(ImageError::IoError));
     finished.map_err(|e| {
@@ -88,6 +101,15 @@ fn encode(path: &Path, picture: &Picture<'_>) -> Result<()> {
             e => Error::Image { path: path.to_path_buf(), message: format!("cannot be written: {e}") },
         }
     })
+}
+
+fn encode_into(file: &mut impl Write, format: ImageFormat, picture: &Picture<'_>) -> image::ImageResult<()> {
+    match (format, &picture.pixels) {
+        (ImageFormat::Png, _) => png(file, picture),
+        (ImageFormat::Jpeg, Levels::Eight(pixels)) => jpeg(file, pixels, picture),
+        (_, Levels::Eight(pixels)) => webp(file, pixels, picture),
+        (_, Levels::Sixteen(_)) => unreachable!("only PNG is given 16 bits"),
+    }
 }
 
 fn png(file: &mut impl Write, picture: &Picture<'_>) -> image::ImageResult<()> {
