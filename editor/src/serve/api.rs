@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::{header, HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::get;
 use axum::{middleware, Router};
@@ -119,7 +119,8 @@ async fn run_file(State(app): State<Arc<App>>, Path((run, file)): Path<(String, 
 }
 
 async fn state(State(app): State<Arc<App>>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, Refusal> {
-    Ok(as_json(StatusCode::OK, &describe(&app, &app.photo(&headers, &id)?)))
+    let entry = app.photo(&headers, &id)?;
+    Ok(as_json(StatusCode::OK, &describe(&app, &entry)))
 }
 
 /// A photo's state for clients.
