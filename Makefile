@@ -13,6 +13,7 @@ BIN := target/release
 VENV := .venv/peers
 BENCH_VENV := .venv/bench
 MANIFESTS_VENV := .venv/manifests
+API_VENV := .venv/schemathesis
 NPROC ?= 2
 # libtorch's threads share the cores among the processes; on a busy machine two of one thread beat one of two.
 TRAIN = $(BIN)/trainer --nproc-per-node $(NPROC)
@@ -68,12 +69,13 @@ test: build ## every test that needs no network
 $(VENV)/ready: tests/peers/requirements.txt
 $(BENCH_VENV)/ready: tests/benches/requirements-data.txt
 $(MANIFESTS_VENV)/ready: tests/peers/requirements-manifests.txt
+$(API_VENV)/ready: tests/peers/requirements-schemathesis.txt
 %/ready:
 	$(PYTHON) -m venv $*
 	$*/bin/pip install -q --disable-pip-version-check -r $<
 	touch $@
 
-test-peers: data $(VENV)/ready $(MANIFESTS_VENV)/ready ## checks against TensorBoard, diffusers, pyarrow, duckdb, datasets, torchrun, S3
+test-peers: data $(VENV)/ready $(MANIFESTS_VENV)/ready $(API_VENV)/ready ## checks against TensorBoard, Chromium, diffusers, pyarrow, duckdb, datasets, torchrun, S3
 	$(MANIFESTS_VENV)/bin/python tests/peers/manifests.py
 	$(VENV)/bin/python tests/peers/run.py
 

@@ -92,6 +92,7 @@ const EXAMPLES: &str = "Examples:
   editor --run runs/awe --image photo.jpg --mask face.png --output out.jpg
   editor --run runs/awe --image photos --output edited --nproc-per-node 2
   editor export --run runs/awe --output awe-pipeline      (the edit for diffusers; see editor export --help)
+  editor serve --run runs/awe      a page in the browser; editor serve --help
 
 Exit codes: 0 done; 1 failed, or some of several photos did; 2 bad arguments or input files; 75 stopped by a signal, run again
 to go on.";

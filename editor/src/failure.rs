@@ -23,18 +23,20 @@ impl std::fmt::Display for BadInput {
 impl std::error::Error for BadInput {}
 
 /// Prints help as it is, and refused arguments as one line.
-pub fn of_arguments(error: &clap::Error) -> ExitCode {
+///
+/// `help` is the command that says more.
+pub fn of_arguments(error: &clap::Error, help: &str) -> ExitCode {
     let asked = [ErrorKind::DisplayHelp, ErrorKind::DisplayVersion];
-    let help = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
-    if help || asked.contains(&error.kind()) {
+    let lacking = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if lacking || asked.contains(&error.kind()) {
         // A closed pipe is no error.
         let _ = error.print();
-        return ExitCode::from(if help { BAD_INPUT } else { 0 });
+        return ExitCode::from(if lacking { BAD_INPUT } else { 0 });
     }
     let text = error.render().to_string();
     let message = text.split("\n\nUsage:").next().unwrap_or_default();
     let message = message.split("\n\nFor more information").next().unwrap_or_default();
-    output::complain(&format!("{}; see editor --help", one_line(message)));
+    output::complain(&format!("{}; see {help}", one_line(message)));
     ExitCode::from(BAD_INPUT)
 }
 

@@ -6,7 +6,8 @@ Trains a few steps of the demo's recipe into a temporary folder, then: TensorBoa
 its learned embeddings (and those of runs of two and of eight emotions) and makes the editor's picture with what `editor export`
 writes, PyTorch computes the gradients of a step once more, pyarrow, duckdb and Hugging Face datasets
 read the shards, torchrun, Slurm (where slurm-wlm and munge are installed) and Kubeflow's variables launch the trainer, the
-shards are read from moto's S3, Chromium opens a report, three versions of diffusers and
+shards are read from moto's S3, Chromium opens a report and uses the editor's page (axe looks for barriers there,
+schemathesis asks its interface, 20 sessions share it), three versions of diffusers and
 transformers write models that are read to the same weights, and the published FindingEmo annotations (fetched from PyPI) are counted
 as Python's csv module counts them.
 Pinned versions: requirements.txt.
@@ -40,6 +41,10 @@ def main():
             "pyarrow, duckdb and datasets read the shards": ["shards.py", "data/pocket", "--models", "assets/pocket"],
             "shards in S3 are those on the disk": ["object_store.py", "data/pocket"],
             "Chromium shows and prints the report": ["report_page.py", str(run)],
+            "Chromium uses the editor's page": ["editor_page.py", str(run)],
+            "axe finds no barrier on the page": ["editor_page.py", str(run), "--axe"],
+            "schemathesis asks the page's interface": ["editor_api.py", str(run)],
+            "20 sessions share the page": ["editor_load.py", str(run)],
             "models of three diffusers, in every layout": ["model_layouts.py"],
             "csv reads FindingEmo's annotations alike": ["findingemo.py"],
         }

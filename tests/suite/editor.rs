@@ -26,7 +26,7 @@ use crate::fixtures::{copy_folder, fixture, pocket, program};
 const PLACEHOLDER: &str = "<{emotion}>";
 
 /// The run's folder, made once for all tests.
-fn run_folder() -> &'static Path {
+pub fn run_folder() -> &'static Path {
     static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
     let made = FOLDER.get_or_init(|| {
         let folder = tempfile::tempdir().expect("a folder");

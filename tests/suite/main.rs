@@ -5,6 +5,7 @@ mod commands;
 mod dataloader;
 mod datasets;
 mod editor;
+mod editor_serve;
 mod evaluator;
 mod fetching;
 mod fixtures;

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::images::{self, Mask, Photo, Upsampled};
 use crate::pipeline::Pipeline;
 use crate::process::asyrp::{reverse, Branch, Shift};
-use crate::process::ddim::{invert, InversionSchedule, Trajectory};
+use crate::process::ddim::{invert, invert_watched, InversionSchedule, Trajectory};
 use crate::run::{pooled_token, Learned, Run, RunConfig};
 use crate::tokens::{Prompt, Tokens};
 
@@ -236,6 +236,24 @@ impl Editor {
         };
         let small = photos.iter().map(small).collect::<Result<Vec<_>>>()?;
         Ok(self.source(&Tensor::cat(&small, 0)))
+    }
+
+    /// As [`Editor::source_of_photo`], to the same numbers. `watch` hears how many of how many timesteps are inverted;
+    /// if it returns false, the inversion ends there and is `None`.
+    pub fn source_of_photo_watched(
+        &self, photo: &Photo, resolution: i64, watch: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<Option<Source>> {
+        let _no_grad = tch::no_grad_guard();
+        let (width, height) = self.working_size(photo.dimensions(), resolution);
+        let images = images::to_tensor(&images::resize(&photo.to_srgb(), width, height)?).to_device(self.device);
+        let latents = self.pipeline.latents_from_images(&images);
+        let round_trip = self.pipeline.images_from_latents(&latents);
+        let (unet, schedule) = (&self.pipeline.unet, &self.pipeline.schedule);
+        let steps = self.inversion_schedule.timesteps().len();
+        let context = self.process().source_context();
+        let mut watch = |done| watch(done, steps);
+        let trajectory = invert_watched(unet, schedule, &self.inversion_schedule, &latents, &context, &mut watch);
+        Ok(trajectory.map(|trajectory| Source { images, round_trip, trajectory }))
     }
 
     /// The edit of `photo` at its own size, in its own colour space and depth. NaN or infinite values are an error.

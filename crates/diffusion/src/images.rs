@@ -24,7 +24,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
 pub use clip_preprocess::ClipPreprocess;
-pub use encode::{output_format, write, write_photo, write_tagged};
+pub use encode::{encoded_photo, output_format, write, write_photo, write_tagged};
 pub use mask::{FittedMask, Mask};
 pub use metadata::{DotsPerInch, Metadata};
 pub use photo::{Photo, Pixels, Rgb16Image};

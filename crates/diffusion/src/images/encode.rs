@@ -41,8 +41,26 @@ pub fn write_tagged(path: &Path, picture: &RgbImage, profile: Option<&[u8]>) -> 
 /// Writes a photo in its own colour space with its profile, EXIF and density. It is written in 16 bits if the photo
 /// has them and the format is PNG.
 pub fn write_photo(path: &Path, photo: &Photo) -> Result<()> {
+    with_levels(photo, output_format(path)?, |picture| encode(path, picture))
+}
+
+/// The content of the file that [`write_photo`] writes in `format`: PNG, JPEG or WebP.
+pub fn encoded_photo(photo: &Photo, format: ImageFormat) -> Result<Vec<u8>> {
+    let refused = |message: String| Error::invalid(format!("a picture as {format:?}"), message);
+    if ![ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP].contains(&format) {
+        return Err(refused("it is written as PNG, JPEG or WebP".into()));
+    }
+    with_levels(photo, format, |picture| {
+        let mut content = Vec::new();
+        encode_into(&mut content, format, picture).map_err(|e| refused(e.to_string()))?;
+        Ok(content)
+    })
+}
+
+/// Hands on a photo's picture in the depth that `format` can hold.
+fn with_levels<T>(photo: &Photo, format: ImageFormat, write: impl FnOnce(&Picture<'_>) -> Result<T>) -> Result<T> {
     let rounded;
-    let pixels = match (&photo.pixels, output_format(path)?) {
+    let pixels = match (&photo.pixels, format) {
         (Pixels::Eight(pixels), _) => Levels::Eight(pixels),
         (Pixels::Sixteen(pixels), ImageFormat::Png) => Levels::Sixteen(pixels),
         (Pixels::Sixteen(_), _) => {
@@ -50,7 +68,7 @@ pub fn write_photo(path: &Path, photo: &Photo) -> Result<()> {
             Levels::Eight(&rounded)
         }
     };
-    encode(path, &Picture { pixels, profile: photo.profile(), metadata: &photo.metadata })
+    write(&Picture { pixels, profile: photo.profile(), metadata: &photo.metadata })
 }
 
 enum Levels<'a> {
@@ -69,18 +87,22 @@ fn encode(path: &Path, picture: &Picture<'_>) -> Result<()> {
     let format = output_format(path)?;
     let finished = durable::write_with(path, |file| {
         let mut file = BufWriter::new(file);
-        match (format, &picture.pixels) {
-            (ImageFormat::Png, _) => png(&mut file, picture)?,
-            (ImageFormat::Jpeg, Levels::Eight(pixels)) => jpeg(&mut file, pixels, picture)?,
-            (_, Levels::Eight(pixels)) => webp(&mut file, pixels, picture)?,
-            (_, Levels::Sixteen(_)) => unreachable!("only PNG is given 16 bits"),
-        }
+        encode_into(&mut file, format, picture)?;
         Ok(file.flush()?)
     });
     finished.map_err(|e| match e {
         ImageError::IoError(e) => Error::io(path, e),
         e => Error::Image { path: path.to_path_buf(), message: format!("cannot be written: {e}") },
     })
+}
+
+fn encode_into(file: &mut impl Write, format: ImageFormat, picture: &Picture<'_>) -> image::ImageResult<()> {
+    match (format, &picture.pixels) {
+        (ImageFormat::Png, _) => png(file, picture),
+        (ImageFormat::Jpeg, Levels::Eight(pixels)) => jpeg(file, pixels, picture),
+        (_, Levels::Eight(pixels)) => webp(file, pixels, picture),
+        (_, Levels::Sixteen(_)) => unreachable!("only PNG is given 16 bits"),
+    }
 }
 
 fn png(file: &mut impl Write, picture: &Picture<'_>) -> image::ImageResult<()> {

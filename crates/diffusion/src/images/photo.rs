@@ -77,6 +77,11 @@ impl Photo {
         Self::from_decoded(decoded.map_err(refused)?).map_err(refused)
     }
 
+    /// A photo of 8 bits in sRGB, without metadata.
+    pub fn of_srgb(pixels: RgbImage) -> Self {
+        Self { pixels: Pixels::Eight(pixels), metadata: Metadata::default(), warnings: Vec::new(), space: None }
+    }
+
     fn from_decoded(decoded: Decoded) -> std::result::Result<Self, String> {
         let Decoded { mut picture, samples, space, mut metadata } = decoded;
         picture.apply_orientation(metadata.take_orientation());

@@ -76,6 +76,16 @@ impl Trajectory {
 pub fn invert(
     unet: &UNet, schedule: &Schedule, inversion_schedule: &InversionSchedule, latent: &Tensor, context: &Tensor,
 ) -> Trajectory {
+    let whole = invert_watched(unet, schedule, inversion_schedule, latent, context, &mut |_| true);
+    whole.expect("invariant: nobody ended it")
+}
+
+/// As [`invert`]. `watch` hears how many timesteps are done, after each; if it returns false, the inversion ends there
+/// and is `None`.
+pub fn invert_watched(
+    unet: &UNet, schedule: &Schedule, inversion_schedule: &InversionSchedule, latent: &Tensor, context: &Tensor,
+    watch: &mut dyn FnMut(usize) -> bool,
+) -> Option<Trajectory> {
     let _no_grad = tch::no_grad_guard();
     let timesteps = inversion_schedule.timesteps();
     let batch = latent.size()[0];
@@ -91,8 +101,11 @@ pub fn invert(
             z = step(&clean, &noise, &alpha_bars(schedule, &[up], z.device()));
         }
         outputs.push(output);
+        if !watch(k + 1) {
+            return None;
+        }
     }
-    Trajectory { latents: Tensor::stack(&latents, 0), outputs: Tensor::stack(&outputs, 0) }
+    Some(Trajectory { latents: Tensor::stack(&latents, 0), outputs: Tensor::stack(&outputs, 0) })
 }
 
 /// The factors `[a, b]` of a step of DDIM from timestep `from` to `to`: `z_to = a·z_from + b·output`. P_t and ε are linear in
