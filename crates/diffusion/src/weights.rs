@@ -15,7 +15,7 @@ use self::file::{Held, SafetensorsFile};
 use crate::error::{Error, Result};
 
 pub use files::{model_files, variant_rank, ModelFiles};
-pub use write::write_file;
+pub use write::{to_bytes, write_file};
 
 /// The stem of diffusers' weights files.
 pub const DIFFUSERS_STEM: &str = "diffusion_pytorch_model";

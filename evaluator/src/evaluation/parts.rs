@@ -121,12 +121,12 @@ impl Parts {
         }
         let tensors = Tensor::read_safetensors(path.with_extension(TENSORS))?;
         let mut tensors: BTreeMap<String, Tensor> = tensors.into_iter().collect();
-        let mut seen = |(place, set)| {
+        let seen = |(place, set)| {
             let numbers = Seen::from_named(|key| tensors.remove(&named(place, key)));
             Ok((set, numbers.ok_or_else(|| self.refused(name, format!("its set {place} lacks tensors")))?))
         };
         let Records { series, judgements, sets, .. } = records;
-        Ok(Part { series, judgements, seen: sets.into_iter().enumerate().map(&mut seen).collect::<Result<_>>()? })
+        Ok(Part { series, judgements, seen: sets.into_iter().enumerate().map(seen).collect::<Result<_>>()? })
     }
 
     /// The error for a part that is not what this evaluation writes.

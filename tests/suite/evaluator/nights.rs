@@ -25,7 +25,7 @@ fn start(workshop: &Workshop) -> Child {
 
 fn finished_parts(folder: &Path) -> usize {
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(|entry| entry.ok());
-    entries.filter(|entry| entry.path().extension().is_some_and(|suffix| suffix == "safetensors")).count()
+    entries.filter(|entry| entry.path().extension().is_some_and(|suffix| suffix == "json")).count()
 }
 
 #[test]

@@ -1,34 +1,10 @@
 //! Named f32 tensors as safetensors bytes; equal tensors give equal bytes.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors, View};
+use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
-
-struct Bytes {
-    shape: Vec<usize>,
-    data: Vec<u8>,
-}
-
-impl View for &Bytes {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.data)
-    }
-
-    fn data_len(&self) -> usize {
-        self.data.len()
-    }
-}
 
 /// The little-endian bytes of a tensor, as f32.
 pub fn raw(tensor: &Tensor) -> anyhow::Result<Vec<u8>> {
@@ -40,12 +16,8 @@ pub fn raw(tensor: &Tensor) -> anyhow::Result<Vec<u8>> {
 
 /// A safetensors file of `tensors`.
 pub fn to_bytes(tensors: &BTreeMap<String, Tensor>) -> anyhow::Result<Vec<u8>> {
-    let mut views = BTreeMap::new();
-    for (name, tensor) in tensors {
-        let shape = tensor.size().iter().map(|&d| d as usize).collect();
-        views.insert(name.clone(), Bytes { shape, data: raw(tensor)? });
-    }
-    Ok(safetensors::serialize(views.iter().map(|(name, view)| (name.as_str(), view)), None)?)
+    let single = |(name, tensor): (&String, &Tensor)| (name.clone(), tensor.to_kind(Kind::Float));
+    Ok(diffusion::weights::to_bytes(&tensors.iter().map(single).collect::<Vec<_>>(), None)?)
 }
 
 /// The tensors of a safetensors file; kinds other than f32 are refused by name. Errors name `path`.

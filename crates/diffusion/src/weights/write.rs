@@ -10,11 +10,16 @@ use crate::error::{Error, Result};
 /// Writes named tensors as one safetensors file in their own kinds, with `metadata` in the header; the file appears as
 /// a whole.
 pub fn write_file(path: &Path, tensors: &[(String, Tensor)], metadata: Option<HashMap<String, String>>) -> Result<()> {
+    durable::write(path, &to_bytes(tensors, metadata)?).map_err(|e| Error::io(path, e))
+}
+
+/// The content of the file that [`write_file`] writes; equal tensors give equal bytes.
+pub fn to_bytes(tensors: &[(String, Tensor)], metadata: Option<HashMap<String, String>>) -> Result<Vec<u8>> {
     let views = tensors.iter().map(|(name, t)| Ok((name.clone(), OwnedView::new(t)?))).collect::<Result<Vec<_>>>()?;
-    let mut bytes = safetensors::serialize(views, metadata)
-        .map_err(|e| Error::Weights { path: path.to_path_buf(), message: e.to_string() })?;
+    let mut bytes =
+        safetensors::serialize(views, metadata).map_err(|e| Error::invalid("tensors to save", e.to_string()))?;
     sort_metadata(&mut bytes);
-    durable::write(path, &bytes).map_err(|e| Error::io(path, e))
+    Ok(bytes)
 }
 
 /// Sorts the header's metadata, which comes from a hash map: equal tensors give equal files.
