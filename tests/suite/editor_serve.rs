@@ -55,8 +55,8 @@ impl Server {
 
     /// Ctrl-C; returns the exit code.
     fn stop(&mut self) -> Option<i32> {
-        // SAFETY: the child is ours and has not been waited for.
-        unsafe { libc::kill(self.child.id() as i32, libc::SIGINT) };
+        let sent = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "no signal could be sent");
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
             if let Some(status) = self.child.try_wait().expect("it is ours") {
@@ -253,21 +253,20 @@ fn sessions_at_once_get_their_own_pictures_and_nobody_elses() {
     let expected = ["landscape.png", "small.png", "exif6.jpg"]
         .map(|name| by_editor(&fixture(&format!("images/{name}")), "png", &["--emotion", "awe"]));
     let barrier = Barrier::new(2 * photos.len());
-    let held: Vec<(Client<'_>, String)> = std::thread::scope(|scope| {
-        let session = |which: usize| {
-            let mut client = server.client();
-            let path = client.send(&photos[which]);
-            barrier.wait();
-            for _ in 0..3 {
-                let answer = client.get(&format!("{path}/edit?emotions=awe"));
-                match answer.status {
-                    200 => assert!(answer.body == expected[which], "photo {which}"),
-                    _ => assert!(answer.refuses(503).contains("busy")),
-                }
+    let session = |which: usize| {
+        let mut client = server.client();
+        let path = client.send(&photos[which]);
+        barrier.wait();
+        for _ in 0..3 {
+            let answer = client.get(&format!("{path}/edit?emotions=awe"));
+            match answer.status {
+                200 => assert!(answer.body == expected[which], "photo {which}"),
+                _ => assert!(answer.refuses(503).contains("busy")),
             }
-            (client, path)
-        };
-        let session = &session;
+        }
+        (client, path)
+    };
+    let held: Vec<(Client<'_>, String)> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..2 * photos.len()).map(|i| scope.spawn(move || session(i % 3))).collect();
         threads.into_iter().map(|thread| thread.join().expect("a session")).collect()
     });
@@ -362,16 +361,15 @@ fn every_limit_is_a_clear_answer() {
     assert!(other.header("retry-after").and_then(|text| text.parse::<u64>().ok()).is_some_and(|s| s > 0), "{other:?}");
 
     // More requests at once than may wait: each is served, or told when to come again.
+    let ask = |strength: usize| {
+        let answer = first.clone().get(&format!("{path}/edit?emotions=awe&strength=0.{strength}"));
+        if answer.status != 200 {
+            assert!(answer.refuses(503).contains("try again in"), "{answer:?}");
+            assert!(answer.header("retry-after").is_some());
+        }
+        answer.status
+    };
     let statuses: Vec<u16> = std::thread::scope(|scope| {
-        let ask = |strength: usize| {
-            let answer = first.clone().get(&format!("{path}/edit?emotions=awe&strength=0.{strength}"));
-            if answer.status != 200 {
-                assert!(answer.refuses(503).contains("try again in"), "{answer:?}");
-                assert!(answer.header("retry-after").is_some());
-            }
-            answer.status
-        };
-        let ask = &ask;
         let threads: Vec<_> = (10..40).map(|strength| scope.spawn(move || ask(strength))).collect();
         threads.into_iter().map(|thread| thread.join().expect("answered")).collect()
     });

@@ -6,14 +6,6 @@ use std::path::Path;
 use safetensors::{Dtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 
-/// The little-endian bytes of a tensor, as f32.
-pub fn raw(tensor: &Tensor) -> anyhow::Result<Vec<u8>> {
-    let tensor = tensor.detach().to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
-    let mut data = vec![0; tensor.numel() * 4];
-    tensor.f_copy_data_u8(&mut data, tensor.numel())?;
-    Ok(data)
-}
-
 /// A safetensors file of `tensors`.
 pub fn to_bytes(tensors: &BTreeMap<String, Tensor>) -> anyhow::Result<Vec<u8>> {
     let single = |(name, tensor): (&String, &Tensor)| (name.clone(), tensor.to_kind(Kind::Float));
