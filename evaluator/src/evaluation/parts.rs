@@ -188,7 +188,7 @@ mod tests {
         let (series, set) = (written.series.clone(), written.seen[0].0.clone());
         let tensors: Vec<Tensor> = written.seen[0].1.named().into_iter().map(|(_, tensor)| tensor.copy()).collect();
         parts.save("a", written).expect("written");
-        let read = parts.wait("a").expect("readable");
+        let read = parts.wait("a", || Ok(())).expect("readable");
         assert_eq!(format!("{:?}", read.series), format!("{series:?}"), "NaN is not equal to itself");
         assert_eq!(read.seen[0].0, set);
         assert_eq!(read.seen[0].1.named().into_iter().map(|(_, tensor)| tensor.copy()).collect::<Vec<_>>(), tensors);
@@ -203,13 +203,13 @@ mod tests {
         let path = parts.path("a");
         let text = fs::read_to_string(&path).expect("readable");
         fs::write(&path, text.replace("\"format\":2", "\"format\":1")).expect("written");
-        let error = parts.wait("a").expect_err("another format").to_string();
+        let error = parts.wait("a", || Ok(())).expect_err("another format").to_string();
         assert!(error.contains("a.json: has format 1 instead of 2; delete it"), "{error}");
         fs::write(&path, &text[..text.len() / 2]).expect("written");
-        assert!(parts.wait("a").is_err());
+        assert!(parts.wait("a", || Ok(())).is_err());
         fs::write(&path, &text).expect("written");
         diffusion::weights::write_file(&path.with_extension(TENSORS), &[], None).expect("written");
-        let error = parts.wait("a").expect_err("no tensors").to_string();
+        let error = parts.wait("a", || Ok(())).expect_err("no tensors").to_string();
         assert!(error.contains("its set 0 lacks tensors"), "{error}");
     }
 }
