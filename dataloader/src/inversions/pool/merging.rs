@@ -77,7 +77,9 @@ impl Pool {
             groups.flush()
         })?;
         self.add(&name, all);
-        for file in &files {
+        // Rows that were made twice may be in one of the files already, all of them: then it is what is wanted.
+        let merged = self.folder.join(&name);
+        for file in files.iter().filter(|file| file.path != merged) {
             match fs::remove_file(&file.path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::file(&file.path, error)),
                 _ => {}

@@ -99,6 +99,22 @@ fn small_files_become_large_ones_under_the_eyes_of_a_reader() {
     assert!(fresh.mergeable().expect("readable").is_empty());
 }
 
+/// A run that has looked before another's merging computes the same rows once more.
+#[test]
+fn rows_that_come_again_after_a_merging_take_nothing_away() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (first, second) = (pool(folder.path()), pool(folder.path()));
+    for writer in [&first, &second] {
+        publish(writer, 0..2);
+        publish(writer, 2..4);
+        for group in writer.mergeable().expect("readable") {
+            writer.merge(&group).expect("merged");
+        }
+        assert_eq!(files(folder.path()).len(), 1);
+        assert!((0..4).all(|n| pool(folder.path()).has(&key(n))), "every row is there");
+    }
+}
+
 #[test]
 fn many_writers_on_one_folder_lose_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
