@@ -1,5 +1,5 @@
-//! Copies of an object store's shards on the local disk, named by their hash, within a size limit. Of the processes that
-//! want a file, one downloads it and the others wait: it holds the system's lock on the unfinished file.
+//! Copies of an object store's shards on the local disk, named by their hash, within a size limit. Of the processes
+//! that want a file, one downloads it and the others wait: it holds the system's lock on the unfinished file.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, FileTimes};
