@@ -154,3 +154,39 @@ fn setup_leaves_libtorch_alone_when_it_is_given_its_own() {
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     assert_eq!(fs::read_to_string(own.join("lib/libtorch_cpu.so")).expect("still there"), "libtorch");
 }
+
+/// The command in a manifest: the list after `command:`.
+fn command_of(manifest: &str) -> Vec<String> {
+    let text = fs::read_to_string(root().join("manifests/kubernetes").join(manifest)).expect("a manifest");
+    let (_, rest) = text.split_once("command: [").expect("it has a command");
+    let (list, _) = rest.split_once(']').expect("its list ends");
+    list.split(',').map(|word| word.trim().to_string()).collect()
+}
+
+/// A misspelt argument or key would only be found by a cluster.
+#[test]
+fn the_commands_of_the_manifests_are_read_by_the_programs_they_call() {
+    for (manifest, more, complaint) in [
+        ("train-job.yaml", &["--dry-run", "--offline", "--nproc-per-node=1"][..], "model stable-diffusion-v1-5"),
+        ("shard-job.yaml", &["--dry-run"], "/data/EmoSet-118K"),
+    ] {
+        let words = command_of(manifest);
+        let arguments = words[1..].iter().filter(|word| *word != "--nproc-per-node" && *word != "gpu");
+        let arguments: Vec<&String> = arguments.collect();
+        let run = |arguments: &[&String], more: &[&str]| {
+            let mut command = Command::new(program(&words[0]));
+            output(
+                command.args(arguments).args(more).current_dir(root()).env("HF_HOME", "/none").env_remove("RUST_LOG"),
+            )
+        };
+        // Everything is understood; what is missing are the model and the data, which lie on the cluster.
+        let (code, _, error) = run(&arguments, more);
+        assert!(code == Some(2) && error.contains(complaint) && !error.contains("Usage"), "{manifest}: {error}");
+        let misspelt = "output_dri=/x".to_string();
+        let wrong =
+            [arguments, vec![&words[words.iter().position(|w| w == "--set").expect("it sets keys")], &misspelt]]
+                .concat();
+        let (code, _, error) = run(&wrong, more);
+        assert!(code == Some(2) && error.contains("output_dri"), "{manifest}: {error}");
+    }
+}

@@ -192,8 +192,8 @@ fn what_is_not_there_and_a_server_that_is_down_are_named() {
     assert!(error.contains(SHARD) && error.contains("missing"), "{error}");
 }
 
-/// Four ranks that begin at once on one machine read each shard once for its hash, and fetch it once; ranks that come later
-/// read and fetch nothing for it.
+/// Four ranks that begin at once on one machine read each shard once for its hash, and fetch it once; ranks that come
+/// later read and fetch nothing for it.
 #[test]
 fn ranks_of_one_machine_hash_and_fetch_each_shard_once() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -46,7 +46,8 @@ pub struct Estimate {
     /// Predict a step of this many processes, such as 8,64. Needs --link.
     #[arg(long, value_name = "COUNTS", value_delimiter = ',', requires = "link")]
     pub gpus: Vec<usize>,
-    /// The slowest link between neighbouring processes: bandwidth one way, and latency of a message, such as 25GB/s,5us.
+    /// The slowest link between neighbouring processes: bandwidth one way, and latency of a message, such as
+    /// 25GB/s,5us.
     #[arg(long, value_name = "BANDWIDTH,LATENCY", requires = "gpus")]
     pub link: Option<Link>,
     /// Seconds that one process alone takes for a step, as measured; by default the floor at watch.peak_tflops.

@@ -55,7 +55,8 @@ pub trait ProcessGroup: Send {
     fn barrier(&self) -> Result<()>;
 
     /// As [`barrier`](Self::barrier), after work that takes the ranks very different times: not a collective's time-out
-    /// counts, but `limit`, and a rank that dies meanwhile is named as soon as its heart has stood still for a time-out.
+    /// counts, but `limit`, and a rank that dies meanwhile is named as soon as its heart has stood still for a
+    /// time-out.
     fn meet(&self, limit: Duration) -> Result<()> {
         let _ = limit;
         self.barrier()

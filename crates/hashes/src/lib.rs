@@ -1,10 +1,10 @@
 //! Hashes of large files, computed once a machine and version of a file: not by every process, and not at every start.
 //!
-//! A record in the cache folder says what was hashed: each file's path, size, time of modification and inode, and the hash.
-//! It is used as long as all of these are what they were. A file that was changed less than two seconds ago is hashed and
-//! not recorded, since another change within its clock's step would go unseen. Processes that want the same hash at once
-//! wait for the one that computes it. Without a cache folder, and where a record or a lock fails, hashes are computed anew:
-//! a record only ever saves work.
+//! A record in the cache folder says what was hashed: each file's path, size, time of modification and inode, and the
+//! hash. It is used as long as all of these are what they were. A file that was changed less than two seconds ago is
+//! hashed and not recorded, since another change within its clock's step would go unseen. Processes that want the same
+//! hash at once wait for the one that computes it. Without a cache folder, and where a record or a lock fails, hashes
+//! are computed anew: a record only ever saves work.
 //!
 //! What a record cannot see is a file that rots on its disk without being written. `dataloader verify` uses no records.
 
@@ -26,8 +26,8 @@ const BYTES: &str = "bytes";
 /// The name of the records' folder in a user's cache.
 const OWN: &str = "emotion-editor/hashes";
 
-/// Keeps records in the user's cache from now on: below XDG_CACHE_HOME, or ~/.cache. Only a program's `main` calls this;
-/// without it, or without a home, every hash is computed. A second call changes nothing.
+/// Keeps records in the user's cache from now on: below XDG_CACHE_HOME, or ~/.cache. Only a program's `main` calls
+/// this; without it, or without a home, every hash is computed. A second call changes nothing.
 pub fn remember(variable: impl Fn(&str) -> Option<String>) {
     let path = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = path("XDG_CACHE_HOME").or_else(|| path("HOME").map(|home| home.join(".cache")));
@@ -41,8 +41,8 @@ pub fn of_file(path: &Path) -> io::Result<String> {
     of(BYTES, &[path], || bytes_of(path))
 }
 
-/// The hash that `compute` makes of the content of `paths` and of nothing else; `what` tells it from other hashes of the
-/// same files.
+/// The hash that `compute` makes of the content of `paths` and of nothing else; `what` tells it from other hashes of
+/// the same files.
 pub fn of<E>(what: &str, paths: &[&Path], compute: impl FnOnce() -> Result<String, E>) -> Result<String, E> {
     match FOLDER.get() {
         Some(folder) => of_in(folder, what, paths, compute),

@@ -1,5 +1,5 @@
-//! A model by name: a folder, a single safetensors file, or a Hugging Face id, found in the local cache (the layout that
-//! Python's huggingface_hub uses) or fetched into it.
+//! A model by name: a folder, a single safetensors file, or a Hugging Face id, found in the local cache (the layout
+//! that Python's huggingface_hub uses) or fetched into it.
 //!
 //! This is the only crate that fetches models over a network. It reads no environment: a program's `main` passes it
 //! in.

@@ -30,8 +30,8 @@ pub fn start(format: LogFormat, filter: Option<String>, is_first: bool) {
     };
 }
 
-/// Standard error; bars are hidden while a line is printed, and passwords and signatures in URLs are masked. A line that nobody reads any more is no error: the
-/// subscriber would report it on the same closed stream, and panic.
+/// Standard error; bars are hidden while a line is printed, and passwords and signatures in URLs are masked. A line
+/// that nobody reads any more is no error: the subscriber would report it on the same closed stream, and panic.
 #[derive(Clone, Copy, Debug)]
 struct BesideBars;
 

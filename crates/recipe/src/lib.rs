@@ -143,7 +143,8 @@ impl Reader {
     }
 }
 
-/// The YAML of a resolved configuration, as it may be stored and shown: passwords and signatures in its URLs are masked.
+/// The YAML of a resolved configuration, as it may be stored and shown: passwords and signatures in its URLs are
+/// masked.
 pub fn to_yaml<T: Serialize>(value: &T) -> String {
     let mut value = serde_yaml::to_value(value).expect("configurations are plain data");
     secrets::mask(&mut value);

@@ -1,7 +1,7 @@
 //! Passwords and signatures never leave a program: not in its recipe as it was understood, nor in a message.
 //!
-//! A URL may carry user-info (`https://user:password@host`) or a signature in its query (`?X-Amz-Signature=…`). Both are
-//! used as they are, and shown as `***`.
+//! A URL may carry user-info (`https://user:password@host`) or a signature in its query (`?X-Amz-Signature=…`). Both
+//! are used as they are, and shown as `***`.
 
 use std::borrow::Cow;
 
@@ -19,7 +19,8 @@ const SECRETS: [&str; 7] = ["key", "secret", "token", "sas", "password", "bearer
 /// Ends of names that hold no secret themselves: they say where it lies, or whether there is one.
 const PLACES: [&str; 6] = ["file", "path", "url", "uri", "endpoint", "enabled"];
 
-/// Whether a setting of this name holds a secret, as `aws_secret_access_key` does; `aws_web_identity_token_file` does not.
+/// Whether a setting of this name holds a secret, as `aws_secret_access_key` does; `aws_web_identity_token_file` does
+/// not.
 pub fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let words: Vec<&str> = name.split(['_', '-']).collect();

@@ -285,8 +285,8 @@ impl Manifest {
     }
 }
 
-/// Whether `id` can be a hash, or the start of one: hexadecimal digits alone. Hashes name files in caches, so that anything
-/// else from a foreign data set could lead out of their folder.
+/// Whether `id` can be a hash, or the start of one: hexadecimal digits alone. Hashes name files in caches, so that
+/// anything else from a foreign data set could lead out of their folder.
 pub(crate) fn is_hash(id: &str) -> bool {
     !id.is_empty() && id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

@@ -103,8 +103,8 @@ impl fmt::Debug for Access {
     }
 }
 
-/// Settings by name. A secret among them would be copied into every checkpoint, log and report; it is refused before its
-/// value is looked at.
+/// Settings by name. A secret among them would be copied into every checkpoint, log and report; it is refused before
+/// its value is looked at.
 fn without_secrets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
     deserializer.deserialize_map(Settings)
 }

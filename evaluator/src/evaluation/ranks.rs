@@ -1,8 +1,8 @@
 //! The processes that share one evaluation: each takes every world-th batch of sources, the first writes the report.
 //!
 //! Pictures and numbers of all processes are exchanged through one folder ([`crate::evaluation::parts`]). No process
-//! waits for another's batch inside a collective, so a slow one runs into no time-out. Heartbeats tell whether the others
-//! live, since not every launcher ends the rest when one dies: a plain srun and a Kubernetes Job do not.
+//! waits for another's batch inside a collective, so a slow one runs into no time-out. Heartbeats tell whether the
+//! others live, since not every launcher ends the rest when one dies: a plain srun and a Kubernetes Job do not.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -72,8 +72,8 @@ impl Ranks {
         Ok(device)
     }
 
-    /// Fails if a process has died, or if the first one is gone; of the others, those that have left have done their work.
-    /// Cheap: the heartbeats are looked at every two seconds.
+    /// Fails if a process has died, or if the first one is gone; of the others, those that have left have done their
+    /// work. Cheap: the heartbeats are looked at every two seconds.
     pub fn check(&self) -> Result<()> {
         self.look(|absent| !absent.left || absent.rank == 0)
     }
@@ -95,7 +95,8 @@ impl Ranks {
         }
     }
 
-    /// The first process's `path`, on every process. They may come at very different times, each from loading its models.
+    /// The first process's `path`, on every process. They may come at very different times, each from loading its
+    /// models.
     pub fn agree_on(&self, path: &Path) -> Result<PathBuf> {
         self.group.meet(DEFAULT_START)?;
         let mut bytes: Vec<i64> = path.to_string_lossy().bytes().map(i64::from).collect();

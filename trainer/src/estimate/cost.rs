@@ -208,8 +208,9 @@ fn pieces(recipe: &Resolved, networks: &Networks, unet: UnetMacs, preview: i64) 
     pieces
 }
 
-/// Numbers kept for the backward pass: of an edit, one image's up path and its preview, or of the denoising term, the whole
-/// UNet, whichever is more: about 10 for a residual block and 16 for a transformer block, times channels and positions.
+/// Numbers kept for the backward pass: of an edit, one image's up path and its preview, or of the denoising term, the
+/// whole UNet, whichever is more: about 10 for a residual block and 16 for a transformer block, times channels and
+/// positions.
 fn activations(recipe: &Resolved, networks: &Networks, side: i64, preview: u64) -> u64 {
     let blocks = networks.unet.levels.iter().enumerate();
     let blocks: Vec<u64> = blocks

@@ -1,8 +1,8 @@
 //! How a step scales past this machine: its counted work against the time of a ring all-reduce over a stated link.
 //!
-//! The α–β model (Thakur, Rabenseifner and Gropp 2005, *Optimization of Collective Communication Operations in MPICH*): a
-//! message of n bytes takes α + n·β. A ring of p processes sums S bytes in 2(p − 1) messages of S/p bytes:
-//! T = 2(p − 1)·α + 2·(p − 1)/p·S·β. A ring is as fast as its slowest link.
+//! The α–β model (Thakur, Rabenseifner and Gropp 2005, *Optimization of Collective Communication Operations in MPICH*):
+//! a message of n bytes takes α + n·β. A ring of p processes sums S bytes in 2(p − 1) messages of S/p bytes: T = 2(p −
+//! 1)·α + 2·(p − 1)/p·S·β. A ring is as fast as its slowest link.
 
 use std::str::FromStr;
 

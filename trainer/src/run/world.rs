@@ -119,8 +119,8 @@ impl World {
         Ok(Tensor::cat(&self.group.all_gather(&rows.contiguous())?, 0))
     }
 
-    /// As [`barrier`](Self::barrier), after work that takes the ranks very different times, such as loading: what counts
-    /// is `train.start_timeout_secs`, not a collective's time-out. A rank that dies meanwhile is named.
+    /// As [`barrier`](Self::barrier), after work that takes the ranks very different times, such as loading: what
+    /// counts is `train.start_timeout_secs`, not a collective's time-out. A rank that dies meanwhile is named.
     pub fn meet(&self) -> anyhow::Result<()> {
         Ok(self.group.meet(self.start)?)
     }

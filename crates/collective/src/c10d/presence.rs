@@ -10,8 +10,8 @@ use crate::ffi::Outcome;
 use crate::group::Absent;
 use crate::monitor::{pace, Beat, State};
 
-/// The share of the time-out for which a heart may stand still before its rank counts as dead. The rest is left for saying
-/// so in time.
+/// The share of the time-out for which a heart may stand still before its rank counts as dead. The rest is left for
+/// saying so in time.
 const SILENT_SHARE: f64 = 0.8;
 
 /// The others' announcements and heartbeats.
@@ -70,8 +70,8 @@ impl Presence {
         Ok(Met::All)
     }
 
-    /// The ranks that are gone, as far as their heartbeats tell. A heart counts as still once it has stood for most of the
-    /// time-out between calls of this.
+    /// The ranks that are gone, as far as their heartbeats tell. A heart counts as still once it has stood for most of
+    /// the time-out between calls of this.
     pub(super) fn absent(&self) -> Outcome<Vec<Absent>> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut absent = Vec::new();

@@ -1,5 +1,5 @@
-//! Where a request may go. A URL out of a published list must not reach the machines behind this one's firewall, not even
-//! by a name or a redirect that leads there: addresses are checked when a connection is made, for each connection.
+//! Where a request may go. A URL out of a published list must not reach the machines behind this one's firewall, not
+//! even by a name or a redirect that leads there: addresses are checked when a connection is made, for each connection.
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -67,7 +67,8 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
     let [a, b, .., y, z] = ip.segments();
     let v4 = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
     match (a, b) {
-        // Global unicast is 2000::/3. Of it, documentation, benchmarks, Teredo and 6to4 are not, or hold another address.
+        // Global unicast is 2000::/3. Of it, documentation, benchmarks, Teredo and 6to4 are not, or hold another
+        // address.
         (0x2001, 0xdb8) | (0x2001, 0..=0x1ff) => false,
         (0x2002, high) => is_public_v4(v4(high, ip.segments()[2])),
         (0x2000..=0x3ffe, _) => true,

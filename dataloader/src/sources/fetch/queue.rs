@@ -1,5 +1,5 @@
-//! Whose turn it is: each host is asked one thing at a time, with pauses, and a host that is slow, or must be waited for,
-//! keeps nobody from asking another.
+//! Whose turn it is: each host is asked one thing at a time, with pauses, and a host that is slow, or must be waited
+//! for, keeps nobody from asking another.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
