@@ -11,7 +11,8 @@ use crate::args::DeviceName;
 
 /// A page in the browser on which people edit photos with trained runs, and the JSON interface that the page uses.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "editor serve", bin_name = "editor serve", version, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(name = "editor serve", bin_name = "editor serve", version)]
+#[command(arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct ServeArgs {
     /// Trained runs' folders. Runs of the same base model share its weights.
     #[arg(long, value_name = "DIR", required = true, num_args = 1..)]

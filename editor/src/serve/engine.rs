@@ -110,6 +110,7 @@ impl Engine {
             }
             Work::Edit(request, _) => {
                 let answer = guarded(|| self.edit(&job.entry, request, &goes_on));
+                job.entry.touch();
                 if let Work::Edit(_, sender) = job.work {
                     // Whoever has gone meanwhile needs no answer.
                     let _ = sender.send(answer);

@@ -68,6 +68,11 @@ impl Entry {
         *locked(&self.state) = state;
     }
 
+    /// Counts as used now.
+    pub fn touch(&self) {
+        *locked(&self.used) = Instant::now();
+    }
+
     /// Whether it was removed or forgotten; then nothing more is to be computed for it.
     pub fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Relaxed)
@@ -159,7 +164,7 @@ impl Store {
         let photos = session.and_then(|session| sessions.get(&session));
         let entry = photos.zip(id.parse().ok()).and_then(|(photos, id)| photos.get(&id));
         let entry = entry.ok_or_else(Refusal::no_such_photo)?.clone();
-        *locked(&entry.used) = Instant::now();
+        entry.touch();
         Ok(entry)
     }
 
@@ -170,9 +175,11 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets what has not been used for long; returns how many photos that were.
+    /// Forgets what has not been used for long; returns how many photos that were. What a request or a job holds is
+    /// in use.
     pub fn expire(&self, now: Instant) -> usize {
-        self.retain(|entry| now.saturating_duration_since(*locked(&entry.used)) < self.room.keep)
+        let is_fresh = |entry: &Entry| now.saturating_duration_since(*locked(&entry.used)) < self.room.keep;
+        self.retain(|entry| is_fresh(entry) || Arc::strong_count(entry) > 1)
     }
 
     /// Whether a photo of this name is kept for anybody.
@@ -180,7 +187,7 @@ impl Store {
         locked(&self.sessions).values().any(|photos| photos.contains_key(&id))
     }
 
-    fn retain(&self, keep: impl Fn(&Entry) -> bool) -> usize {
+    fn retain(&self, keep: impl Fn(&Arc<Entry>) -> bool) -> usize {
         let mut sessions = locked(&self.sessions);
         let mut dropped = 0;
         for photos in sessions.values_mut() {
@@ -254,11 +261,14 @@ mod tests {
     fn what_is_not_used_is_forgotten() {
         let store = Store::new(ROOM);
         let session = Id::random();
-        let kept = store.add(entry(session, 1)).expect("room");
+        let held = store.add(entry(session, 1)).expect("room");
+        let id = held.id;
         let later = Instant::now() + Duration::from_secs(59);
-        assert_eq!((store.expire(later), kept.is_gone()), (0, false));
-        assert_eq!(store.expire(later + Duration::from_secs(2)), 1);
-        assert!(kept.is_gone() && !store.knows(session) && !store.holds(kept.id));
+        assert_eq!(store.expire(later), 0);
+        assert_eq!(store.expire(later + Duration::from_secs(2)), 0, "it is in use");
+        drop(held);
+        assert_eq!((store.expire(later), store.expire(later + Duration::from_secs(2))), (0, 1));
+        assert!(!store.knows(session) && !store.holds(id));
     }
 
     #[test]

@@ -75,7 +75,7 @@ fn too_large(max_bytes: u64) -> Refusal {
 fn decoded(content: &[u8], max_pixels: u64, session: Id) -> Result<Entry, Refusal> {
     let unreadable = |message: String| {
         let error = format!("this is not a photo that can be read: {message}");
-        Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error, "send a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF")
+        Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error, "choose another file")
     };
     let decode = || {
         let photo = Photo::decode(content, Path::new("photo"), max_pixels)?.with_way_back();
