@@ -256,7 +256,7 @@ fn a_batch_killed_three_times_gives_the_unbroken_bytes() {
 }
 
 #[test]
-#[ignore = "two minutes; make chaos runs it"]
+#[ignore = "minutes of both cores; make chaos runs it"]
 fn two_hundred_photos_killed_three_times_give_the_unbroken_bytes() {
     killed_three_times(200);
 }
