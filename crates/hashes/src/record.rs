@@ -1,7 +1,7 @@
 //! What a hash was computed of, and the file that says so.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -71,11 +71,7 @@ impl Record {
 
     /// Writes the record as a whole, whoever else writes it.
     pub(super) fn keep(&self, place: &Path, hash: &str) -> io::Result<()> {
-        let folder = place.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
         let record = Self { hash: hash.into(), ..self.clone() };
-        file.write_all(&serde_json::to_vec(&record)?)?;
-        file.persist(place)?;
-        Ok(())
+        durable::write(place, &serde_json::to_vec(&record)?)
     }
 }

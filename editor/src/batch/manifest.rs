@@ -234,13 +234,8 @@ impl Folder {
         self.output.join(WORK).join("settings.json")
     }
 
-    /// Writes a file aside, under a name that no other process uses, and renames it.
     fn replace(&self, path: &Path, content: &[u8]) -> Result<()> {
-        let mut name = path.file_name().unwrap_or_default().to_os_string();
-        name.push(format!(".{}.part", std::process::id()));
-        let aside = path.with_file_name(name);
-        let written = fs::write(&aside, content).and_then(|()| fs::rename(&aside, path));
-        written.with_context(|| path.display().to_string())
+        durable::write(path, content).with_context(|| path.display().to_string())
     }
 }
 
@@ -249,12 +244,12 @@ pub fn hash(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
 }
 
-/// A JSON file; none if it is not there, or is not of this kind, as a `.part` of a killed process.
+/// A JSON file; none if it is not there, or is not of this kind, as what a killed process left.
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     match fs::read(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).with_context(|| path.display().to_string()),
-        Ok(_) if path.extension().is_some_and(|suffix| suffix == "part") => Ok(None),
+        Ok(_) if path.to_string_lossy().ends_with(durable::SUFFIX) => Ok(None),
         Ok(bytes) => match serde_json::from_slice(&bytes) {
             Ok(value) => Ok(Some(value)),
             Err(e) => {

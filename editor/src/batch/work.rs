@@ -182,7 +182,7 @@ impl Work<'_> {
             let place = self.args.output.join(&path);
             let moved = fs::read(&file).map(|bytes| hash(&bytes)).and_then(|hash| {
                 fs::create_dir_all(self.args.output.join(below))?;
-                fs::rename(&file, &place).map(|()| hash)
+                durable::rename(&file, &place).map(|()| hash)
             });
             let hash = moved.with_context(|| place.display().to_string())?;
             written.push(Written { path: path.to_string_lossy().into_owned(), hash });

@@ -52,8 +52,7 @@ pub fn run(args: &ExportArgs) -> Result<Vec<PathBuf>> {
         return Err(BadInput(format!("--output: {message}")).into());
     }
     weights::write_file(&paths[1], &tensors, None)?;
-    let aside = paths[0].with_extension("py.part");
-    let written = std::fs::write(&aside, pipeline(&run, &folder)?).and_then(|()| std::fs::rename(&aside, &paths[0]));
+    let written = durable::write(&paths[0], pipeline(&run, &folder)?.as_bytes());
     written.with_context(|| paths[0].display().to_string())?;
     Ok(paths.to_vec())
 }

@@ -35,7 +35,7 @@ impl Workers {
         }
         let name = world.agree(&[RandomState::new().hash_one(world.rank) as i64])?[0];
         let mark = folder.join(format!(".mark-{name:016x}"));
-        world.on_first(|| std::fs::write(&mark, b"").with_context(at))?;
+        world.on_first(|| durable::write(&mark, b"").with_context(at))?;
         let unseen = world.max(u64::from(!mark.exists()))?;
         world.on_first(|| std::fs::remove_file(&mark).with_context(at))?;
         if unseen == 0 {
