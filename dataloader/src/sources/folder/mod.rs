@@ -260,6 +260,13 @@ mod tests {
     }
 
     #[test]
+    fn a_table_of_another_kind_is_refused() {
+        let (_folder, config) = tree(&[("0.jpg", ""), ("train/metadata.json", "[]")]);
+        let error = list(&config).expect_err("refused").to_string();
+        assert!(error.contains("train/metadata.json") && error.contains("metadata.jsonl"), "{error}");
+    }
+
+    #[test]
     fn named_images_are_left_out_and_every_name_must_be_one() {
         let (_folder, config) = tree(&[("1.jpg", ""), ("11.jpg", ""), ("test/111.png", "")]);
         let left = |exclude: &[&str]| {
