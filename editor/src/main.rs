@@ -72,7 +72,6 @@ fn serve(given: impl Iterator<Item = OsString>) -> ExitCode {
         Err(error) => return failure::of_arguments(&error, "editor serve --help"),
     };
     log::start(args.log_format, std::env::var("RUST_LOG").ok(), true);
-    hashes::remember(process_env);
     match serve::run(&args, &Hub::from_env(process_env).or_offline(args.offline)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure::of_job(&error),

@@ -257,34 +257,28 @@ fn check_edit(config: &Config) -> anyhow::Result<()> {
 }
 
 fn check_direction(config: &Config) -> anyhow::Result<()> {
-    let direction = &config.direction;
+    let (direction, used) = (&config.direction, config.loss.clip > 0.0 || config.loss.contrast > 0.0);
     if !(0.0..=1.0).contains(&direction.mix) {
         return Err(refuse(format!("direction.mix: {} is not in 0..=1", direction.mix)));
     }
-    if config.loss.clip == 0.0 && config.loss.contrast == 0.0 {
-        return Ok(());
-    }
-    let holds_token = |text: &str| text.contains("{token}");
-    if config.loss.contrast > 0.0
-        && direction.templates.iter().any(|t| holds_token(&t.source) || holds_token(&t.target))
-    {
-        return Err(refuse(
-            "direction.templates: hold {token}, which loss.contrast cannot fill for the emotions that are not trained; \
-             write {emotion} or {adjective}",
-        ));
-    }
-    if direction.kind != DirectionKind::Prototype && direction.templates.is_empty() {
-        return Err(refuse("direction.templates: a text direction needs at least one {source, target} pair"));
-    }
-    let token = config.tokens.on().map(|t| t.placeholder_token.as_str());
+    // Templates that no loss uses may name a token that is not learned.
+    let token = config.tokens.on().map(|t| t.placeholder_token.as_str()).or((!used).then_some("{token}"));
     for (k, template) in direction.templates.iter().enumerate() {
         for text in [&template.source, &template.target] {
             let filled = template::fill(text, config.emotions[0], token);
             filled.map_err(|e| refuse(format!("direction.templates[{k}]: {e}")))?;
+            if config.loss.contrast > 0.0 && text.contains("{token}") {
+                return Err(refuse(format!(
+                    "direction.templates[{k}]: holds {{token}}, which loss.contrast cannot fill for the emotions that are \
+                     not trained; write {{emotion}} or {{adjective}}"
+                )));
+            }
         }
     }
-    let images = config.data.emotion_images.is_some();
-    if direction.kind != DirectionKind::Text && !images {
+    if used && direction.kind != DirectionKind::Prototype && direction.templates.is_empty() {
+        return Err(refuse("direction.templates: a text direction needs at least one {source, target} pair"));
+    }
+    if used && direction.kind != DirectionKind::Text && config.data.emotion_images.is_none() {
         return Err(refuse("data.emotion_images: missing, and direction.kind needs images of the emotion"));
     }
     Ok(())

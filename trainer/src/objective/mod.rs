@@ -8,25 +8,25 @@
 //! Shapes: b batch, (c, h, w) a latent, l tokens, d text features, p CLIP's projection.
 
 pub mod contexts;
+mod contrast;
+mod denoising;
 pub mod direction;
 pub mod losses;
 
 use diffusion::losses::alignment::alignment;
-use diffusion::losses::contrast::contrast;
-use diffusion::losses::denoising::denoising;
 use diffusion::losses::reconstruction::reconstruction;
 use diffusion::networks::unet::Checkpointing;
-use diffusion::process::asyrp::{guided, Branch, Condition, Process, Shift, SourceStep};
-use diffusion::process::ddim::{alpha_bars, timestep_tensor, InversionSchedule};
+use diffusion::process::asyrp::{guided, Branch, Process, Shift, SourceStep};
+use diffusion::process::ddim::{alpha_bars, InversionSchedule};
 use diffusion::run::Learned;
 use diffusion::tokens::{Prompt, Tokens};
-use emotions::Emotion;
 use tch::{Device, Kind, Tensor};
 
 use crate::config::resolved::Resolved;
 use crate::config::TrajectoryKind;
-use crate::data::{Data, ImageBatch, MicroBatch, SourceBatch};
+use crate::data::{Data, MicroBatch, SourceBatch};
 use crate::objective::contexts::Contexts;
+use crate::objective::contrast::Contrast;
 use crate::objective::direction::Direction;
 use crate::objective::losses::{Losses, Term, TERMS};
 use crate::precompute::thresholds::text_cosine;
@@ -84,12 +84,6 @@ struct EmotionTexts {
     reconstruction_weight: f64,
 }
 
-/// The contrast's constants.
-struct Contrast {
-    directions: Tensor, // (k, p)
-    targets: Vec<i64>,  // each trained emotion's row
-}
-
 /// The alignment term's constants.
 struct Alignment {
     class_means: Tensor, // (k, p)
@@ -133,7 +127,7 @@ impl<'a> Objective<'a> {
                 Some(Alignment { class_means: means.to_device(models.device), targets })
             }
         };
-        let contrast = (recipe.config.loss.contrast > 0.0).then(|| directions(recipe, models, data)).transpose()?;
+        let contrast = (recipe.config.loss.contrast > 0.0).then(|| Contrast::new(recipe, models, data)).transpose()?;
         let checkpointing =
             if recipe.config.train.gradient_checkpointing { Checkpointing::On } else { Checkpointing::Off };
         let source_context = pipeline.context(&source, None);
@@ -272,9 +266,8 @@ impl<'a> Objective<'a> {
                 let term = loss.directional.loss(&edited, &source, &vector, loss.beta);
                 sum += outcome.weighted(Term::Direction, loss.clip, term);
             }
-            if let Some(Contrast { directions, targets }) = &self.contrast {
-                let target = targets[work.emotion];
-                let term = contrast(&edited, &source, directions, target, loss.contrast_temperature);
+            if let Some(contrast) = &self.contrast {
+                let term = contrast.term(&edited, &source, work.emotion, loss.contrast_temperature);
                 sum += outcome.weighted(Term::Contrast, loss.contrast, term);
             }
         }
@@ -284,60 +277,6 @@ impl<'a> Objective<'a> {
         }
         Ok(sum)
     }
-
-    /// Δh is tied to pictures of the emotion: the source's prompt and Δh together have to denoise them (Self-Discover,
-    /// Li et al. 2024, eq. 5, with f(h, t) in a constant vector's place).
-    fn delta_denoising_term(
-        &self, work: &Work<'_>, batch: &ImageBatch, contexts: &Contexts, outcome: &mut Outcome,
-    ) -> anyhow::Result<Tensor> {
-        let noised = self.noised(batch);
-        let context = self.source_context.expand([noised.z.size()[0], -1, -1], false);
-        let branch = Branch {
-            unet: &self.models.pipeline.unet,
-            schedule: &self.models.pipeline.schedule,
-            source_context: &context,
-            edited_context: &context,
-            shifts: shifts(work.learned, &self.recipe.names[work.emotion], contexts)?,
-            condition: Condition::Decoder,
-            guidance_scale: 1.0,
-            mask: None,
-        };
-        let pass = branch.edited_pass(&branch.source_pass(&noised.z, &batch.timesteps), 1.0, self.checkpointing);
-        let term = self.denoising_error(&noised, pass.output());
-        let loss = outcome.weighted(Term::DeltaDenoising, self.recipe.config.loss.delta_denoising, term);
-        Ok(pass.connect(loss, work.loss_scale))
-    }
-
-    fn denoising_term(&self, batch: &ImageBatch, contexts: &Tensor) -> Tensor {
-        let (device, noised) = (self.models.device, self.noised(batch));
-        let prompts: Vec<i64> = batch.prompts.iter().map(|&p| p as i64).collect();
-        let context = contexts.index_select(0, &Tensor::from_slice(&prompts).to_device(device));
-        let unet = &self.models.pipeline.unet;
-        let output = unet.forward(&noised.z.to_kind(unet.kind()), &timestep_tensor(&batch.timesteps, device), &context);
-        self.denoising_error(&noised, &output)
-    }
-
-    fn noised(&self, batch: &ImageBatch) -> Noised {
-        let (device, schedule) = (self.models.device, &self.models.pipeline.schedule);
-        let [latent, noise] = [&batch.latent, &batch.noise].map(|t| to_device(t, device));
-        let alpha_bar = alpha_bars(schedule, &batch.timesteps, device);
-        let rest: Tensor = 1.0 - &alpha_bar;
-        let z = alpha_bar.sqrt() * &latent + rest.sqrt() * &noise;
-        let target = schedule.prediction().target(&latent, &noise, &alpha_bar);
-        Noised { z, target, alpha_bar }
-    }
-
-    fn denoising_error(&self, noised: &Noised, output: &Tensor) -> Tensor {
-        let (prediction, gamma) = (self.models.pipeline.schedule.prediction(), self.recipe.config.loss.min_snr_gamma);
-        denoising(prediction, &output.to_kind(Kind::Float), &noised.target, &noised.alpha_bar, gamma)
-    }
-}
-
-/// Images of the emotion with noise, and what the network is trained to say of them.
-struct Noised {
-    z: Tensor,         // (b, c, h, w)
-    target: Tensor,    // (b, c, h, w)
-    alpha_bar: Tensor, // (b, 1, 1, 1)
 }
 
 impl Outcome {
@@ -378,31 +317,6 @@ fn direction(recipe: &Resolved, models: &Models, data: &Data, k: usize) -> anyho
     let prototype = || data.prototype(k, &clip.hash).map(|p| p.to_device(models.device));
     let prototype = recipe.needs_prototype().then(prototype).transpose()?;
     Direction::new(recipe, k, clip, prototype).map(Some)
-}
-
-/// The directions of all emotions that are known here: the prototypes need images, words need none.
-fn directions(recipe: &Resolved, models: &Models, data: &Data) -> anyhow::Result<Contrast> {
-    let clip = models.loss_clip();
-    let (known, prototypes) = match recipe.needs_prototype() {
-        false => (Emotion::ALL.to_vec(), None),
-        true => {
-            let (known, prototypes) = data.prototypes(&clip.hash)?;
-            (known, Some(prototypes.to_device(models.device)))
-        }
-    };
-    if known.len() < 2 {
-        let message =
-            "loss.contrast: needs images of at least two emotions in data.emotion_images, or direction.kind: text";
-        return Err(crate::failure::refuse(message));
-    }
-    let vector = |(k, &emotion): (usize, &Emotion)| {
-        let prototype = prototypes.as_ref().map(|all| all.get(k as i64));
-        Direction::of(&recipe.config.direction, emotion, None, clip, prototype)?.vector(clip, None)
-    };
-    let directions = known.iter().enumerate().map(vector).collect::<anyhow::Result<Vec<_>>>()?;
-    let row = |e: &Emotion| known.iter().position(|p| p == e).expect("opened: each emotion has images") as i64;
-    let targets = recipe.config.emotions.iter().map(row).collect();
-    Ok(Contrast { directions: Tensor::stack(&directions, 0), targets })
 }
 
 /// λ_rec for emotion number `k`.
