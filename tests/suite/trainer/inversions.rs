@@ -108,7 +108,7 @@ fn two_machines_fill_one_pool_while_kills_come_at_any_moment() {
     let own = with(&alone.folder.path().join("pool"));
     alone.run(0, &own.iter().map(String::as_str).collect::<Vec<_>>());
     let expected = tensors_of(&alone.checkpoint(6));
-    let (mut draws, mut killed) = (super::chaos::Draws(11), 0);
+    let (mut draws, mut killed) = (chaos::Draws(11), 0);
     for _ in 0..3 {
         let scenes = [Scene::new(), Scene::new()];
         let shared = with(&scenes[0].folder.path().join("pool"));

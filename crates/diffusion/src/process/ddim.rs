@@ -133,13 +133,14 @@ pub fn invert_recorded(
     let mut z = latent.to_kind(Kind::Float);
     let mut outputs = Vec::with_capacity(inversion_schedule.timesteps().len());
     for (k, &t) in inversion_schedule.timesteps().iter().enumerate() {
-        let output = predict(unet, &z, t, &context).to_kind(Kind::Half);
+        // Autocast to bf16 knows no f16 on a CPU.
+        let output = predict(unet, &z, t, &context).to_kind(Kind::Half).to_kind(Kind::Float);
         if let Some(&[a, b]) = factors.get(k) {
-            z = &z * f64::from(a) + output.to_kind(Kind::Float) * f64::from(b);
+            z = &z * f64::from(a) + &output * f64::from(b);
         }
         outputs.push(output);
     }
-    Tensor::stack(&outputs, 0)
+    Tensor::stack(&outputs, 0).to_kind(Kind::Half)
 }
 
 /// The whole UNet's output for a batch at one timestep `t`; f32 whatever the network's kind.
