@@ -78,11 +78,13 @@ fn what_clip_sees_of_the_sources_is_made_once_and_again_where_damaged() {
     let text = scenes[2].run(0, &[&sets[..], &["--nproc-per-node", "1"]].concat());
     assert!(text.contains("is made again"), "{text}");
     assert_eq!(times[0], written(&inversions[0]));
-    let tensors = |scene: &Scene| {
-        ["tokens", "delta"]
-            .map(|name| fs::read(scene.checkpoint(6).join(format!("{name}.safetensors"))).expect("a checkpoint"))
-    };
-    assert!(tensors(&scenes[0]) == tensors(&scenes[2]));
+    assert!(learned(&scenes[0]) == learned(&scenes[2]));
+}
+
+/// What six steps of `trajectory: source` have made.
+fn learned(scene: &Scene) -> [Vec<u8>; 3] {
+    ["tokens", "delta", "optimizer"]
+        .map(|name| fs::read(scene.checkpoint(6).join(format!("{name}.safetensors"))).expect("a checkpoint"))
 }
 
 /// A training as on a machine of its own: in its process namespace it has the number that every other has there.
@@ -107,7 +109,7 @@ fn two_machines_fill_one_pool_while_kills_come_at_any_moment() {
     let alone = Scene::new();
     let own = with(&alone.folder.path().join("pool"));
     alone.run(0, &own.iter().map(String::as_str).collect::<Vec<_>>());
-    let expected = tensors_of(&alone.checkpoint(6));
+    let expected = learned(&alone);
     let (mut draws, mut killed) = (chaos::Draws(11), 0);
     for _ in 0..3 {
         let scenes = [Scene::new(), Scene::new()];
@@ -123,7 +125,7 @@ fn two_machines_fill_one_pool_while_kills_come_at_any_moment() {
         }
         for (scene, mut run) in scenes.iter().zip(running) {
             assert!(run.wait().expect("gone").success());
-            assert!(tensors_of(&scene.checkpoint(6)) == expected, "another course");
+            assert!(learned(scene) == expected, "another course");
         }
     }
     assert!(killed > 2, "kills that came after the end try nothing: {killed}");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dataloader::inversions::job::Inverter;
 use dataloader::{RowRef, Stream};
 
-use crate::precompute::workers::Workers;
+use crate::precompute::workers::{Task, Workers};
 use crate::run::context::RunContext;
 
 /// Makes the inversions of `sources` that are missing.
@@ -16,7 +16,8 @@ pub fn fill(run: &RunContext<'_>, sources: &[(&Stream, &RowRef)]) -> anyhow::Res
     let block = run.recipe.config.data.sources.inversion_batch_size;
     let is_there = |(_, row): (&Stream, &RowRef)| trajectories.has(&row.image_id);
     let workers = Workers::of(run.world, trajectories.folder())?;
-    workers.fill(run, "inverting", trajectories.pool(), &unique, block, is_there, |block| invert(run, block))
+    let task = Task { name: "inverting", pool: trajectories.pool(), items: &unique, block };
+    workers.fill(run, task, is_there, |block| invert(run, block))
 }
 
 fn invert(run: &RunContext<'_>, sources: &[(&Stream, &RowRef)]) -> anyhow::Result<()> {

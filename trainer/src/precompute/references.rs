@@ -6,7 +6,7 @@ use diffusion::process::ddim::InversionSchedule;
 use tch::Tensor;
 
 use crate::data::references::{Place, References};
-use crate::precompute::workers::Workers;
+use crate::precompute::workers::{Task, Workers};
 use crate::run::context::RunContext;
 use crate::run::models::Models;
 
@@ -25,7 +25,8 @@ pub fn fill(run: &RunContext<'_>, references: &References, places: &[Place<'_>])
     let workers = Workers::of(run.world, references.pool().folder())?;
     let is_there = |place: Place<'_>| references.has(place);
     let work = |places: &[Place<'_>]| embed(run, references, places);
-    workers.fill(run, "embedding sources", references.pool(), &places, PLACES_A_FILE, is_there, work)
+    let task = Task { name: "embedding sources", pool: references.pool(), items: &places, block: PLACES_A_FILE };
+    workers.fill(run, task, is_there, work)
 }
 
 /// Embeds `places`, some at a time, and stores them together.

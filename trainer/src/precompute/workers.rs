@@ -17,6 +17,19 @@ use crate::run::world::World;
 const SEEN_WITHIN: Duration = Duration::from_secs(90);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// Rows that are to be in a pool.
+#[derive(Clone, Copy, Debug)]
+pub struct Task<'a, T> {
+    /// What the progress shows.
+    pub name: &'static str,
+    /// Where they are kept.
+    pub pool: &'a Pool,
+    /// What they are of, the same on every process.
+    pub items: &'a [T],
+    /// How many one process computes before it stores them.
+    pub block: usize,
+}
+
 /// The processes that share some work, and which of them this one is.
 #[derive(Clone, Copy, Debug)]
 pub struct Workers {
@@ -47,13 +60,13 @@ impl Workers {
         Ok(Self { rank: world.local_rank, size: world.local_size })
     }
 
-    /// Computes those of `items` of which `is_there` says no, and merges what is in `pool`. `items` are the same on
-    /// every process. One process works on each block of `block` of them; all synchronise after each round, so that a
-    /// lost process or a signal is noticed. `name` is shown in the progress.
+    /// Computes by `work` those items of which `is_there` says no, and merges the pool. One process works on each block;
+    /// all synchronise after each round, so that a lost process or a signal is noticed.
     pub fn fill<T: Copy>(
-        self, run: &RunContext<'_>, name: &'static str, pool: &Pool, items: &[T], block: usize,
-        is_there: impl Fn(T) -> bool, work: impl Fn(&[T]) -> anyhow::Result<()>,
+        self, run: &RunContext<'_>, task: Task<'_, T>, is_there: impl Fn(T) -> bool,
+        work: impl Fn(&[T]) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
+        let Task { name, pool, items, block } = task;
         let world = run.world;
         pool.refresh()?;
         // Every process must divide the same items, and another run may be adding some at this moment.
