@@ -11,7 +11,7 @@ use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use super::columns::{check, CHECKS, LATENT, OUTPUTS};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::manifest::Latent;
 use crate::reading::shard_file::ShardFile;
 
@@ -86,7 +86,7 @@ impl Recording {
         let mut all = AtTimesteps { latent: zeros(), below: zeros(), output: zeros() };
         let AtTimesteps { latent, below, output } = &mut all;
         let places = latent.par_chunks_mut(width).zip(below.par_chunks_mut(width)).zip(output.par_chunks_mut(width));
-        let fill = |(((latent, below), output), (i, &k)): (((&mut [f32], &mut [f32]), &mut [f32]), (usize, &usize))| -> Result<()> {
+        places.zip(timestep_indices.par_iter().enumerate()).try_for_each(|(((latent, below), output), (i, &k))| {
             self.climb(&read(i, k)?, |at, z, found| {
                 if at + 1 == k {
                     below.copy_from_slice(z);
@@ -95,9 +95,8 @@ impl Recording {
                     output.copy_from_slice(found);
                 }
             });
-            Ok(())
-        };
-        places.zip(timestep_indices.par_iter().enumerate()).try_for_each(fill)?;
+            Ok::<_, Error>(())
+        })?;
         Ok(all)
     }
 

@@ -101,7 +101,7 @@ impl Summariser<'_> {
     pub(crate) fn failures(&self, key: &str, strength: Option<f64>) -> Failures {
         let series = self.emotions.iter().filter_map(|&e| self.scores.find(key, e, strength));
         let cases = series.flat_map(|s| &s.cases).filter(|case| self.counts(case));
-        Failures::count(&self.limits, &cases.map(|case| Symptoms::of(case)).collect::<Vec<_>>())
+        Failures::count(&self.limits, &cases.map(Symptoms::of).collect::<Vec<_>>())
     }
 
     /// A method at every strength.

@@ -354,7 +354,7 @@ fn check_train(config: &Config) -> anyhow::Result<()> {
     }
     let most = [collective::MAX_TIMEOUT, collective::MAX_START].map(|most| most.as_secs());
     let limits = [("train.timeout_secs", train.timeout_secs), ("train.start_timeout_secs", train.start_timeout_secs)];
-    for ((key, secs), most) in limits.into_iter().zip(most).filter(|((_, secs), most)| secs > most) {
+    if let Some(((key, secs), most)) = limits.into_iter().zip(most).find(|((_, secs), most)| secs > most) {
         return Err(refuse(format!("{key}: {secs} is above {most}: a lost rank would go unnoticed")));
     }
     positive("train.learning_rate.tokens", train.learning_rate.tokens)?;

@@ -55,11 +55,8 @@ fn is_public(ip: IpAddr) -> bool {
 
 fn is_public_v4(ip: Ipv4Addr) -> bool {
     let [a, b, c, _] = ip.octets();
-    let special = match (a, b, c) {
-        (0 | 10 | 127, ..) | (240.., ..) | (169, 254, _) | (192, 168, _) | (192, 0, 0) => true,
-        (100, 64..=127, _) | (172, 16..=31, _) | (198, 18..=19, _) => true,
-        _ => false,
-    };
+    let wide = matches!((a, b), (0 | 10 | 127 | 240.., _) | (100, 64..=127) | (172, 16..=31) | (198, 18..=19));
+    let special = wide || matches!((a, b, c), (169, 254, _) | (192, 168, _) | (192, 0, 0));
     !special && !ip.is_multicast() && !ip.is_documentation()
 }
 
