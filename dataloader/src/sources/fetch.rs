@@ -1,6 +1,6 @@
 //! `dataloader fetch findingemo`: downloads the images behind the annotated URLs without straining their servers.
 //!
-//! The number of requests at once is bounded, and each host gets one at a time, with pauses ([`queue`]). Images that
+//! The number of requests at once is bounded, and each host gets one at a time, with pauses (`queue.rs`). Images that
 //! exist are not fetched again. Dead URLs are replaced by an image's other URLs and reported. Temporary failures are
 //! retried with growing pauses.
 
