@@ -45,11 +45,14 @@ demo: data ## train one emotion with two processes, edit people it never saw, re
 	$(EVALUATE) --config configs/pocket/evaluate.yaml --set 'emotion=$(EMOTION)'
 	@echo "the pictures: reports/pocket/*/index.html    the run: runs/pocket/$(EMOTION)    watch: tensorboard --logdir runs"
 
+# Asyrp learns from CLIP alone.
+CLIP_ALONE := --set loss.clip=1 --set loss.reconstruction=0.6 --set loss.delta_denoising=0
+
 # An emotion jointly, by textual inversion alone and by Asyrp alone; what is trained already is left as it is.
 TRAIN_WITH_HALVES = for emotion in $(1); do \
 	$(TRAIN) --config configs/pocket/$$emotion.yaml; \
 	$(TRAIN) --config configs/pocket/$$emotion.yaml --set delta=off --set output_dir=runs/pocket/$$emotion-textual-inversion; \
-	$(TRAIN) --config configs/pocket/$$emotion.yaml --set tokens=off --set output_dir=runs/pocket/$$emotion-asyrp; done
+	$(TRAIN) --config configs/pocket/$$emotion.yaml --set tokens=off $(CLIP_ALONE) --set output_dir=runs/pocket/$$emotion-asyrp; done
 
 compare: data ## the same emotion by textual inversion alone, by Asyrp alone, and jointly
 	$(call TRAIN_WITH_HALVES,$(EMOTION))

@@ -48,6 +48,7 @@ def steps_of(folder, processes, steps):
         "train.num_threads": 1,
         "train.max_train_steps": steps,
         "edit.num_inversion_steps": 40,
+        "loss": "{clip: 1.0, reconstruction: 0.6, denoising: 1.0, alignment: 0.1}",
         "data.sources.limit": 8,
         "data.sources.trajectories": folder / "trajectories",
         "validation.validation_steps": 0,
