@@ -239,8 +239,8 @@ def losses(folder, models, tokens, delta, rows, form, condition, process, z):
     timesteps = [k * 999 // (NUM_TIMESTEPS - 1) for k in range(NUM_TIMESTEPS)]
     index = NUM_TIMESTEPS - 1 - STEP
     t, alpha = timesteps[index], models.alphas[timesteps[index]].float()
-    cache = next((folder / "inversions").glob(f"*/{source['image_id']}.safetensors"))
-    recorded = {name: value[index].expand(BATCH, -1, -1, -1) for name, value in load_file(cache).items()}
+    latent, output = inverted(folder / "inversions", source["image_id"], models, timesteps, index)
+    recorded = {"latents": latent.expand(BATCH, -1, -1, -1), "noises": output.expand(BATCH, -1, -1, -1)}
     clean = lambda z, output: models.clean(z, output, alpha)  # noqa: E731
     own_context = models.contexts([""], []).expand(BATCH, -1, -1)
     contexts = models.contexts(PROMPTS, tokens)
@@ -281,6 +281,21 @@ def losses(folder, models, tokens, delta, rows, form, condition, process, z):
         "contrast": contrast,
         "delta_denoising": denoising(models, image, lambda _: dict(encoder_context=own_context[:1], delta=delta)),
     }
+
+
+def inverted(folder, image_id, models, timesteps, index):
+    """z at a timestep's index, by DDIM's steps up through the recorded outputs, and the output there."""
+    tables = [pq.read_table(path) for path in folder.rglob("*.parquet")]
+    rows = [row for table in tables if "outputs" in table.column_names for row in table.to_pylist()]
+    row = next(row for row in rows if row["image_id"] == image_id)
+    z = torch.tensor(np.array(row["latent"], dtype=np.float32)).view(4, 24, 24)
+    outputs = torch.tensor(np.array(row["outputs"], dtype=np.float32)).view(len(timesteps), 4, 24, 24)
+    for k in range(index):
+        alpha, above = (models.alphas[timesteps[k + i]].float() for i in (0, 1))
+        clean = models.clean(z, outputs[k], alpha)
+        noise = alpha.sqrt() * outputs[k] + (1 - alpha).sqrt() * z if models.velocity else outputs[k]
+        z = above.sqrt() * clean + (1 - above).sqrt() * noise
+    return z, outputs[index]
 
 
 def direction_of(models, emotion, embedding):
