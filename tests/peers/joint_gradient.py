@@ -285,11 +285,12 @@ def losses(folder, models, tokens, delta, rows, form, condition, process, z):
 
 def inverted(folder, image_id, models, timesteps, index):
     """z at a timestep's index, by DDIM's steps up through the recorded outputs, and the output there."""
+    half = lambda data: torch.tensor(np.frombuffer(data, dtype=np.float16).astype(np.float32))  # noqa: E731
     tables = [pq.read_table(path) for path in folder.rglob("*.parquet")]
     rows = [row for table in tables if "outputs" in table.column_names for row in table.to_pylist()]
     row = next(row for row in rows if row["image_id"] == image_id)
-    z = torch.tensor(np.array(row["latent"], dtype=np.float32)).view(4, 24, 24)
-    outputs = torch.tensor(np.array(row["outputs"], dtype=np.float32)).view(len(timesteps), 4, 24, 24)
+    z = half(row["latent"]).view(4, 24, 24)
+    outputs = half(row["outputs"]).view(len(timesteps), 4, 24, 24)
     for k in range(index):
         alpha, above = (models.alphas[timesteps[k + i]].float() for i in (0, 1))
         clean = models.clean(z, outputs[k], alpha)
