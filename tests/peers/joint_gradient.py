@@ -289,7 +289,7 @@ def inverted(folder, image_id, models, timesteps, index):
     tables = [pq.read_table(path) for path in folder.rglob("*.parquet")]
     rows = [row for table in tables if "outputs" in table.column_names for row in table.to_pylist()]
     row = next(row for row in rows if row["image_id"] == image_id)
-    z = half(row["latent"]).view(4, 24, 24)
+    z = half(row["latent"]).view(4, 24, 24) * models.vae.config.scaling_factor
     outputs = half(row["outputs"]).view(len(timesteps), 4, 24, 24)
     for k in range(index):
         alpha, above = (models.alphas[timesteps[k + i]].float() for i in (0, 1))
